@@ -1,0 +1,412 @@
+//! What a client may ask of a node and what it hears back.
+//!
+//! The same types serve a caller in the same process and one behind the Unix socket, where each is one JSON
+//! frame ([`super::frame`]). A call is one [`Request`], any number of [`Event`]s, and one [`Outcome`].
+
+use std::ffi::OsString;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of these messages. A client and a daemon of different versions refuse each other with advice.
+pub const API_VERSION: u32 = 1;
+
+/// How a file is cut into chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum ChunkerName {
+    /// Equal lengths: 256 KiB up to 64 GiB, doubling beyond.
+    #[default]
+    Fixed,
+    /// Boundaries chosen by content, so that an edit moves few of them.
+    FastCdc,
+}
+
+/// Where the bytes to store come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A file that the node reads by itself; the path is absolute. (`OsString`: paths need not be UTF-8.)
+    File(OsString),
+    /// The byte stream that accompanies the call.
+    Stream,
+}
+
+/// Where fetched bytes go. Paths are absolute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// This very file.
+    File {
+        /// The file to make.
+        path: OsString,
+        /// Replace what is there.
+        force: bool,
+    },
+    /// A file in this folder, named by the metadata record's hint, else by the address.
+    Folder {
+        /// The folder to make it in.
+        path: OsString,
+        /// Replace what is there.
+        force: bool,
+    },
+    /// The byte stream that accompanies the call, in order, each byte proven before it leaves.
+    Stream,
+}
+
+/// One call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Request {
+    /// Store a file and publish it.
+    Store {
+        /// Where its bytes come from.
+        source: Source,
+        /// The name hint to publish; the file's own name when absent.
+        name: Option<String>,
+        /// How to cut it.
+        chunker: ChunkerName,
+    },
+    /// Fetch a file by its address.
+    Get {
+        /// 64 hex digits.
+        address: String,
+        /// Where its bytes go.
+        output: Output,
+        /// Give up after this long; by default, after the phases' own limits.
+        timeout_ms: Option<u64>,
+        /// Multiaddrs of peers to ask first, with or without `/p2p/…`.
+        peers: Vec<String>,
+    },
+    /// List the files that are here.
+    Ls,
+    /// One file's facts.
+    Stat {
+        /// 64 hex digits.
+        address: String,
+    },
+    /// Remove a file and the chunks that only it used.
+    Rm {
+        /// 64 hex digits.
+        address: String,
+    },
+    /// Who has a file or a chunk, by the DHT.
+    Providers {
+        /// 64 hex digits: an address or a chunk hash.
+        key: String,
+        /// Give up after this long.
+        timeout_ms: Option<u64>,
+    },
+    /// This node's own state.
+    Status,
+    /// The peers it is connected to.
+    Peers,
+}
+
+/// What a call is busy with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Waiting for a first connection to the network.
+    Connecting,
+    /// Reading, hashing and storing a file.
+    Importing,
+    /// Telling the DHT about it.
+    Publishing,
+    /// Looking for providers and the manifest.
+    Finding,
+    /// Fetching chunks.
+    Fetching,
+    /// Checking bytes that are already here.
+    Verifying,
+}
+
+/// Progress of a call; the newest one replaces the one before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What is being done.
+    pub phase: Phase,
+    /// Bytes done in this phase.
+    pub done_bytes: u64,
+    /// Bytes in all, where known.
+    pub total_bytes: Option<u64>,
+    /// Providers connected (fetching) or found (finding).
+    pub sources: u32,
+    /// What is being waited for and until when, in words; empty when nothing is.
+    pub detail: String,
+}
+
+/// What a caller hears before the outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// How far it is.
+    Progress(Progress),
+    /// Something the person should know although the call goes on.
+    Warning {
+        /// The sentence.
+        message: String,
+    },
+}
+
+/// The end of a call.
+pub type Outcome = Result<Response, ApiError>;
+
+/// What a call that went well returns. Each list item becomes one JSON line of `--json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Response {
+    /// Of [`Request::Store`].
+    Store(StoreReport),
+    /// Of [`Request::Get`].
+    Get(GetReport),
+    /// Of [`Request::Ls`].
+    Ls {
+        /// Every file, by time stored.
+        files: Vec<FileInfo>,
+    },
+    /// Of [`Request::Stat`].
+    Stat(FileStat),
+    /// Of [`Request::Rm`].
+    Rm(RmReport),
+    /// Of [`Request::Providers`].
+    Providers(ProvidersReport),
+    /// Of [`Request::Status`].
+    Status(StatusReport),
+    /// Of [`Request::Peers`].
+    Peers {
+        /// Every connected peer.
+        peers: Vec<PeerReport>,
+    },
+}
+
+/// What `store` did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoreReport {
+    /// BLAKE3 of the file.
+    pub address: String,
+    /// The file's length.
+    pub bytes: u64,
+    /// Chunks it was cut into.
+    pub chunks: u32,
+    /// Chunks the store did not have.
+    pub new_chunks: u32,
+    /// Their bytes.
+    pub new_bytes: u64,
+    /// The published name hint.
+    pub name: Option<String>,
+    /// Peers that acknowledged the file's own provider record; 0: not published yet.
+    pub announced_to: u32,
+}
+
+/// What `get` did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetReport {
+    /// What was asked for.
+    pub address: String,
+    /// The file written; absent when it went to a stream.
+    pub path: Option<String>,
+    /// The file's length.
+    pub bytes: u64,
+    /// Wall time.
+    pub seconds: f64,
+    /// Chunks of the file.
+    pub chunks: u32,
+    /// Chunks that were here already and were not fetched.
+    pub local_chunks: u32,
+    /// Chunks fetched from the network.
+    pub fetched_chunks: u32,
+    /// Bytes received twice.
+    pub duplicate_bytes: u64,
+    /// Chunks that arrived with wrong bytes.
+    pub rejected_chunks: u32,
+    /// True when the output already was this file and nothing was written.
+    pub unchanged: bool,
+    /// Who sent what.
+    pub providers: Vec<ProviderUse>,
+}
+
+/// One provider's part in a download.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderUse {
+    /// Its peer id.
+    pub peer: String,
+    /// Accepted bytes.
+    pub bytes: u64,
+    /// Accepted chunks.
+    pub chunks: u32,
+    /// Chunks refused for wrong bytes.
+    pub rejected: u32,
+}
+
+/// A file that is here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileInfo {
+    /// Its address.
+    pub address: String,
+    /// Its name hint.
+    pub name: Option<String>,
+    /// Its length.
+    pub bytes: u64,
+    /// Its chunks.
+    pub chunks: u32,
+    /// `complete` or `partial`.
+    pub state: String,
+    /// Kept whatever is collected.
+    pub pinned: bool,
+    /// When it was stored, milliseconds since 1970.
+    pub stored_unix_ms: u64,
+}
+
+/// One file's facts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStat {
+    /// As in `ls`.
+    #[serde(flatten)]
+    pub file: FileInfo,
+    /// Chunks that are here.
+    pub chunks_here: u32,
+    /// Bytes that are here.
+    pub bytes_here: u64,
+    /// How it was cut, in words with numbers.
+    pub chunker: String,
+    /// BLAKE3 of the manifest.
+    pub manifest: String,
+}
+
+/// What `rm` did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RmReport {
+    /// What was removed.
+    pub address: String,
+    /// Chunks no other file used, removed with it.
+    pub freed_chunks: u64,
+    /// Their bytes.
+    pub freed_bytes: u64,
+}
+
+/// What the DHT says of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvidersReport {
+    /// The key.
+    pub key: String,
+    /// Who has it; this node too, if it does.
+    pub providers: Vec<ProviderInfo>,
+    /// Peers that answered the lookup.
+    pub asked_peers: u32,
+}
+
+/// A provider of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderInfo {
+    /// Its peer id.
+    pub peer: String,
+    /// Where it said it listens.
+    pub addrs: Vec<String>,
+}
+
+/// A node's own state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// Its peer id.
+    pub peer_id: String,
+    /// Full multiaddrs with `/p2p/…`; empty when no daemon runs.
+    pub listen: Vec<String>,
+    /// True when a daemon answered.
+    pub daemon: bool,
+    /// The process that owns the data directory.
+    pub pid: u32,
+    /// Version of the software that answered.
+    pub version: String,
+    /// Connected peers.
+    pub peers: u32,
+    /// Files here.
+    pub files: u64,
+    /// Chunks here.
+    pub chunks: u64,
+    /// Bytes of those chunks.
+    pub stored_bytes: u64,
+    /// Bytes on the disk, packs and index.
+    pub disk_bytes: u64,
+    /// Keys announced and not yet due again.
+    pub announced: u64,
+    /// Keys due.
+    pub to_announce: u64,
+    /// What the network sent that was refused, by kind; only kinds that happened.
+    pub dropped: Vec<DropCount>,
+}
+
+/// A count of refused input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropCount {
+    /// What it was.
+    pub what: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// A connected peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerReport {
+    /// Its peer id.
+    pub peer: String,
+    /// Addresses of the connections.
+    pub addrs: Vec<String>,
+    /// What software it says it is.
+    pub agent: Option<String>,
+    /// True when this node dialled.
+    pub outbound: bool,
+    /// `tcp` or `quic`.
+    pub transport: String,
+    /// Last measured round trip.
+    pub rtt_ms: Option<u32>,
+}
+
+/// What kind of failure it was; each has its own exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// Anything without a kind of its own.
+    Failure,
+    /// The request itself is wrong.
+    Usage,
+    /// Nobody has it.
+    NotFound,
+    /// A time limit passed.
+    TimedOut,
+    /// Bytes were wrong and no right ones could be had.
+    Integrity,
+    /// The disk is full.
+    NoSpace,
+    /// Some of it was fetched and kept; the next `get` goes on.
+    Partial,
+    /// Another process owns the data directory.
+    Busy,
+    /// The person or a signal stopped it.
+    Interrupted,
+}
+
+/// An error for a person: what happened, why, what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct ApiError {
+    /// What kind.
+    pub kind: ErrorKind,
+    /// What happened.
+    pub what: String,
+    /// Why.
+    pub why: String,
+    /// What to do next; may be empty where nothing helps.
+    pub next: String,
+}
+
+impl ApiError {
+    /// An error of `kind` with its three parts.
+    pub fn new(
+        kind: ErrorKind,
+        what: impl Into<String>,
+        why: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Self {
+        Self { kind, what: what.into(), why: why.into(), next: next.into() }
+    }
+}
