@@ -1,1 +1,31 @@
-//! Placeholder.
+//! Content for casnode: names, cutting, proofs, and the store that keeps it.
+//!
+//! The address of a file is its BLAKE3 hash. A file is cut into chunks, listed with the file's proof
+//! tree in a manifest; chunks and manifests live in a store on disk. Everything here is blocking,
+//! `Send + Sync`, and knows no network.
+//!
+//! Non-goals: talking to peers, deciding what to fetch, deciding what to throw away.
+//!
+//! Terms and formats are described in the repository's `docs/FORMATS.md`.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod bitmap;
+mod chunker;
+mod codec;
+mod id;
+mod manifest;
+mod name;
+mod proof;
+mod record;
+
+pub use bitmap::{BitmapError, HaveBitmap};
+pub use chunker::{Chunker, ChunkerParams, Chunking, MAX_CHUNK_BYTES, MAX_CHUNKS};
+pub use codec::CodecError;
+pub use id::{Address, ChunkHash, HASH_BYTES, HASH_HEX_DIGITS, ManifestId, ParseHashError};
+pub use manifest::{ChunkRef, MAX_MANIFEST_BYTES, Manifest, ManifestError};
+pub use name::{MAX_NAME_BYTES, safe_file_name};
+pub use proof::{GroupHasher, MAX_GROUPS, MIN_GROUP_BYTES, ProofBuilder, ProofTree};
+pub use record::{
+    FileKind, FileRecord, FileRecordError, INLINE_MANIFEST_BYTES, MAX_FILE_RECORD_BYTES,
+};
