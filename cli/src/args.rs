@@ -1,0 +1,324 @@
+//! What may be typed. Only shape is decided here; what it means is in [`crate::cmd`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use casnode_node::NetworkConfig;
+use casnode_node::api::ChunkerName;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::address::{self, Address};
+use crate::exit;
+
+/// Bootstrap peers for every command that joins the network, comma separated.
+const BOOTSTRAP_VARIABLE: &str = "CASNODE_BOOTSTRAP";
+
+/// Content-addressed storage on a Kademlia DHT. The address of a file is its BLAKE3 hash, the one `b3sum` prints.
+#[derive(Debug, Parser)]
+#[command(name = "casnode", version, after_help = exit::HELP, disable_help_subcommand = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Global {
+    /// Where this node keeps everything [default: casnode in the user's data folder, e.g. ~/.local/share/casnode]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "CASNODE_DATA_DIR",
+        // An empty variable means the default, not an error.
+        value_parser = OsStringValueParser::new().map(PathBuf::from)
+    )]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Print one JSON object a line on standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print no progress and no remarks, only results, warnings and errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Log more to standard error; twice for still more (RUST_LOG decides alone when set)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the node in the foreground until Ctrl-C or SIGTERM
+    Daemon(DaemonArgs),
+    /// Store a file and publish it; prints its address
+    Store(StoreArgs),
+    /// Fetch a file by its address
+    Get(GetArgs),
+    /// List the files that are here
+    Ls,
+    /// Show one file's facts
+    Stat(OneAddress),
+    /// Remove a file, and the chunks that only it used
+    Rm(OneAddress),
+    /// Ask the DHT who has a file or a chunk
+    Providers(ProvidersArgs),
+    /// Show this node: id, addresses, peers, stored bytes, announcements
+    Status,
+    /// List the peers this node is connected to
+    Peers,
+    /// Show the whole story on one machine: nodes come and go and lie, and every copy is right
+    Demo(DemoArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How to take part in the network.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct NetworkArgs {
+    /// Listen here; may be given several times
+    #[arg(long, value_name = "MULTIADDR")]
+    pub(crate) listen: Vec<String>,
+    /// Join the network by this peer; may be given several times [env: CASNODE_BOOTSTRAP, comma separated]
+    #[arg(long, value_name = "MULTIADDR")]
+    pub(crate) bootstrap: Vec<String>,
+    /// Do not look for peers on the local network
+    #[arg(long)]
+    pub(crate) no_mdns: bool,
+}
+
+impl NetworkArgs {
+    /// Whether any of these was typed (the variable is not).
+    pub(crate) fn any_given(&self) -> bool {
+        !self.listen.is_empty() || !self.bootstrap.is_empty() || self.no_mdns
+    }
+
+    /// What the node is told. Flags win over the variable.
+    pub(crate) fn into_config(self) -> NetworkConfig {
+        let bootstrap = if self.bootstrap.is_empty() {
+            std::env::var(BOOTSTRAP_VARIABLE)
+                .map_or_else(|_| Vec::new(), |value| comma_separated(&value))
+        } else {
+            self.bootstrap
+        };
+        NetworkConfig {
+            listen: self.listen,
+            bootstrap,
+            mdns: !self.no_mdns,
+        }
+    }
+}
+
+fn comma_separated(value: &str) -> Vec<String> {
+    value
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Of `casnode daemon`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Listens on TCP and QUIC port 4101 of all addresses unless --listen says otherwise."
+)]
+pub(crate) struct DaemonArgs {
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    /// Leave when standard input ends: whoever holds its other end is gone
+    #[arg(long, hide = true)]
+    pub(crate) until_eof: bool,
+}
+
+/// Of `casnode store`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StoreArgs {
+    /// The file, or - for standard input
+    #[arg(value_name = "PATH|-", allow_hyphen_values = false)]
+    pub(crate) path: OsString,
+    /// The name to publish with it [default: the file's own]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// How to cut it into chunks
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) chunker: Chunker,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// How to cut a file into chunks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Chunker {
+    /// Equal lengths, 256 KiB for all but huge files
+    #[default]
+    Fixed,
+    /// By content, 64 KiB to 1 MiB, so that an edit changes few chunks
+    Fastcdc,
+}
+
+impl From<Chunker> for ChunkerName {
+    fn from(chunker: Chunker) -> Self {
+        match chunker {
+            Chunker::Fixed => Self::Fixed,
+            Chunker::Fastcdc => Self::FastCdc,
+        }
+    }
+}
+
+/// Of `casnode get`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "What is fetched is kept: after an interruption or a failure the same command goes on.\n\
+                        With -o -, nothing else goes to standard output; the report of --json then goes to standard error."
+)]
+pub(crate) struct GetArgs {
+    /// 64 hex digits
+    #[arg(value_parser = address::parse)]
+    pub(crate) address: Address,
+    /// The file to write, the folder to write it in, or - for standard output [default: this folder; named as published, else by the address]
+    #[arg(short, long, value_name = "PATH|-")]
+    pub(crate) output: Option<OsString>,
+    /// Replace a file that is already there
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Give up after this long, e.g. 30s or 5m
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Ask this peer first; may be given several times
+    #[arg(long, value_name = "MULTIADDR")]
+    pub(crate) peer: Vec<String>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// Of the commands that take an address and nothing else.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OneAddress {
+    /// 64 hex digits
+    #[arg(value_parser = address::parse)]
+    pub(crate) address: Address,
+}
+
+/// Of `casnode providers`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ProvidersArgs {
+    /// An address or a chunk hash, 64 hex digits
+    #[arg(value_name = "ADDRESS|CHUNK-HASH", value_parser = address::parse)]
+    pub(crate) key: Address,
+    /// Give up after this long, e.g. 30s
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// Of `casnode demo`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// The file to move about [default: 256 MiB of generated bytes]
+    pub(crate) file: Option<PathBuf>,
+    /// How many nodes to start
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(4..=32))]
+    pub(crate) nodes: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    const ADDRESS: &str = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+
+    fn parse(words: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from(std::iter::once(&"casnode").chain(words))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn help_lists_every_exit_code() {
+        let help = Args::command().render_long_help().to_string();
+        for code in ["0", "1", "2", "10", "11", "12", "13", "15", "16", "130"] {
+            assert!(
+                help.lines()
+                    .any(|line| line.trim_start().starts_with(&format!("{code} "))),
+                "{code} is missing in {help}"
+            );
+        }
+    }
+
+    #[test]
+    fn global_flags_stand_before_or_after_the_command() {
+        assert!(parse(&["--json", "ls"]).unwrap().global.json);
+        let args = parse(&["ls", "--json", "-q", "-vv", "--data-dir", "/x"]).unwrap();
+        assert!(args.global.json && args.global.quiet);
+        assert_eq!(args.global.verbose, 2);
+        assert_eq!(args.global.data_dir, Some("/x".into()));
+    }
+
+    #[test]
+    fn a_malformed_address_is_a_usage_error_that_says_what_is_wrong() {
+        let error = parse(&["get", "xyz"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("3 characters"), "{error}");
+        assert!(error.to_string().contains("'x'"), "{error}");
+    }
+
+    #[test]
+    fn a_dash_is_a_path() {
+        let Command::Store(store) = parse(&["store", "-"]).unwrap().command else {
+            panic!()
+        };
+        assert_eq!(store.path, "-");
+        let Command::Get(get) = parse(&["get", ADDRESS, "-o", "-"]).unwrap().command else {
+            panic!()
+        };
+        assert_eq!(get.output, Some("-".into()));
+    }
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        let Command::Get(get) = parse(&["get", ADDRESS, "--timeout", "1m 30s"])
+            .unwrap()
+            .command
+        else {
+            panic!()
+        };
+        assert_eq!(get.timeout, Some(Duration::from_secs(90)));
+        assert_eq!(
+            parse(&["get", ADDRESS, "--timeout", "soon"])
+                .unwrap_err()
+                .exit_code(),
+            2
+        );
+    }
+
+    #[test]
+    fn a_demo_needs_four_nodes() {
+        assert!(parse(&["demo", "--nodes", "3"]).is_err());
+        let Command::Demo(demo) = parse(&["demo"]).unwrap().command else {
+            panic!()
+        };
+        assert_eq!(demo.nodes, 5);
+    }
+
+    #[test]
+    fn bootstrap_lists_skip_what_is_empty() {
+        assert_eq!(
+            comma_separated(" /ip4/1.2.3.4/tcp/1 ,,/dns/x/tcp/2,"),
+            ["/ip4/1.2.3.4/tcp/1", "/dns/x/tcp/2"]
+        );
+        assert!(comma_separated("").is_empty());
+    }
+}

@@ -1,0 +1,115 @@
+//! `casnode daemon`.
+
+use std::time::Duration;
+
+use casnode_node::api::StatusReport;
+use casnode_node::{NodeConfig, run_daemon};
+use tokio::io::AsyncReadExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::DaemonArgs;
+use crate::exit::Result;
+use crate::output::{self, Rows};
+use crate::session::Context;
+
+/// Where a daemon listens when nothing else is said.
+const LISTEN_IPV4: [&str; 2] = ["/ip4/0.0.0.0/tcp/4101", "/ip4/0.0.0.0/udp/4101/quic-v1"];
+const LISTEN_IPV6: [&str; 2] = ["/ip6/::/tcp/4101", "/ip6/::/udp/4101/quic-v1"];
+
+/// How long an orphaned daemon may take to leave before it is ended.
+const ORPHAN_GRACE: Duration = Duration::from_secs(20);
+
+/// Runs the node until a signal.
+pub(crate) async fn run(context: &Context, args: DaemonArgs) -> Result<()> {
+    let mut network = args.network.into_config();
+    if network.listen.is_empty() {
+        network.listen = default_listen(has_ipv6());
+    }
+    if args.until_eof {
+        tokio::spawn(leave_at_eof(context.stop.clone()));
+    }
+    let config = NodeConfig {
+        data_dir: context.data_dir.clone(),
+        network: Some(network),
+        serve_dht: true,
+    };
+    run_daemon(
+        config,
+        |report| ready(context, &report),
+        context.stop.clone(),
+    )
+    .await?;
+    context.remark("left the network\n");
+    Ok(())
+}
+
+/// Says that the node listens. A closed standard output does not stop a daemon.
+fn ready(context: &Context, report: &StatusReport) {
+    context.remark(&ready_text(context, report));
+    if context.json
+        && let Ok(line) = output::json_line(report)
+    {
+        let _ = output::write_out(&line);
+    }
+}
+
+fn ready_text(context: &Context, report: &StatusReport) -> String {
+    let mut rows = Rows::default();
+    rows.add("peer id", &report.peer_id);
+    rows.add("data dir", context.data_dir.display());
+    for addr in &report.listen {
+        rows.add("listening", addr);
+    }
+    rows.add(
+        "files",
+        format_args!("{} in {} chunks", report.files, report.chunks),
+    );
+    rows.0
+}
+
+fn default_listen(ipv6: bool) -> Vec<String> {
+    let more = if ipv6 { &LISTEN_IPV6[..] } else { &[] };
+    LISTEN_IPV4
+        .iter()
+        .chain(more)
+        .map(|&addr| addr.to_owned())
+        .collect()
+}
+
+/// Whether this machine has any IPv6 address. Where the kernel does not tell (no Linux), it is taken to have.
+fn has_ipv6() -> bool {
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|table| !table.trim().is_empty())
+}
+
+/// Stops the daemon when whoever started it is gone: the other end of standard input closes with it, however
+/// it ended.
+async fn leave_at_eof(stop: CancellationToken) {
+    let mut stdin = tokio::io::stdin();
+    let mut ignored = [0u8; 256];
+    while stdin.read(&mut ignored).await.is_ok_and(|n| n > 0) {}
+    stop.cancel();
+    tokio::time::sleep(ORPHAN_GRACE).await;
+    std::process::exit(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_port_4101_of_all_addresses_on_tcp_and_quic() {
+        assert_eq!(default_listen(false).len(), 2);
+        let both = default_listen(true);
+        assert_eq!(both.len(), 4);
+        assert!(both.iter().all(|addr| addr.contains("/4101")));
+        assert_eq!(
+            both.iter()
+                .filter(|addr| addr.ends_with("/quic-v1"))
+                .count(),
+            2
+        );
+    }
+}

@@ -1,0 +1,151 @@
+//! `casnode get`.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use casnode_node::Streams;
+use casnode_node::api::{ApiError, ErrorKind, Output, Request, Response};
+
+use crate::args::GetArgs;
+use crate::exit::{Failure, Result};
+use crate::output;
+use crate::pipe::{ClosedFlag, StdoutPipe};
+use crate::progress::remark;
+use crate::session::{Context, absolute, unexpected};
+
+/// Fetches a file into a file, a folder or standard output.
+pub(crate) async fn run(context: &Context, args: GetArgs) -> Result<()> {
+    let output = destination(args.output, args.force)?;
+    let to_stdout = output == Output::Stream;
+    let closed = ClosedFlag::default();
+    let streams = Streams {
+        input: None,
+        output: if to_stdout {
+            Some(Box::new(StdoutPipe::new(closed.clone())))
+        } else {
+            None
+        },
+    };
+    let request = Request::Get {
+        address: args.address.into_string(),
+        output,
+        timeout_ms: args.timeout.map(super::millis),
+        peers: args.peer,
+    };
+    let client = context.networked(args.network).await?;
+    let response = context
+        .call(client, request, streams)
+        .await
+        .map_err(|failure| explain(failure, &closed))?;
+    let Response::Get(report) = &response else {
+        return Err(unexpected());
+    };
+    context.remark(&output::get_summary(report));
+    match (to_stdout, context.json) {
+        (true, true) => remark(&output::json_lines(&response)?),
+        (true, false) => {}
+        (false, json) => output::print(&response, json)?,
+    }
+    Ok(())
+}
+
+fn explain(failure: Failure, closed: &ClosedFlag) -> Failure {
+    match failure {
+        _ if closed.is_set() => Failure::OutputClosed,
+        Failure::Api(error) if error.kind == ErrorKind::Interrupted && error.next.is_empty() => {
+            Failure::Api(ApiError {
+                next: "what was fetched is kept: the same `casnode get` goes on from there"
+                    .to_owned(),
+                ..error
+            })
+        }
+        other => other,
+    }
+}
+
+/// Where the bytes go: a folder takes the published name, anything else is the file to make.
+fn destination(given: Option<OsString>, force: bool) -> Result<Output> {
+    let Some(given) = given else {
+        return Ok(Output::Folder {
+            path: absolute(Path::new("."))?.into_os_string(),
+            force,
+        });
+    };
+    if given == "-" {
+        return Ok(Output::Stream);
+    }
+    let path = absolute(Path::new(&given))?;
+    if names_a_folder(&given) || path.is_dir() {
+        return Ok(Output::Folder {
+            path: path.into_os_string(),
+            force,
+        });
+    }
+    Ok(Output::File {
+        path: path.into_os_string(),
+        force,
+    })
+}
+
+fn names_a_folder(given: &OsStr) -> bool {
+    given.as_bytes().ends_with(b"/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to(given: &str) -> Output {
+        destination(Some(given.into()), false).unwrap()
+    }
+
+    #[test]
+    fn a_dash_is_standard_output() {
+        assert_eq!(to("-"), Output::Stream);
+    }
+
+    #[test]
+    fn nothing_is_the_current_folder() {
+        let here = std::env::current_dir().unwrap().into_os_string();
+        assert_eq!(
+            destination(None, true).unwrap(),
+            Output::Folder {
+                path: here,
+                force: true
+            }
+        );
+    }
+
+    #[test]
+    fn folders_are_known_by_being_there_or_by_their_slash() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = dir.path().to_str().unwrap();
+        assert!(matches!(to(there), Output::Folder { .. }));
+        assert!(matches!(
+            to(&format!("{there}/new/")),
+            Output::Folder { .. }
+        ));
+        assert!(matches!(to(&format!("{there}/new")), Output::File { .. }));
+    }
+
+    #[test]
+    fn an_interrupted_get_says_that_the_next_one_goes_on() {
+        let explained = explain(crate::session::interrupted(), &ClosedFlag::default());
+        let Failure::Api(error) = explained else {
+            panic!("not an error")
+        };
+        assert!(error.next.contains("goes on"));
+        assert_eq!(error.kind, ErrorKind::Interrupted);
+    }
+
+    #[test]
+    fn a_reader_that_left_is_no_error() {
+        let closed = ClosedFlag::default();
+        closed.set();
+        assert!(matches!(
+            explain(crate::session::interrupted(), &closed),
+            Failure::OutputClosed
+        ));
+    }
+}

@@ -1,0 +1,50 @@
+//! The commands, one file each.
+
+mod completions;
+mod daemon;
+mod get;
+mod local;
+mod providers;
+mod state;
+mod store;
+
+use crate::args::{Args, Command};
+use crate::demo;
+use crate::exit::Result;
+use crate::session::Context;
+use crate::signals::{self, Manner};
+
+/// Runs the command that was typed.
+pub(crate) async fn run(args: Args) -> Result<()> {
+    let manner = if matches!(args.command, Command::Demo(_)) {
+        Manner::TidyUp
+    } else {
+        Manner::Usual
+    };
+    let stop = signals::watch(manner)
+        .map_err(|error| crate::exit::Failure::io("cannot listen for signals", &error))?;
+    // These two need no data directory.
+    match args.command {
+        Command::Completions { shell } => return completions::run(shell),
+        Command::Demo(demo) => return demo::run(demo, &args.global, stop).await,
+        _ => {}
+    }
+    let context = Context::new(&args.global, stop)?;
+    match args.command {
+        Command::Daemon(daemon) => daemon::run(&context, daemon).await,
+        Command::Store(store) => store::run(&context, store).await,
+        Command::Get(get) => get::run(&context, get).await,
+        Command::Ls => local::ls(&context).await,
+        Command::Stat(one) => local::stat(&context, one.address).await,
+        Command::Rm(one) => local::rm(&context, one.address).await,
+        Command::Providers(providers) => providers::run(&context, providers).await,
+        Command::Status => state::status(&context).await,
+        Command::Peers => state::peers(&context).await,
+        Command::Completions { .. } | Command::Demo(_) => Ok(()),
+    }
+}
+
+/// Whole milliseconds, for the node.
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,438 @@
+//! Results as people and programs read them. Everything here goes to standard output unless it says otherwise.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use casnode_node::api::{
+    ErrorKind, FileInfo, FileStat, GetReport, PeerReport, ProvidersReport, Response, StatusReport,
+};
+use indicatif::HumanBytes;
+use serde::Serialize;
+
+use crate::exit::{Failure, Result};
+
+/// Prints a result: one JSON object a line, or text.
+pub(crate) fn print(response: &Response, json: bool) -> Result<()> {
+    write_out(&if json {
+        json_lines(response)?
+    } else {
+        text(response)
+    })
+}
+
+/// Writes text to standard output. A reader that has gone away is [`Failure::OutputClosed`].
+pub(crate) fn write_out(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::OutputClosed,
+            _ => Failure::io("cannot write to standard output", &error),
+        })
+}
+
+/// One value as one line of JSON.
+pub(crate) fn json_line(value: &impl Serialize) -> Result<String> {
+    match serde_json::to_string(value) {
+        Ok(line) => Ok(line + "\n"),
+        Err(error) => Err(Failure::new(
+            ErrorKind::Failure,
+            "cannot write JSON",
+            error.to_string(),
+            "",
+        )),
+    }
+}
+
+fn lines_of<T: Serialize>(items: &[T]) -> Result<String> {
+    items.iter().map(json_line).collect()
+}
+
+/// A response as JSON: lists as one object for each item, anything else as one object.
+pub(crate) fn json_lines(response: &Response) -> Result<String> {
+    match response {
+        Response::Store(report) => json_line(report),
+        Response::Get(report) => json_line(report),
+        Response::Ls { files } => lines_of(files),
+        Response::Stat(stat) => json_line(stat),
+        Response::Rm(report) => json_line(report),
+        Response::Providers(report) => json_line(report),
+        Response::Status(report) => json_line(report),
+        Response::Peers { peers } => lines_of(peers),
+    }
+}
+
+fn text(response: &Response) -> String {
+    match response {
+        Response::Store(report) => format!("{}\n", report.address),
+        Response::Get(report) => report
+            .path
+            .as_deref()
+            .map_or_else(String::new, |path| format!("{}\n", printable(path))),
+        Response::Ls { files } => files.iter().map(file_line).collect(),
+        Response::Stat(stat) => stat_text(stat),
+        Response::Rm(report) => format!(
+            "removed {}: {} chunks, {} given back\n",
+            report.address,
+            report.freed_chunks,
+            HumanBytes(report.freed_bytes)
+        ),
+        Response::Providers(report) => providers_text(report),
+        Response::Status(report) => status_text(report),
+        Response::Peers { peers } => peers.iter().map(peer_line).collect(),
+    }
+}
+
+fn file_line(file: &FileInfo) -> String {
+    let name = file
+        .name
+        .as_deref()
+        .map_or_else(|| "-".to_owned(), printable);
+    let mark = if file.state == "complete" {
+        String::new()
+    } else {
+        format!("  ({})", printable(&file.state))
+    };
+    format!(
+        "{}  {:>11}  {name}{mark}\n",
+        file.address,
+        HumanBytes(file.bytes).to_string()
+    )
+}
+
+fn stat_text(stat: &FileStat) -> String {
+    let FileStat {
+        file,
+        chunks_here,
+        bytes_here,
+        chunker,
+        manifest,
+    } = stat;
+    let mut rows = Rows::default();
+    rows.add("address", &file.address);
+    if let Some(name) = &file.name {
+        rows.add("name", printable(name));
+    }
+    rows.add(
+        "size",
+        format_args!("{} bytes ({})", file.bytes, HumanBytes(file.bytes)),
+    );
+    rows.add("state", &file.state);
+    rows.add("pinned", if file.pinned { "yes" } else { "no" });
+    rows.add("chunks", format_args!("{} ({chunker})", file.chunks));
+    rows.add(
+        "here",
+        format_args!("{chunks_here} chunks, {}", HumanBytes(*bytes_here)),
+    );
+    rows.add("manifest", manifest);
+    rows.add("stored", stored_at(file.stored_unix_ms));
+    rows.0
+}
+
+/// UTC in the form of RFC 3339, to the second.
+fn stored_at(unix_ms: u64) -> String {
+    let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_millis(unix_ms));
+    // humantime writes years up to 9999 and refuses later ones.
+    const LAST_MS: u64 = 253_402_300_799_999;
+    match time {
+        Some(time) if unix_ms <= LAST_MS => humantime::format_rfc3339_seconds(time).to_string(),
+        _ => format!("{unix_ms} ms after 1970"),
+    }
+}
+
+fn providers_text(report: &ProvidersReport) -> String {
+    let mut text = String::new();
+    for provider in &report.providers {
+        text.push_str(&provider.peer);
+        for addr in &provider.addrs {
+            let _ = write!(text, "  {addr}");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn status_text(report: &StatusReport) -> String {
+    let mut rows = Rows::default();
+    rows.add("peer id", &report.peer_id);
+    if report.daemon {
+        rows.add(
+            "daemon",
+            format_args!("process {}, casnode {}", report.pid, report.version),
+        );
+        for addr in &report.listen {
+            rows.add("listening", addr);
+        }
+        rows.add("peers", report.peers);
+    } else {
+        rows.add("daemon", "none runs on this data directory");
+    }
+    rows.add("files", report.files);
+    rows.add(
+        "chunks",
+        format_args!("{} ({})", report.chunks, HumanBytes(report.stored_bytes)),
+    );
+    rows.add("on disk", HumanBytes(report.disk_bytes));
+    rows.add(
+        "announced",
+        format_args!("{} keys, {} to go", report.announced, report.to_announce),
+    );
+    for dropped in &report.dropped {
+        rows.add(
+            "dropped",
+            format_args!("{} {}", dropped.count, printable(&dropped.what)),
+        );
+    }
+    rows.0
+}
+
+fn peer_line(peer: &PeerReport) -> String {
+    let mut line = peer.peer.clone();
+    for addr in &peer.addrs {
+        let _ = write!(line, "  {addr}");
+    }
+    let _ = write!(
+        line,
+        "  {}, {}",
+        peer.transport,
+        if peer.outbound {
+            "dialled by us"
+        } else {
+            "dialled us"
+        }
+    );
+    if let Some(rtt_ms) = peer.rtt_ms {
+        let _ = write!(line, ", {rtt_ms} ms");
+    }
+    if let Some(agent) = &peer.agent {
+        let _ = write!(line, ", {}", printable(agent));
+    }
+    line + "\n"
+}
+
+/// The remark on standard error after a `get`.
+pub(crate) fn get_summary(report: &GetReport) -> String {
+    if report.unchanged {
+        return "already there: the file is the one that was asked for\n".to_owned();
+    }
+    let senders = report
+        .providers
+        .iter()
+        .filter(|provider| provider.bytes > 0)
+        .count();
+    let mut text = format!(
+        "{} in {}",
+        HumanBytes(report.bytes),
+        seconds(report.seconds)
+    );
+    let _ = write!(text, ", {}", rate(report.bytes, report.seconds));
+    match senders {
+        0 => text.push_str(", all of it was here"),
+        1 => text.push_str(", from 1 provider"),
+        n => {
+            let _ = write!(text, ", from {n} providers");
+        }
+    }
+    if senders > 0 && report.local_chunks > 0 {
+        let _ = write!(
+            text,
+            "; {} of {} chunks were here",
+            report.local_chunks, report.chunks
+        );
+    }
+    text.push('\n');
+    for liar in report
+        .providers
+        .iter()
+        .filter(|provider| provider.rejected > 0)
+    {
+        let _ = writeln!(
+            text,
+            "warning: {} sent {} wrong chunks and was dropped",
+            liar.peer, liar.rejected
+        );
+    }
+    text
+}
+
+/// Seconds for people.
+pub(crate) fn seconds(seconds: f64) -> String {
+    if seconds < 10.0 {
+        format!("{seconds:.2} s")
+    } else {
+        format!("{seconds:.1} s")
+    }
+}
+
+/// Bytes a second for people.
+pub(crate) fn rate(bytes: u64, seconds: f64) -> String {
+    if seconds <= 0.0 {
+        return "at once".to_owned();
+    }
+    format!("{:.1} MiB/s", bytes as f64 / seconds / f64::from(1 << 20))
+}
+
+/// Text that others chose, safe for a terminal: control characters are written out.
+pub(crate) fn printable(text: &str) -> String {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars()
+        .fold(String::with_capacity(text.len()), |mut safe, c| {
+            if hidden(c) {
+                safe.extend(c.escape_default());
+            } else {
+                safe.push(c);
+            }
+            safe
+        })
+}
+
+/// Lines of a label and a value.
+#[derive(Default)]
+pub(crate) struct Rows(pub(crate) String);
+
+impl Rows {
+    /// Adds a line.
+    pub(crate) fn add(&mut self, label: &str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "{label:<10} {value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use casnode_node::api::{ProviderUse, StoreReport};
+
+    use super::*;
+
+    fn get_report() -> GetReport {
+        GetReport {
+            address: "ab".repeat(32),
+            path: Some("/tmp/x".to_owned()),
+            bytes: 3 << 20,
+            seconds: 1.5,
+            chunks: 12,
+            local_chunks: 0,
+            fetched_chunks: 12,
+            duplicate_bytes: 0,
+            rejected_chunks: 0,
+            unchanged: false,
+            providers: Vec::new(),
+        }
+    }
+
+    fn sender(peer: &str, rejected: u32) -> ProviderUse {
+        ProviderUse {
+            peer: peer.to_owned(),
+            bytes: 1 << 20,
+            chunks: 4,
+            rejected,
+        }
+    }
+
+    fn file(name: &str) -> FileInfo {
+        FileInfo {
+            address: "cd".repeat(32),
+            name: Some(name.to_owned()),
+            bytes: 1,
+            chunks: 1,
+            state: "complete".to_owned(),
+            pinned: true,
+            stored_unix_ms: 0,
+        }
+    }
+
+    #[test]
+    fn store_prints_the_address_alone() {
+        let report = StoreReport {
+            address: "ab".repeat(32),
+            bytes: 1,
+            chunks: 1,
+            new_chunks: 1,
+            new_bytes: 1,
+            name: None,
+            announced_to: 0,
+        };
+        let response = Response::Store(report);
+        assert_eq!(text(&response), "ab".repeat(32) + "\n");
+        let json: serde_json::Value =
+            serde_json::from_str(&json_lines(&response).unwrap()).unwrap();
+        for field in ["address", "bytes", "chunks", "new_chunks", "name"] {
+            assert!(json.get(field).is_some(), "{field}");
+        }
+        assert!(
+            json.get("result").is_none(),
+            "the envelope is not part of the result"
+        );
+    }
+
+    #[test]
+    fn get_has_the_promised_fields() {
+        let mut report = get_report();
+        report.providers.push(sender("p", 0));
+        let json = json_lines(&Response::Get(report)).unwrap();
+        assert_eq!(json.lines().count(), 1);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let fields = [
+            "address",
+            "path",
+            "bytes",
+            "seconds",
+            "chunks",
+            "duplicate_bytes",
+            "rejected_chunks",
+            "providers",
+        ];
+        for field in fields {
+            assert!(json.get(field).is_some(), "{field}");
+        }
+        for field in ["peer", "bytes", "chunks", "rejected"] {
+            assert!(json["providers"][0].get(field).is_some(), "{field}");
+        }
+    }
+
+    #[test]
+    fn lists_are_one_object_a_line() {
+        let files = vec![file("a"), file("b")];
+        assert_eq!(
+            json_lines(&Response::Ls { files }).unwrap().lines().count(),
+            2
+        );
+        assert_eq!(json_lines(&Response::Ls { files: Vec::new() }).unwrap(), "");
+    }
+
+    #[test]
+    fn names_of_others_cannot_drive_the_terminal() {
+        let line = file_line(&file("a\u{1b}[2J\nb\u{202e}c"));
+        assert_eq!(line.lines().count(), 1);
+        assert!(
+            !line.contains('\u{1b}') && !line.contains('\u{202e}'),
+            "{line:?}"
+        );
+        assert_eq!(printable("ünïcode ok"), "ünïcode ok");
+    }
+
+    #[test]
+    fn the_summary_names_rate_sources_and_liars() {
+        let mut report = get_report();
+        report.providers = vec![sender("honest", 0), sender("liar", 3)];
+        let summary = get_summary(&report);
+        assert!(
+            summary.contains("2.0 MiB/s") && summary.contains("from 2 providers"),
+            "{summary}"
+        );
+        assert!(
+            summary.contains("warning: liar sent 3 wrong chunks"),
+            "{summary}"
+        );
+        report.unchanged = true;
+        assert!(get_summary(&report).contains("already there"));
+    }
+
+    #[test]
+    fn times_of_any_size_are_printed() {
+        assert_eq!(stored_at(0), "1970-01-01T00:00:00Z");
+        assert!(stored_at(u64::MAX).contains("ms after 1970"));
+    }
+}

@@ -1,0 +1,174 @@
+//! Who does the work of a command: the daemon on the data directory if one answers, else a node in this process
+//! for the length of the command.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use casnode_node::api::{ErrorKind, Request, Response};
+use casnode_node::{Client, NetworkConfig, NodeConfig, Streams};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Global, NetworkArgs};
+use crate::exit::{Failure, Result};
+use crate::progress::{Reporter, remark};
+
+/// What every command works with.
+pub(crate) struct Context {
+    /// Where this node keeps everything; absolute.
+    pub(crate) data_dir: PathBuf,
+    /// Results as JSON.
+    pub(crate) json: bool,
+    /// No progress, no remarks.
+    pub(crate) quiet: bool,
+    /// Cancelled by the first signal.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Context {
+    /// Settles the data directory.
+    pub(crate) fn new(global: &Global, stop: CancellationToken) -> Result<Self> {
+        Ok(Self {
+            data_dir: data_dir(global.data_dir.as_deref())?,
+            json: global.json,
+            quiet: global.quiet,
+            stop,
+        })
+    }
+
+    /// Says something on standard error, unless the person wants quiet.
+    pub(crate) fn remark(&self, text: &str) {
+        if !self.quiet {
+            remark(text);
+        }
+    }
+
+    /// Connects to the daemon; `None` when none runs.
+    pub(crate) async fn daemon(&self) -> Result<Option<Client>> {
+        let connect = Client::connect(&self.data_dir);
+        Ok(self
+            .stop
+            .run_until_cancelled(connect)
+            .await
+            .ok_or_else(interrupted)??)
+    }
+
+    /// The daemon, else the store in this process.
+    pub(crate) async fn store_only(&self) -> Result<Client> {
+        match self.daemon().await? {
+            Some(client) => Ok(client),
+            None => self.in_process(None).await,
+        }
+    }
+
+    /// The daemon, else a node in this process for the length of the command.
+    pub(crate) async fn networked(&self, network: NetworkArgs) -> Result<Client> {
+        match self.daemon().await? {
+            Some(client) => {
+                if network.any_given() {
+                    remark(
+                        "warning: a daemon runs on this data directory and is in the network already; --listen, --bootstrap and --no-mdns change nothing\n",
+                    );
+                }
+                Ok(client)
+            }
+            None => self.in_process(Some(network.into_config())).await,
+        }
+    }
+
+    async fn in_process(&self, network: Option<NetworkConfig>) -> Result<Client> {
+        let config = NodeConfig {
+            data_dir: self.data_dir.clone(),
+            network,
+            serve_dht: false,
+        };
+        let open = Client::in_process(config);
+        Ok(self
+            .stop
+            .run_until_cancelled(open)
+            .await
+            .ok_or_else(interrupted)??)
+    }
+
+    /// Makes one call, shows how it goes, and lets go of the client, whatever the outcome.
+    pub(crate) async fn call(
+        &self,
+        client: Client,
+        request: Request,
+        streams: Streams,
+    ) -> Result<Response> {
+        let mut reporter = Reporter::new(self.quiet);
+        let mut on_event = |event| reporter.show(&event);
+        let call = client.call(request, streams, &mut on_event);
+        let outcome = self.stop.run_until_cancelled(call).await;
+        reporter.finish();
+        client.close().await;
+        Ok(outcome.ok_or_else(interrupted)??)
+    }
+}
+
+/// The failure of whoever was stopped by a signal.
+pub(crate) fn interrupted() -> Failure {
+    Failure::new(
+        ErrorKind::Interrupted,
+        "interrupted",
+        "a signal asked for an end",
+        "",
+    )
+}
+
+/// A node that answered something else than what it was asked.
+pub(crate) fn unexpected() -> Failure {
+    Failure::new(
+        ErrorKind::Failure,
+        "the node gave an answer that does not fit the question",
+        "the daemon and this program may be of different versions",
+        "restart the daemon with this program",
+    )
+}
+
+/// `path` from the root, without resolving links.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error: io::Error| {
+        Failure::io(
+            format!("cannot make {} an absolute path", path.display()),
+            &error,
+        )
+    })
+}
+
+fn data_dir(given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(given) = given.filter(|path| !path.as_os_str().is_empty()) {
+        return absolute(given);
+    }
+    match directories::BaseDirs::new() {
+        Some(dirs) => Ok(dirs.data_dir().join("casnode")),
+        None => Err(Failure::new(
+            ErrorKind::Usage,
+            "there is no place for the data directory",
+            "this user has no home folder",
+            "name one with --data-dir or CASNODE_DATA_DIR",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_data_directory_is_made_absolute() {
+        let dir = data_dir(Some(Path::new("x/y"))).unwrap();
+        assert!(
+            dir.is_absolute() && dir.ends_with("x/y"),
+            "{}",
+            dir.display()
+        );
+    }
+
+    #[test]
+    fn an_empty_data_directory_is_the_default() {
+        let default = data_dir(None).unwrap();
+        assert_eq!(data_dir(Some(Path::new(""))).unwrap(), default);
+        assert!(default.ends_with("casnode"));
+    }
+}
