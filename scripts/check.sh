@@ -76,8 +76,11 @@ step_cluster() {
         note="SKIPPED: $reason"
         return 0
     fi
-    # Through the test harness, so that its result line counts it. Same packages as in `test`: nothing is rebuilt.
-    CASNODE_CLUSTER_TEST=1 cargo test --locked --workspace --test cluster
+    # As a test of the workspace, so that its result line counts it; with the same packages selected as in
+    # `test`, so that nothing is compiled again.
+    local binary
+    binary=$(scripts/cluster.sh binary)
+    CASNODE_BINARY="$binary" CASNODE_CLUSTER_TEST=1 cargo test --locked --workspace --test cluster
 }
 
 # with_random_file MIB COMMAND...: runs the command with such a file as its last argument.
