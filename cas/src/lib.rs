@@ -13,15 +13,18 @@
 mod bitmap;
 mod chunker;
 mod codec;
+mod error;
 mod id;
 mod manifest;
 mod name;
 mod proof;
 mod record;
+mod store;
 
 pub use bitmap::{BitmapError, HaveBitmap};
 pub use chunker::{Chunker, ChunkerParams, Chunking, MAX_CHUNK_BYTES, MAX_CHUNKS};
 pub use codec::CodecError;
+pub use error::{IndexError, StoreError};
 pub use id::{Address, ChunkHash, HASH_BYTES, HASH_HEX_DIGITS, ManifestId, ParseHashError};
 pub use manifest::{ChunkRef, MAX_MANIFEST_BYTES, Manifest, ManifestError};
 pub use name::{MAX_NAME_BYTES, safe_file_name};
@@ -29,3 +32,4 @@ pub use proof::{GroupHasher, MAX_GROUPS, MIN_GROUP_BYTES, ProofBuilder, ProofTre
 pub use record::{
     FileKind, FileRecord, FileRecordError, INLINE_MANIFEST_BYTES, MAX_FILE_RECORD_BYTES,
 };
+pub use store::{FileEntry, FileState, Put, Removed, Store, StoreConfig, StoreStats};

@@ -1,0 +1,166 @@
+//! What can go wrong in the store, and the three questions a caller asks about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::id::{Address, ChunkHash};
+use crate::manifest::ManifestError;
+
+/// A failure of the database that serves as index.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IndexError {
+    /// The medium failed.
+    #[error("index: {0}")]
+    Io(#[from] io::Error),
+    /// The database says that its files are damaged.
+    #[error("index is damaged")]
+    Corrupt(#[source] Option<Box<dyn std::error::Error + Send + Sync>>),
+    /// A value is not in the layout of this version.
+    #[error("index holds a malformed entry")]
+    Malformed,
+    /// The database panicked, which it does on some kinds of damage.
+    #[error("index database panicked")]
+    Panicked,
+    /// Anything else the database reports.
+    #[error("index: {0}")]
+    Backend(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A failure of the store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The operating system refused an operation on a file of the store.
+    #[error("store: cannot {action} {path}: {source}")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To which file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Another process has the store open.
+    #[error("store is in use by {}", holder(*pid))]
+    Locked {
+        /// The process id it wrote into the lock file, when that can be read.
+        pid: Option<u32>,
+    },
+    /// Not enough space to write and stay able to delete afterwards.
+    #[error("no space in the store: {needed_bytes} bytes needed, {available_bytes} available")]
+    NoSpace {
+        /// Bytes that were to be written.
+        needed_bytes: u64,
+        /// Bytes the store may still use.
+        available_bytes: u64,
+    },
+    /// A chunk's bytes do not match its hash any more. It counts as absent from now on.
+    #[error("stored chunk {hash} is damaged")]
+    Corrupt {
+        /// Which chunk.
+        hash: ChunkHash,
+    },
+    /// A file's manifest cannot be read back.
+    #[error("stored manifest of {address} is damaged")]
+    CorruptManifest {
+        /// Which file.
+        address: Address,
+        /// What is wrong with it, when it could be read at all.
+        source: Option<ManifestError>,
+    },
+    /// The folder has a `FORMAT` file that no store wrote.
+    #[error("{path} is not a casnode store, or its format file is damaged")]
+    NotAStore {
+        /// The format file.
+        path: PathBuf,
+    },
+    /// A newer program wrote the store.
+    #[error("store has format version {found}; this program knows up to {known}")]
+    NewerVersion {
+        /// Version found.
+        found: u16,
+        /// Newest version known here.
+        known: u16,
+    },
+    /// The index failed.
+    #[error("store: {0}")]
+    Index(#[from] IndexError),
+    /// A file was to be recorded whose chunks are not all here.
+    #[error("{missing} chunks of {address} are not in the store")]
+    MissingChunks {
+        /// Which file.
+        address: Address,
+        /// Distinct chunks that are absent.
+        missing: usize,
+    },
+    /// There is no entry for this file.
+    #[error("{0} is not in the store")]
+    UnknownFile(Address),
+    /// A chunk of no bytes, or of more than the largest allowed.
+    #[error("a chunk of {len_bytes} bytes cannot be stored")]
+    ChunkLength {
+        /// Its length.
+        len_bytes: usize,
+    },
+    /// An earlier write failed in a way that leaves the state of the disk unknown; reading still works,
+    /// and opening the store again checks what is there.
+    #[error("store does not accept writes since an earlier failure; open it again")]
+    WritesStopped,
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(
+        || "another process".to_owned(),
+        |pid| format!("process {pid}"),
+    )
+}
+
+/// Whether the medium, or what its owner may use of it, is full.
+pub(crate) fn io_is_no_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+impl StoreError {
+    /// Whether more space would help.
+    #[must_use]
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            StoreError::NoSpace { .. } => true,
+            StoreError::Io { source, .. } | StoreError::Index(IndexError::Io(source)) => {
+                io_is_no_space(source)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether stored bytes are not what was written.
+    #[must_use]
+    pub fn is_corruption(&self) -> bool {
+        match self {
+            StoreError::Corrupt { .. } | StoreError::CorruptManifest { .. } => true,
+            StoreError::Index(error) => error.is_corruption(),
+            _ => false,
+        }
+    }
+
+    /// Whether the store is in use by another process.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        matches!(self, StoreError::Locked { .. })
+    }
+}
+
+impl IndexError {
+    /// Whether the database is damaged, so that it must be rebuilt from the packs.
+    #[must_use]
+    pub fn is_corruption(&self) -> bool {
+        matches!(
+            self,
+            IndexError::Corrupt(_) | IndexError::Malformed | IndexError::Panicked
+        )
+    }
+}

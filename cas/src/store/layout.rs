@@ -1,0 +1,221 @@
+//! The folder of a store: who may open it, what version it has, and whether it was closed in order.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use crate::error::StoreError;
+
+/// Version of the whole layout.
+const VERSION: u16 = 1;
+const MAGIC: [u8; 8] = *b"CASSTORE";
+/// magic 8 | version 2 | store id 16 | inline limit 4 | crc 4
+const FORMAT_BYTES: usize = 34;
+
+/// Someone who only asks whether the store is locked holds the lock for an instant.
+const LOCK_ATTEMPTS: u32 = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Longest process id text that is looked at.
+const MAX_PID_TEXT: u64 = 20;
+
+/// A store's folder, locked against other processes for as long as this lives.
+pub(crate) struct Layout {
+    dir: PathBuf,
+    store_id: [u8; 16],
+    /// Whether the last owner closed the store in order.
+    was_clean: bool,
+    _lock: File,
+}
+
+fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> StoreError + 'a {
+    move |source| StoreError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(failed("sync", dir))
+}
+
+impl Layout {
+    /// Locks the folder, checks its format, and notes that it is in use.
+    pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
+        fs::create_dir_all(dir).map_err(failed("create", dir))?;
+        let lock = take_lock(dir)?;
+        let store_id = match read_format(dir)? {
+            Some(store_id) => store_id,
+            None => write_format(dir)?,
+        };
+        let clean = dir.join("CLEAN");
+        let was_clean = match fs::remove_file(&clean) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(failed("remove", &clean)(error)),
+        };
+        sync_dir(dir)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            store_id,
+            was_clean,
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn store_id(&self) -> [u8; 16] {
+        self.store_id
+    }
+
+    pub(crate) fn was_clean(&self) -> bool {
+        self.was_clean
+    }
+
+    pub(crate) fn index_dir(&self) -> PathBuf {
+        self.dir.join("index")
+    }
+
+    pub(crate) fn packs_dir(&self) -> PathBuf {
+        self.dir.join("packs")
+    }
+
+    /// Puts an index that cannot be used aside, under the first free `index.bad.<n>`.
+    pub(crate) fn set_index_aside(&self) -> Result<PathBuf, StoreError> {
+        let index = self.index_dir();
+        let aside = (0u32..)
+            .map(|n| self.dir.join(format!("index.bad.{n}")))
+            .find(|path| !path.exists())
+            .unwrap_or_else(|| self.dir.join("index.bad"));
+        match fs::rename(&index, &aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.map_err(failed("rename", &index))?,
+        }
+        sync_dir(&self.dir)?;
+        Ok(aside)
+    }
+
+    /// Bytes the ballast file occupies.
+    pub(crate) fn reserve_disk_bytes(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(self.dir.join("reserve")).map_or(0, |data| data.blocks() * 512)
+    }
+
+    /// Notes that everything is synced and consistent.
+    pub(crate) fn mark_clean(&self) -> io::Result<()> {
+        File::create(self.dir.join("CLEAN"))?.sync_all()?;
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+fn open_lock_file(dir: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(dir.join("LOCK"))
+}
+
+fn take_lock(dir: &Path) -> Result<File, StoreError> {
+    let path = dir.join("LOCK");
+    let mut file = open_lock_file(dir).map_err(failed("open", &path))?;
+    let mut attempts = LOCK_ATTEMPTS;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
+            Err(TryLockError::WouldBlock) if attempts == 0 => {
+                return Err(StoreError::Locked {
+                    pid: read_pid(&mut file),
+                });
+            }
+            Err(TryLockError::WouldBlock) => attempts -= 1,
+        }
+        thread::sleep(LOCK_PAUSE);
+    }
+    // Only for the message another process shows; a failure costs nothing else.
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
+    if let Err(error) = written {
+        tracing::debug!(%error, "the lock file does not name this process");
+    }
+    Ok(file)
+}
+
+fn read_pid(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.take(MAX_PID_TEXT).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+/// Whether another owner has the store in `dir` open, and the process id it left.
+///
+/// `Some(None)` means that it is locked by someone who cannot be named.
+pub(crate) fn locked_by(dir: &Path) -> io::Result<Option<Option<u32>>> {
+    let mut file = match OpenOptions::new().read(true).open(dir.join("LOCK")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(read_pid(&mut file))),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn read_format(dir: &Path) -> Result<Option<[u8; 16]>, StoreError> {
+    let path = dir.join("FORMAT");
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("read", &path)(error)),
+    };
+    let foreign = || StoreError::NotAStore { path: path.clone() };
+    let fields = bytes.strip_prefix(&MAGIC).ok_or_else(foreign)?;
+    let (version, fields) = fields.split_first_chunk::<2>().ok_or_else(foreign)?;
+    // A newer version may have another length and checksum: look at its number first.
+    let found = u16::from_le_bytes(*version);
+    if found > VERSION {
+        return Err(StoreError::NewerVersion {
+            found,
+            known: VERSION,
+        });
+    }
+    let (store_id, _) = fields.split_first_chunk::<16>().ok_or_else(foreign)?;
+    let (covered, crc) = bytes.split_last_chunk::<4>().ok_or_else(foreign)?;
+    if bytes.len() != FORMAT_BYTES || crc32fast::hash(covered) != u32::from_le_bytes(*crc) {
+        return Err(foreign());
+    }
+    Ok(Some(*store_id))
+}
+
+fn write_format(dir: &Path) -> Result<[u8; 16], StoreError> {
+    let source = Path::new("/dev/urandom");
+    let mut store_id = [0u8; 16];
+    let random = File::open(source).and_then(|mut file| file.read_exact(&mut store_id));
+    random.map_err(failed("read", source))?;
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&store_id);
+    let inline_bytes = u32::try_from(super::INLINE_BYTES).unwrap_or(u32::MAX);
+    bytes.extend_from_slice(&inline_bytes.to_le_bytes());
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+    let (temp, path) = (dir.join("FORMAT.tmp"), dir.join("FORMAT"));
+    let written = File::create(&temp).and_then(|mut file| {
+        file.write_all(&bytes)?;
+        file.sync_all()
+    });
+    written.map_err(failed("write", &temp))?;
+    fs::rename(&temp, &path).map_err(failed("rename", &temp))?;
+    sync_dir(dir)?;
+    Ok(store_id)
+}

@@ -1,0 +1,138 @@
+//! The index on sled 0.34: the only place that names it.
+//!
+//! sled 0.34 needs care: its `flush` starts writeback but does not sync (spacejam/sled#1351), so the log
+//! file is synced here; it panics on some kinds of damage, so every call is guarded; it must not meet a
+//! full disk, which `space` sees to.
+
+use std::fs::{self, File};
+use std::io;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use super::dir_bytes;
+use super::index::{Index, MAX_BATCH_KEYS, MAX_VALUE_BYTES, Op, Visit};
+use crate::error::IndexError;
+
+/// Page cache of the database. Measured: enough for a million chunks at full insertion speed.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Unit of its log; fixed when the database is created.
+const SEGMENT_BYTES: usize = 512 * 1024;
+
+pub(crate) struct SledIndex {
+    db: sled::Db,
+    dir: PathBuf,
+}
+
+impl SledIndex {
+    /// Opens or creates the database in `dir`.
+    pub(crate) fn open(dir: &Path) -> Result<Self, IndexError> {
+        let path = dir.to_owned();
+        // On a thread of its own: a panic in recovery must not leave this one half unwound.
+        let opener = thread::Builder::new()
+            .name("index-open".into())
+            .spawn(move || {
+                guarded(|| {
+                    sled::Config::new()
+                        .path(&path)
+                        .cache_capacity(CACHE_BYTES)
+                        .segment_size(SEGMENT_BYTES)
+                        .flush_every_ms(None)
+                        .mode(sled::Mode::HighThroughput)
+                        .open()
+                })
+            })?;
+        let db = opener.join().map_err(|_| IndexError::Panicked)??;
+        let index = Self {
+            db,
+            dir: dir.to_owned(),
+        };
+        index.sync_new_files()?;
+        Ok(index)
+    }
+
+    /// sled never syncs its configuration file, nor the folder entries.
+    fn sync_new_files(&self) -> Result<(), IndexError> {
+        let conf = self.dir.join("conf");
+        if conf.exists() {
+            File::open(conf)?.sync_all()?;
+        }
+        File::open(self.dir.join("db"))?.sync_all()?;
+        File::open(&self.dir)?.sync_all()?;
+        if let Some(parent) = self.dir.parent() {
+            File::open(parent)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// Values above a quarter of a segment would go to files that sled never syncs; ours never do.
+    fn check_no_blobs(&self) {
+        let blobs = fs::read_dir(self.dir.join("blobs")).map_or(0, Iterator::count);
+        if blobs > 0 {
+            tracing::error!(blobs, "the index wrote side files, which it must not");
+        }
+    }
+}
+
+impl Index for SledIndex {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        Ok(guarded(|| self.db.get(key))?.map(|value| value.to_vec()))
+    }
+
+    fn apply(&self, ops: Vec<Op>) -> Result<(), IndexError> {
+        debug_assert!(ops.len() <= MAX_BATCH_KEYS, "batch of {} keys", ops.len());
+        let mut batch = sled::Batch::default();
+        for (key, value) in ops {
+            match value {
+                Some(value) => {
+                    debug_assert!(value.len() <= MAX_VALUE_BYTES, "value of {}", value.len());
+                    batch.insert(key, value);
+                }
+                None => batch.remove(key),
+            }
+        }
+        guarded(|| self.db.apply_batch(batch))
+    }
+
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), IndexError> {
+        let mut items = self.db.scan_prefix(prefix);
+        while let Some((key, value)) = guarded(|| items.next().transpose())? {
+            if visit(&key, &value)? == ControlFlow::Break(()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), IndexError> {
+        guarded(|| self.db.flush())?;
+        File::open(self.dir.join("db"))?.sync_data()?;
+        self.check_no_blobs();
+        Ok(())
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        dir_bytes(&self.dir)
+    }
+}
+
+fn guarded<T>(call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, IndexError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(translate(error)),
+        Err(_) => Err(IndexError::Panicked),
+    }
+}
+
+fn translate(error: sled::Error) -> IndexError {
+    match error {
+        sled::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            IndexError::Corrupt(Some(Box::new(error)))
+        }
+        sled::Error::Io(error) => IndexError::Io(error),
+        sled::Error::Corruption { .. } => IndexError::Corrupt(Some(Box::new(error))),
+        other => IndexError::Backend(Box::new(other)),
+    }
+}
