@@ -1,0 +1,185 @@
+//! Peers that lie about content: the address decides, and the liar is named.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::content::{CHUNK, Sample, chunks_of, manifest_over};
+use crate::harness::{Home, Node, Run};
+use crate::hostile::{Hostile, Script};
+use crate::proxy::Proxy;
+
+/// The honest peer is slow, so that the liar gets its turn.
+const RATE: u64 = 8 << 20;
+
+fn flipped(chunk: &Bytes) -> Bytes {
+    let mut bytes = chunk.to_vec();
+    bytes[0] ^= 1;
+    bytes.into()
+}
+
+fn key(bytes: &[u8]) -> [u8; 32] {
+    *blake3::hash(bytes).as_bytes()
+}
+
+/// A true manifest; every chunk has a wrong bit.
+fn wrong_bytes(sample: &Sample) -> Script {
+    let chunks = chunks_of(&sample.bytes);
+    let lies = chunks.iter().map(|chunk| (key(chunk), flipped(chunk)));
+    Script {
+        manifest: manifest_over(&sample.bytes, &chunks),
+        chunks: lies.collect(),
+    }
+}
+
+/// A true proof tree over a false list of chunks, and those very chunks.
+fn forged_manifest(sample: &Sample) -> Script {
+    let false_chunks: Vec<Bytes> = chunks_of(&sample.bytes).iter().map(flipped).collect();
+    let chunks: HashMap<_, _> = false_chunks
+        .iter()
+        .map(|chunk| (key(chunk), chunk.clone()))
+        .collect();
+    Script {
+        manifest: manifest_over(&sample.bytes, &false_chunks),
+        chunks,
+    }
+}
+
+fn get(sample: &Sample, peers: &[&str]) -> Run {
+    let home = Home::new();
+    let call = home.networked(["get", "--json", &sample.address, "--timeout", "60s"], &[]);
+    let call = peers
+        .iter()
+        .fold(call, |call, peer| call.args(["--peer", peer]));
+    call.arg("-o").arg(sample.copy_path()).run()
+}
+
+fn part_of<'a>(report: &'a Value, peer: &str) -> Option<&'a Value> {
+    report["providers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|provider| provider["peer"] == peer)
+}
+
+#[test]
+fn wrong_bytes_beside_an_honest_peer_are_rejected_counted_and_named() {
+    let sample = Sample::new(60, 80 * CHUNK);
+    let honest = Node::start(&[]);
+    honest.store(&sample.path);
+    let slow = Proxy::start(&honest, RATE);
+    let liar = Hostile::start(wrong_bytes(&sample), &[]);
+    let run = get(&sample, &[&liar.addr, &slow.addr])
+        .ok()
+        .says(&liar.peer_id);
+    sample.assert_at(&sample.copy_path());
+    let report = run.json();
+    assert!(report["rejected_chunks"].as_u64().unwrap() > 0, "{report}");
+    let part = part_of(&report, &liar.peer_id)
+        .unwrap_or_else(|| panic!("the liar is not named: {report}"));
+    assert!(part["rejected"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!(part["bytes"], 0, "{report}");
+    assert!(
+        liar.served_chunks() < sample.chunks() / 2,
+        "it was asked on and on: {}",
+        liar.served_chunks()
+    );
+    assert_eq!(
+        part_of(&report, &honest.peer_id).unwrap()["bytes"],
+        sample.bytes.len()
+    );
+}
+
+#[test]
+fn wrong_bytes_alone_give_no_file() {
+    let sample = Sample::new(61, 20 * CHUNK);
+    let liar = Hostile::start(wrong_bytes(&sample), &[]);
+    get(&sample, &[&liar.addr])
+        .exits_one_of(&[12, 15])
+        .says(&liar.peer_id);
+    assert!(liar.served_chunks() > 0, "the liar was never asked");
+    assert_eq!(
+        std::fs::read_dir(sample.folder.path()).unwrap().count(),
+        1,
+        "a copy or a part of one was left"
+    );
+}
+
+#[test]
+fn a_liar_found_through_the_dht_is_rejected_too() {
+    let sample = Sample::new(62, 100 * CHUNK);
+    let honest = Node::start(&[]);
+    honest.store(&sample.path);
+    let liar = Hostile::start(wrong_bytes(&sample), &[&honest.addr]);
+    let getter = Node::start(&[&honest.addr]);
+    let report = getter.get(&sample.address, &sample.copy_path());
+    sample.assert_at(&sample.copy_path());
+    if liar.served_chunks() > 0 {
+        assert!(report["rejected_chunks"].as_u64().unwrap() > 0, "{report}");
+        assert!(part_of(&report, &liar.peer_id).is_some(), "{report}");
+    }
+}
+
+#[test]
+fn a_forged_manifest_beside_an_honest_peer_costs_little() {
+    let sample = Sample::new(63, 80 * CHUNK);
+    let honest = Node::start(&[]);
+    honest.store(&sample.path);
+    let slow = Proxy::start(&honest, RATE);
+    let liar = Hostile::start(forged_manifest(&sample), &[]);
+    get(&sample, &[&liar.addr, &slow.addr]).ok();
+    sample.assert_at(&sample.copy_path());
+    assert!(
+        liar.served_chunks() < sample.chunks() / 2,
+        "{} chunks of a forgery were fetched",
+        liar.served_chunks()
+    );
+}
+
+#[test]
+fn a_forged_manifest_alone_gives_no_file() {
+    let sample = Sample::new(64, 20 * CHUNK);
+    let liar = Hostile::start(forged_manifest(&sample), &[]);
+    get(&sample, &[&liar.addr])
+        .exits_one_of(&[12, 15])
+        .says(&liar.peer_id);
+    assert_eq!(
+        std::fs::read_dir(sample.folder.path()).unwrap().count(),
+        1,
+        "a copy or a part of one was left"
+    );
+}
+
+#[test]
+fn chunks_of_a_forgery_are_not_kept() {
+    let sample = Sample::new(65, 20 * CHUNK);
+    let liar = Hostile::start(forged_manifest(&sample), &[]);
+    let home = Home::new();
+    home.networked(
+        [
+            "get",
+            &sample.address,
+            "--timeout",
+            "30s",
+            "--peer",
+            &liar.addr,
+        ],
+        &[],
+    )
+    .arg("-o")
+    .arg(sample.copy_path())
+    .run()
+    .exits_one_of(&[12, 15]);
+    // Another, honest peer later: nothing of the forgery stands in the way.
+    let honest = Node::start(&[]);
+    honest.store(&sample.path);
+    home.networked(["get", &sample.address], &[&honest.addr])
+        .arg("-o")
+        .arg(sample.copy_path())
+        .run()
+        .ok();
+    sample.assert_at(&sample.copy_path());
+    let status = home.call(["status", "--json"]).run().ok().json();
+    assert_eq!(status["chunks"], sample.chunks(), "{status}");
+}

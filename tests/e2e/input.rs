@@ -1,0 +1,177 @@
+//! What people hand to `store` and type as addresses, and what they are told.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::content::{CHUNK, Sample, address};
+use crate::harness::{Home, Node, folder};
+
+fn store_fails(home: &Home, path: &str, because: &str) {
+    home.networked(["store", path], &[])
+        .run()
+        .exits(1)
+        .says(path)
+        .says(because);
+    assert_eq!(
+        home.call(["ls", "--json"]).run().ok().text(),
+        "",
+        "something was stored of {path}"
+    );
+}
+
+#[test]
+fn what_is_no_readable_file_is_refused_and_nothing_is_stored() {
+    let home = Home::new();
+    let dir = folder();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    store_fails(&home, &at("missing"), "");
+    rustix::fs::mkfifoat(
+        rustix::fs::CWD,
+        at("fifo"),
+        rustix::fs::Mode::from_raw_mode(0o600),
+    )
+    .unwrap();
+    store_fails(&home, &at("fifo"), "fifo");
+    store_fails(&home, "/dev/zero", "device");
+    store_fails(&home, dir.path().to_str().unwrap(), "director");
+    let link = at("dangling");
+    std::os::unix::fs::symlink(at("missing"), &link).unwrap();
+    store_fails(&home, &link, "");
+    // Root reads everything.
+    if !rustix::process::geteuid().is_root() {
+        let secret = at("secret");
+        fs::write(&secret, b"x").unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
+        store_fails(&home, &secret, "ermission");
+    }
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_is_not_published() {
+    let sample = Sample::new(70, 160 * CHUNK);
+    let home = Home::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (stop, path) = (stop.clone(), sample.path.clone());
+        std::thread::spawn(move || {
+            let mut round = 0u8;
+            while !stop.load(Ordering::Relaxed) {
+                let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+                round = round.wrapping_add(1);
+                std::os::unix::fs::FileExt::write_all_at(&file, &[round], 0).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        })
+    };
+    let run = home.networked(["store"], &[]).arg(&sample.path).run();
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    run.exits(1).says("chang");
+    assert_eq!(home.call(["ls", "--json"]).run().ok().text(), "");
+    // At rest it can be stored.
+    let stored = home.networked(["store"], &[]).arg(&sample.path).run().ok();
+    assert_eq!(
+        stored.text().trim(),
+        address(&fs::read(&sample.path).unwrap())
+    );
+}
+
+#[test]
+fn a_malformed_address_is_a_usage_error_before_anything_is_opened() {
+    let home = folder();
+    let data_dir = home.path().join("not made");
+    let long = "a".repeat(65);
+    let strange = format!("{}z{}", "0".repeat(20), "0".repeat(43));
+    for (text, fault) in [
+        ("abc", "3 characters"),
+        (&*long, "65 characters"),
+        (&*strange, "character 21 is 'z'"),
+    ] {
+        for command in ["get", "stat", "rm", "providers"] {
+            crate::harness::casnode([command, text])
+                .arg("--data-dir")
+                .arg(&data_dir)
+                .run()
+                .exits(2)
+                .says(fault);
+        }
+    }
+    assert!(!data_dir.exists());
+}
+
+#[test]
+fn other_wrong_usage_is_2_as_well() {
+    let home = Home::new();
+    let address = address(b"x");
+    home.call(["get"]).run().exits(2);
+    home.call(["fetch", &address]).run().exits(2);
+    home.call(["get", &address, "--timeout", "soon"])
+        .run()
+        .exits(2);
+    home.call(["store", "x", "--chunker", "rabin"])
+        .run()
+        .exits(2);
+    home.networked(["get", &address], &["not a multiaddr"])
+        .run()
+        .exits(2)
+        .says("not a multiaddr");
+    home.networked(["get", &address, "--peer", "/ip4/1.2.3"], &[])
+        .run()
+        .exits(2)
+        .says("/ip4/1.2.3");
+    home.call(["daemon", "--no-mdns", "--listen", "nowhere"])
+        .run()
+        .exits(2)
+        .says("nowhere");
+}
+
+#[test]
+fn an_unknown_address_is_10_and_says_how_many_were_asked() {
+    let a = Node::start(&[]);
+    let b = Node::start(&[&a.addr]);
+    let unknown = address(b"nobody has this");
+    let copy = folder();
+    let run = b
+        .call(["get", &unknown, "--timeout", "20s", "-o"])
+        .arg(copy.path().join("x"))
+        .run()
+        .exits(10);
+    assert!(
+        run.stderr.contains("1 peer") || run.stderr.contains("peers"),
+        "{}",
+        run.stderr
+    );
+    assert!(
+        run.stderr.chars().any(|c| c.is_ascii_digit()),
+        "{}",
+        run.stderr
+    );
+    assert!(run.seconds < 25.0, "{}", run.seconds);
+    assert_eq!(fs::read_dir(copy.path()).unwrap().count(), 0);
+    b.call(["providers", &unknown])
+        .run()
+        .exits(10)
+        .says("asked");
+    b.call(["stat", &unknown]).run().exits(10);
+    b.call(["rm", &unknown]).run().exits(10);
+}
+
+#[test]
+fn without_any_peer_it_says_how_to_name_one() {
+    let home = Home::new();
+    let unknown = address(b"nobody is there");
+    home.networked(["get", &unknown, "--timeout", "3s"], &[])
+        .run()
+        .exits_one_of(&[10, 11])
+        .says("--bootstrap");
+    // A peer that does not answer is no peer.
+    home.networked(
+        ["get", &unknown, "--timeout", "3s"],
+        &["/ip4/127.0.0.1/tcp/9"],
+    )
+    .run()
+    .exits_one_of(&[10, 11])
+    .says("peer");
+}

@@ -1,0 +1,23 @@
+//! End-to-end tests: the real binary, as real processes, in private directories, on loopback ports of the
+//! system's choice. No test knows another; every wait has a limit.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test that unwraps fails, as it should"
+)]
+
+mod content;
+mod harness;
+mod hostile;
+mod proxy;
+
+mod commands;
+mod demo;
+mod durability;
+mod hostile_peers;
+mod input;
+mod output;
+mod port;
+mod resume;
+mod transfer;

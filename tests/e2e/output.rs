@@ -1,0 +1,107 @@
+//! Where fetched bytes may go, and what happens when they cannot.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::content::{CHUNK, Sample};
+use crate::harness::{Node, folder};
+
+#[test]
+fn an_existing_output_is_left_alone_unless_forced() {
+    let a = Node::start(&[]);
+    let b = Node::start(&[&a.addr]);
+    let sample = Sample::new(80, 3 * CHUNK + 9);
+    a.store(&sample.path);
+    let to = sample.copy_path();
+    fs::write(&to, b"something dear").unwrap();
+    b.call(["get", &sample.address, "-o"])
+        .arg(&to)
+        .run()
+        .exits(1)
+        .says("--force");
+    assert_eq!(fs::read(&to).unwrap(), b"something dear");
+    b.call(["get", &sample.address, "--force", "-o"])
+        .arg(&to)
+        .run()
+        .ok();
+    sample.assert_at(&to);
+    // It already is that file: nothing to refuse, nothing to write.
+    let before = fs::metadata(&to).unwrap().modified().unwrap();
+    let report = b.get(&sample.address, &to);
+    assert_eq!(report["unchanged"], true, "{report}");
+    assert_eq!(fs::metadata(&to).unwrap().modified().unwrap(), before);
+    assert_eq!(fs::read_dir(sample.folder.path()).unwrap().count(), 2);
+}
+
+/// What cannot be written keeps what was fetched: the next `get` fetches nothing again.
+fn fails_then_goes_on(seed: u64, to: &Path, code: i32) {
+    let a = Node::start(&[]);
+    let b = Node::start(&[&a.addr]);
+    let sample = Sample::new(seed, 12 * CHUNK);
+    a.store(&sample.path);
+    b.call(["get", &sample.address, "-o"])
+        .arg(to)
+        .run()
+        .exits(code)
+        .says("error:");
+    assert!(!to.exists());
+    b.get(&sample.address, &sample.copy_path());
+    sample.assert_at(&sample.copy_path());
+    assert_eq!(fs::read_dir(sample.folder.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_missing_folder_is_1() {
+    let dir = folder();
+    fails_then_goes_on(81, &dir.path().join("no such folder").join("x"), 1);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_1() {
+    if rustix::process::geteuid().is_root() {
+        // Root writes everywhere, but nobody makes files there.
+        fails_then_goes_on(82, Path::new("/proc/casnode-test-output"), 1);
+        return;
+    }
+    let dir = folder();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o500)).unwrap();
+    fails_then_goes_on(82, &dir.path().join("x"), 1);
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+/// A file system of one MiB, where this machine lets us make one.
+struct TinyDisk(tempfile::TempDir);
+
+impl TinyDisk {
+    fn mount() -> Option<Self> {
+        let dir = folder();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=1m", "casnode-test"])
+            .arg(dir.path())
+            .output()
+            .is_ok_and(|output| output.status.success());
+        mounted.then_some(Self(dir))
+    }
+}
+
+impl Drop for TinyDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).output();
+    }
+}
+
+#[test]
+fn a_full_disk_is_13() {
+    let Some(disk) = TinyDisk::mount() else {
+        eprintln!("skipped: this user cannot mount a small file system");
+        return;
+    };
+    fails_then_goes_on(83, &disk.0.path().join("x"), 13);
+    assert_eq!(
+        fs::read_dir(disk.0.path()).unwrap().count(),
+        0,
+        "a part was left on the full disk"
+    );
+}

@@ -1,0 +1,402 @@
+//! Files go in on one node and come out on another.
+
+use serde_json::Value;
+
+use crate::content::{CHUNK, Sample};
+use crate::harness::{Home, Node, casnode, folder, wait_until};
+use crate::proxy::Proxy;
+
+/// Slow enough that a transfer takes seconds, fast enough that it takes few.
+const RATE: u64 = 8 << 20;
+
+/// Which peers sent accepted bytes.
+fn senders(report: &Value) -> Vec<&str> {
+    let providers = report["providers"].as_array().unwrap();
+    let used = providers
+        .iter()
+        .filter(|provider| provider["bytes"].as_u64().unwrap() > 0);
+    used.map(|provider| provider["peer"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_file_is_found_through_a_node_in_the_middle() {
+    let a = Node::start(&[]);
+    let b = Node::start(&[&a.addr]);
+    let c = Node::start(&[&b.addr]);
+    let sample = Sample::new(1, 5 * CHUNK + 77);
+    assert_eq!(a.store(&sample.path), sample.address);
+    let report = c.get(&sample.address, &sample.copy_path());
+    sample.assert_at(&sample.copy_path());
+    assert_eq!(report["address"], sample.address);
+    assert_eq!(report["bytes"], sample.bytes.len());
+    assert_eq!(report["chunks"], sample.chunks());
+    assert_eq!(report["fetched_chunks"], sample.chunks());
+    assert_eq!(report["rejected_chunks"], 0);
+    assert_eq!(report["path"], sample.copy_path().to_str().unwrap());
+    assert_eq!(senders(&report), [&a.peer_id]);
+}
+
+#[test]
+fn sizes_at_every_edge_come_back_as_they_went() {
+    let a = Node::start(&[]);
+    let b = Node::start(&[&a.addr]);
+    for (seed, len) in (10..).zip([0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 4 * CHUNK]) {
+        let sample = Sample::new(seed, len);
+        assert_eq!(a.store(&sample.path), sample.address, "{len}");
+        let report = b.get(&sample.address, &sample.copy_path());
+        sample.assert_at(&sample.copy_path());
+        assert_eq!(report["chunks"], sample.chunks(), "{len}");
+    }
+}
+
+#[test]
+fn either_chunker_gives_the_same_address() {
+    let a = Node::start(&[]);
+    let b = Node::start(&[&a.addr]);
+    let sample = Sample::new(20, 6 * CHUNK + 1);
+    let stored = a
+        .call([
+            "store",
+            "--json",
+            "--chunker",
+            "fastcdc",
+            "--name",
+            "cut by content",
+        ])
+        .arg(&sample.path)
+        .run()
+        .ok()
+        .json();
+    assert_eq!(stored["address"], sample.address);
+    assert_eq!(stored["name"], "cut by content");
+    let report = b.get(&sample.address, &sample.copy_path());
+    sample.assert_at(&sample.copy_path());
+    assert_eq!(report["chunks"], stored["chunks"]);
+}
+
+#[test]
+fn two_providers_share_the_work() {
+    let a = Node::start(&[]);
+    let b = Node::start(&[&a.addr]);
+    let sample = Sample::new(30, 40 * CHUNK);
+    a.store(&sample.path);
+    b.store(&sample.path);
+    // Both at the same moderate speed, so that neither can finish before the other has begun.
+    let (slow_a, slow_b) = (Proxy::start(&a, RATE), Proxy::start(&b, RATE));
+    let report = Home::new()
+        .networked(
+            [
+                "get",
+                "--json",
+                &sample.address,
+                "--peer",
+                &slow_a.addr,
+                "--peer",
+                &slow_b.addr,
+            ],
+            &[],
+        )
+        .arg("-o")
+        .arg(sample.copy_path())
+        .run()
+        .ok()
+        .json();
+    sample.assert_at(&sample.copy_path());
+    let mut used = senders(&report);
+    used.sort();
+    let mut both = [&a.peer_id, &b.peer_id];
+    both.sort();
+    assert_eq!(used, both, "{report}");
+    let sent: u64 = report["providers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["bytes"].as_u64().unwrap())
+        .sum();
+    assert_eq!(sent, sample.bytes.len() as u64);
+}
+
+#[test]
+fn both_providers_are_found_through_the_dht() {
+    let a = Node::start(&[]);
+    let b = Node::start(&[&a.addr]);
+    let c = Node::start(&[&b.addr]);
+    let sample = Sample::new(31, 100 * CHUNK);
+    a.store(&sample.path);
+    b.store(&sample.path);
+    let report = c.get(&sample.address, &sample.copy_path());
+    sample.assert_at(&sample.copy_path());
+    assert_eq!(senders(&report).len(), 2, "{report}");
+}
+
+#[test]
+fn who_has_fetched_a_file_provides_it() {
+    let a = Node::start(&[]);
+    let b = Node::start(&[&a.addr]);
+    let c = Node::start(&[&a.addr, &b.addr]);
+    let sample = Sample::new(32, 9 * CHUNK);
+    a.store(&sample.path);
+    b.get(&sample.address, &sample.copy_path());
+    wait_until("b to be known as a provider", || {
+        let found = c.call(["providers", "--json", &sample.address]).run();
+        found.text().contains(&b.peer_id)
+    });
+    let home = a.into_home();
+    let copy = sample.folder.path().join("second copy");
+    let report = c.get(&sample.address, &copy);
+    sample.assert_at(&copy);
+    assert_eq!(senders(&report), [&b.peer_id]);
+    drop(home);
+}
+
+#[test]
+fn a_provider_may_die_in_the_middle() {
+    let mut a = Node::start(&[]);
+    let b = Node::start(&[&a.addr]);
+    let sample = Sample::new(33, 80 * CHUNK);
+    a.store(&sample.path);
+    b.store(&sample.path);
+    let (slow_a, slow_b) = (Proxy::start(&a, RATE), Proxy::start(&b, RATE));
+    let mut get = Home::new()
+        .networked(
+            [
+                "get",
+                "--json",
+                &sample.address,
+                "--peer",
+                &slow_a.addr,
+                "--peer",
+                &slow_b.addr,
+            ],
+            &[],
+        )
+        .arg("-o")
+        .arg(sample.copy_path())
+        .spawn();
+    wait_until("a to have sent a part", || slow_a.relayed_bytes() > 4 << 20);
+    assert!(
+        get.is_running(),
+        "the download was over before anybody could die"
+    );
+    a.kill();
+    let report = get.wait().ok().json();
+    sample.assert_at(&sample.copy_path());
+    assert_eq!(senders(&report).len(), 2, "{report}");
+    assert_eq!(report["rejected_chunks"], 0);
+}
+
+#[test]
+fn a_provider_may_stall_in_the_middle() {
+    let a = Node::start(&[]);
+    let b = Node::start(&[&a.addr]);
+    let sample = Sample::new(34, 40 * CHUNK);
+    a.store(&sample.path);
+    b.store(&sample.path);
+    let (slow_a, slow_b) = (Proxy::start(&a, RATE), Proxy::start(&b, RATE));
+    let get = Home::new()
+        .networked(
+            [
+                "get",
+                "--json",
+                &sample.address,
+                "--peer",
+                &slow_a.addr,
+                "--peer",
+                &slow_b.addr,
+            ],
+            &[],
+        )
+        .arg("-o")
+        .arg(sample.copy_path())
+        .spawn();
+    wait_until("a to have sent a part", || slow_a.relayed_bytes() > 2 << 20);
+    slow_a.stall();
+    get.wait().ok();
+    sample.assert_at(&sample.copy_path());
+}
+
+#[test]
+fn quic_carries_a_file_too() {
+    let a = Node::start_with(Home::new(), &[], "/ip4/127.0.0.1/udp/0/quic-v1");
+    let sample = Sample::new(35, 7 * CHUNK);
+    a.store(&sample.path);
+    Home::new()
+        .networked(["get", &sample.address], &[&a.addr])
+        .args(["--listen", "/ip4/127.0.0.1/udp/0/quic-v1", "-o"])
+        .arg(sample.copy_path())
+        .run()
+        .ok();
+    sample.assert_at(&sample.copy_path());
+}
+
+#[test]
+fn nothing_need_run_but_the_storing_node() {
+    let bootstrap = Node::start(&[]);
+    let sample = Sample::new(36, 11 * CHUNK + 3);
+    let home = Home::new();
+    let stored = home
+        .networked(["store"], &[&bootstrap.addr])
+        .arg(&sample.path)
+        .run()
+        .ok();
+    assert_eq!(stored.text(), format!("{}\n", sample.address));
+    let _storing = Node::start_on(home, &[&bootstrap.addr]);
+    let getter = Home::new();
+    // The variable serves where the flag is not given.
+    getter
+        .networked(["get", &sample.address, "-o"], &[])
+        .arg(sample.copy_path())
+        .env("CASNODE_BOOTSTRAP", format!(",{} ,", bootstrap.addr))
+        .run()
+        .ok();
+    sample.assert_at(&sample.copy_path());
+}
+
+#[test]
+fn what_was_stored_with_no_network_is_published_later() {
+    let home = Home::new();
+    let sample = Sample::new(37, 3 * CHUNK);
+    let stored = home
+        .networked(["store"], &[])
+        .arg(&sample.path)
+        .run()
+        .ok()
+        .says("warning:");
+    assert_eq!(stored.text().trim(), sample.address);
+    let bootstrap = Node::start(&[]);
+    let _storing = Node::start_on(home, &[&bootstrap.addr]);
+    let getter = Node::start(&[&bootstrap.addr]);
+    wait_until("the file to be announced", || {
+        let found = getter.call(["providers", &sample.address]).run();
+        found.status.success()
+    });
+    getter.get(&sample.address, &sample.copy_path());
+    sample.assert_at(&sample.copy_path());
+}
+
+#[test]
+fn pipes_work_at_both_ends() {
+    let a = Node::start(&[]);
+    let b = Node::start(&[&a.addr]);
+    let sample = Sample::new(38, 9 * CHUNK + 5);
+    let stored = a
+        .call(["store", "-"])
+        .input(sample.bytes.clone())
+        .run()
+        .ok();
+    assert_eq!(stored.text(), format!("{}\n", sample.address));
+    let got = b.call(["get", &sample.address, "-o", "-"]).run().ok();
+    assert!(got.stdout == sample.bytes);
+    // In this process, too, and the report does not mix with the bytes.
+    let home = Home::new();
+    let got = home
+        .networked(["get", "--json", &sample.address, "-o", "-"], &[&a.addr])
+        .run()
+        .ok();
+    assert!(got.stdout == sample.bytes);
+    let report = got
+        .stderr
+        .lines()
+        .find_map(|line| serde_json::from_str::<Value>(line).ok())
+        .unwrap();
+    assert_eq!(report["path"], Value::Null);
+    let stored = home
+        .networked(["store", "-", "--name", "from a pipe"], &[&a.addr])
+        .input(vec![])
+        .run()
+        .ok();
+    assert_eq!(stored.text().trim(), blake3::hash(b"").to_hex().as_str());
+}
+
+#[test]
+fn the_published_name_is_the_default_and_never_leads_elsewhere() {
+    let a = Node::start(&[]);
+    let sample = Sample::new(39, 1000);
+    a.store(&sample.path);
+    let here = folder();
+    let getter = Home::new();
+    let got = getter
+        .networked(["get", &sample.address], &[&a.addr])
+        .current_dir(here.path())
+        .run()
+        .ok();
+    assert_eq!(
+        got.text().trim(),
+        here.path().join("sample.bin").to_str().unwrap()
+    );
+    sample.assert_at(&here.path().join("sample.bin"));
+
+    let pipe = Sample::new(40, 1000);
+    a.call(["store", "-"]).input(pipe.bytes.clone()).run().ok();
+    getter
+        .networked(["get", &pipe.address], &[&a.addr])
+        .arg("-o")
+        .arg(here.path())
+        .run()
+        .ok();
+    pipe.assert_at(&here.path().join(&pipe.address));
+
+    let climbing = Sample::new(41, 1000);
+    let named = a
+        .call(["store", "--name", "../climbed"])
+        .arg(&climbing.path)
+        .run();
+    if named.status.success() {
+        let into = here.path().join("into");
+        std::fs::create_dir(&into).unwrap();
+        getter
+            .networked(["get", &climbing.address], &[&a.addr])
+            .arg("-o")
+            .arg(&into)
+            .run()
+            .ok();
+        assert!(!here.path().join("climbed").exists());
+        assert_eq!(std::fs::read_dir(&into).unwrap().count(), 1);
+    } else {
+        named.exits(2);
+    }
+}
+
+#[test]
+fn a_chunk_that_is_here_is_not_fetched_again() {
+    let a = Node::start(&[]);
+    let b = Node::start(&[&a.addr]);
+    let first = Sample::new(42, 8 * CHUNK);
+    a.store(&first.path);
+    b.get(&first.address, &first.copy_path());
+    let mut bytes = first.bytes.clone();
+    bytes[3 * CHUNK] ^= 1;
+    let edited = first.folder.path().join("edited");
+    std::fs::write(&edited, &bytes).unwrap();
+    let stored = a.call(["store", "--json"]).arg(&edited).run().ok().json();
+    assert_eq!(stored["new_chunks"], 1);
+    let report = b.get(
+        stored["address"].as_str().unwrap(),
+        &first.folder.path().join("edited copy"),
+    );
+    assert_eq!(report["local_chunks"], 7);
+    assert_eq!(report["fetched_chunks"], 1);
+    assert!(std::fs::read(first.folder.path().join("edited copy")).unwrap() == bytes);
+}
+
+#[test]
+fn completions_and_help_need_nothing() {
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            casnode(["completions", shell])
+                .run()
+                .ok()
+                .text()
+                .contains("casnode")
+        );
+    }
+    casnode(["completions", "perl"]).run().exits(2);
+    let help = casnode(["--help"]).run().ok().text();
+    for code in ["10 ", "11 ", "12 ", "13 ", "15 ", "16 ", "130 "] {
+        assert!(
+            help.lines().any(|line| line.trim_start().starts_with(code)),
+            "{code} in {help}"
+        );
+    }
+}
