@@ -241,18 +241,23 @@ pub(crate) fn get_summary(report: &GetReport) -> String {
         );
     }
     text.push('\n');
-    for liar in report
+    text
+}
+
+/// The warnings on standard error after a `get`: who sent wrong bytes.
+pub(crate) fn liars(report: &GetReport) -> String {
+    let liars = report
         .providers
         .iter()
-        .filter(|provider| provider.rejected > 0)
-    {
-        let _ = writeln!(
-            text,
-            "warning: {} sent {} wrong chunks and was dropped",
-            liar.peer, liar.rejected
-        );
-    }
-    text
+        .filter(|provider| provider.rejected > 0);
+    liars
+        .map(|liar| {
+            format!(
+                "warning: {} sent {} wrong chunks and is asked no more\n",
+                liar.peer, liar.rejected
+            )
+        })
+        .collect()
 }
 
 /// Seconds for people.
@@ -414,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_names_rate_sources_and_liars() {
+    fn the_summary_names_rate_and_sources_and_the_warnings_liars() {
         let mut report = get_report();
         report.providers = vec![sender("honest", 0), sender("liar", 3)];
         let summary = get_summary(&report);
@@ -422,9 +427,9 @@ mod tests {
             summary.contains("2.0 MiB/s") && summary.contains("from 2 providers"),
             "{summary}"
         );
-        assert!(
-            summary.contains("warning: liar sent 3 wrong chunks"),
-            "{summary}"
+        assert_eq!(
+            liars(&report),
+            "warning: liar sent 3 wrong chunks and is asked no more\n"
         );
         report.unchanged = true;
         assert!(get_summary(&report).contains("already there"));

@@ -41,6 +41,7 @@ pub(crate) async fn run(context: &Context, args: GetArgs) -> Result<()> {
     let Response::Get(report) = &response else {
         return Err(unexpected());
     };
+    remark(&output::liars(report));
     context.remark(&output::get_summary(report));
     match (to_stdout, context.json) {
         (true, true) => remark(&output::json_lines(&response)?),

@@ -9,25 +9,18 @@ use casnode_node::api::{Request, Source};
 use crate::args::StoreArgs;
 use crate::exit::Result;
 use crate::output;
-use crate::progress::remark;
 use crate::session::{Context, absolute};
 
 /// Stores a file or standard input, and prints the address.
 pub(crate) async fn run(context: &Context, args: StoreArgs) -> Result<()> {
     let (source, streams) = source(args.path)?;
     let client = context.networked(args.network).await?;
-    let lasting = client.is_daemon();
     let request = Request::Store {
         source,
         name: args.name,
         chunker: args.chunker.into(),
     };
     let response = context.call(client, request, streams).await?;
-    if !lasting {
-        remark(
-            "warning: no daemon runs on this data directory, so nobody can fetch the file until `casnode daemon` does\n",
-        );
-    }
     output::print(&response, context.json)
 }
 
