@@ -1,0 +1,165 @@
+//! What the handle tells the driver, and the answers callers see.
+
+use std::time::Duration;
+
+use libp2p::{Multiaddr, PeerId};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::{DhtError, Key};
+
+/// How to look for providers.
+#[derive(Clone, Copy, Debug)]
+pub struct FindOptions {
+    /// Stop after this many distinct providers. At least 1.
+    pub limit: usize,
+    /// Stop after this time in any case.
+    pub deadline: Duration,
+    /// Connect to the providers at once, while their addresses are fresh.
+    pub connect: bool,
+    /// Report this node too, if it provides the key.
+    pub include_self: bool,
+}
+
+impl Default for FindOptions {
+    fn default() -> Self {
+        Self {
+            limit: 8,
+            deadline: Duration::from_secs(30),
+            connect: false,
+            include_self: false,
+        }
+    }
+}
+
+/// News of a search for providers, in the order they come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FindEvent {
+    /// A provider; each is reported once.
+    Provider {
+        /// Who.
+        peer: PeerId,
+        /// Its known addresses, the likeliest first; may be empty when it is connected anyway.
+        addrs: Vec<Multiaddr>,
+    },
+    /// The search is over; always the last event, unless the node was shut down.
+    Done {
+        /// How many requests were sent to other peers.
+        asked_peers: u32,
+        /// How many providers were reported.
+        found: u32,
+        /// Whether the deadline ended the search.
+        timed_out: bool,
+    },
+}
+
+/// The answer of [`crate::Dht::get_record`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordFound {
+    /// The first value that passed the record check.
+    pub value: Option<Vec<u8>>,
+    /// How many requests were sent to other peers until then.
+    pub asked_peers: u32,
+}
+
+/// The answer of [`crate::Dht::announce_file`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announced {
+    /// How many peers have acknowledged the provider record. 0: the announcement stays due.
+    pub peers: u32,
+}
+
+/// How far announcing has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnnounceStatus {
+    /// Scheduled keys that at least one peer holds a record of.
+    pub announced: u64,
+    /// Scheduled keys that no peer has acknowledged yet, or not within the expiry.
+    pub to_announce: u64,
+}
+
+/// A peer this node is connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Who.
+    pub peer: PeerId,
+    /// The addresses the peer says it listens on; until it has said so, the connection's.
+    pub addrs: Vec<Multiaddr>,
+    /// Name and version of its software, as the peer tells it.
+    pub agent: Option<String>,
+    /// Whether this node dialled (the first connection).
+    pub outbound: bool,
+    /// `tcp`, `quic` or `other`.
+    pub transport: &'static str,
+    /// Round trip time in milliseconds, once measured.
+    pub rtt_ms: Option<u32>,
+}
+
+/// A value some node answered with, and how many requests had been sent by then.
+pub(crate) type Candidate = (Vec<u8>, u32);
+
+/// The closest peers a lookup found.
+pub(crate) type ClosestPeers = Vec<(PeerId, Vec<Multiaddr>)>;
+
+/// An answer to be sent once.
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, DhtError>>;
+
+/// What the driver can be asked. Queries carry their permit, which ends with the query.
+pub(crate) enum Command {
+    Dial {
+        addr: Multiaddr,
+        answer: Answer<PeerId>,
+    },
+    /// Be connected to a peer, by the addresses known here and these.
+    Connect {
+        peer: PeerId,
+        addrs: Vec<Multiaddr>,
+        answer: Answer<()>,
+    },
+    Peers {
+        answer: oneshot::Sender<Vec<PeerInfo>>,
+    },
+    ListenAddrs {
+        answer: oneshot::Sender<Vec<Multiaddr>>,
+    },
+    FindProviders {
+        key: Key,
+        limit: usize,
+        connect: bool,
+        include_self: bool,
+        deadline: Instant,
+        events: mpsc::Sender<FindEvent>,
+        permit: OwnedSemaphorePermit,
+    },
+    /// Values are streamed to the caller, who checks them; a dropped receiver ends the query.
+    GetRecord {
+        key: Key,
+        deadline: Instant,
+        values: mpsc::Sender<Candidate>,
+        asked: oneshot::Sender<u32>,
+        permit: OwnedSemaphorePermit,
+    },
+    ClosestPeers {
+        key: Key,
+        deadline: Instant,
+        answer: oneshot::Sender<ClosestPeers>,
+        permit: OwnedSemaphorePermit,
+    },
+    /// Answers with the number of peers that took the record.
+    PutRecord {
+        key: Key,
+        value: Vec<u8>,
+        peers: Vec<PeerId>,
+        deadline: Instant,
+        answer: oneshot::Sender<u32>,
+        permit: OwnedSemaphorePermit,
+    },
+    Ban {
+        peer: PeerId,
+        until: Instant,
+        answer: oneshot::Sender<()>,
+    },
+    Shutdown {
+        answer: oneshot::Sender<()>,
+    },
+}

@@ -1,0 +1,234 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+use super::message::{decode_reply, decode_request, encode_reply, encode_request};
+use super::*;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap()
+}
+
+fn any_request() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        (any::<[u8; 32]>(), any::<u64>())
+            .prop_map(|(address, offset)| Request::Manifest { address, offset }),
+        (any::<[u8; 32]>(), any::<u32>())
+            .prop_map(|(manifest, seen)| Request::Have { manifest, seen }),
+        any::<[u8; 32]>().prop_map(|hash| Request::Chunk { hash }),
+        any::<u32>().prop_map(|target| Request::Cancel { target }),
+    ]
+}
+
+fn any_reply() -> impl Strategy<Value = Reply> {
+    let bytes = || proptest::collection::vec(any::<u8>(), 0..40_000).prop_map(Bytes::from);
+    prop_oneof![
+        (any::<u64>(), bytes())
+            .prop_map(|(total_bytes, bytes)| Reply::Manifest { total_bytes, bytes }),
+        proptest::collection::vec(any::<u8>(), 0..300).prop_map(|bits| Reply::Have {
+            chunks: u32::try_from(bits.len() * 8).unwrap(),
+            bits: bits.into(),
+        }),
+        bytes().prop_map(Reply::Chunk),
+        Just(Reply::NotFound),
+        any::<u32>().prop_map(|retry_after_ms| Reply::Busy { retry_after_ms }),
+    ]
+}
+
+fn frame_bytes(kind: u8, id: u32, body: &[u8]) -> Vec<u8> {
+    let mut bytes = u32::try_from(5 + body.len())
+        .unwrap()
+        .to_le_bytes()
+        .to_vec();
+    bytes.push(kind);
+    bytes.extend_from_slice(&id.to_le_bytes());
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// Feeds `bytes` to a reader of requests and returns what it says first.
+fn first_request(bytes: &[u8]) -> Result<Option<(u32, Request)>, ExchangeError> {
+    runtime().block_on(async {
+        let (mut ours, theirs) = duplex(1 << 20);
+        let (mut requests, _replies) = serve_over(theirs).await.unwrap();
+        ours.write_all(bytes).await.unwrap();
+        ours.shutdown().await.unwrap();
+        requests.next().await
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn messages_survive_the_wire_whatever_the_buffer(
+        requests in proptest::collection::vec((any::<u32>(), any_request()), 0..8),
+        replies in proptest::collection::vec((any::<u32>(), any_reply()), 0..5),
+        pipe_bytes in 1usize..70_000,
+    ) {
+        runtime().block_on(async {
+            // A pipe of few bytes splits every frame into many reads.
+            let (a, b) = duplex(pipe_bytes);
+            let (asker, server) = tokio::join!(ask_over(a), serve_over(b));
+            let ((mut ask, mut answers), (mut asked, mut answer)) = (asker.unwrap(), server.unwrap());
+            let there = async {
+                for (id, request) in &requests { ask.send(*id, request).await.unwrap(); }
+                ask.close().await.unwrap();
+                for (id, reply) in &replies { answer.send(*id, reply).await.unwrap(); }
+                answer.close().await.unwrap();
+            };
+            let back = async {
+                for expected in &requests { assert_eq!(asked.next().await.unwrap().as_ref(), Some(expected)); }
+                assert_eq!(asked.next().await.unwrap(), None);
+                for expected in &replies { assert_eq!(answers.next().await.unwrap().as_ref(), Some(expected)); }
+            };
+            tokio::join!(there, back);
+        });
+    }
+
+    #[test]
+    fn garbage_is_an_error_or_a_message_but_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = first_request(&bytes);
+    }
+
+    #[test]
+    fn a_decoded_body_has_one_encoding(kind: u8, body in proptest::collection::vec(any::<u8>(), 0..80)) {
+        let mut body = body;
+        if let Some(version) = body.first_mut() { *version = 1; }
+        let frame = frame::Frame { kind, id: 7, body: body.clone().into() };
+        if let Ok(request) = decode_request(&frame) {
+            prop_assert_eq!(encode_request(&request).unwrap(), (kind, Bytes::from(body.clone())));
+        }
+        if let Ok(reply) = decode_reply(&frame) {
+            prop_assert_eq!(encode_reply(&reply).unwrap(), (kind, Bytes::from(body)));
+        }
+    }
+
+    #[test]
+    fn a_cut_frame_is_truncated(request in any_request(), cut in 1usize..30) {
+        let (kind, body) = encode_request(&request).unwrap();
+        let bytes = frame_bytes(kind, 3, &body);
+        let kept = bytes.len() - cut.min(bytes.len() - 1);
+        prop_assert!(matches!(first_request(&bytes[..kept]), Err(ExchangeError::Truncated)));
+    }
+}
+
+#[test]
+fn an_oversized_request_is_refused_from_its_header_alone() {
+    let mut bytes = u32::MAX.to_le_bytes().to_vec();
+    assert!(matches!(
+        first_request(&bytes),
+        Err(ExchangeError::TooLarge { .. })
+    ));
+    bytes = 257u32.to_le_bytes().to_vec();
+    assert!(matches!(
+        first_request(&bytes),
+        Err(ExchangeError::TooLarge {
+            len: 257,
+            max: MAX_REQUEST_FRAME_BYTES
+        })
+    ));
+    bytes = 4u32.to_le_bytes().to_vec();
+    assert!(matches!(
+        first_request(&bytes),
+        Err(ExchangeError::TooShort(4))
+    ));
+}
+
+#[test]
+fn unknown_kinds_and_versions_are_named() {
+    assert!(matches!(
+        first_request(&frame_bytes(0x7f, 1, &[1])),
+        Err(ExchangeError::UnknownKind(0x7f))
+    ));
+    let mut body = vec![2];
+    body.extend_from_slice(&[0; 32]);
+    assert!(matches!(
+        first_request(&frame_bytes(0x03, 1, &body)),
+        Err(ExchangeError::Malformed(CodecError::Version(2)))
+    ));
+}
+
+#[test]
+fn replies_larger_than_the_cap_are_neither_sent_nor_read() {
+    runtime().block_on(async {
+        let (mut raw, theirs) = duplex(1 << 16);
+        let (_requests, mut replies) = serve_over(theirs).await.unwrap();
+        let big = Reply::Chunk(vec![0; MAX_CHUNK_BYTES + 1].into());
+        assert!(matches!(
+            replies.send(1, &big).await,
+            Err(ExchangeError::TooLarge { .. })
+        ));
+        let wrong = Reply::Have {
+            chunks: 9,
+            bits: vec![0].into(),
+        };
+        assert!(matches!(
+            replies.send(1, &wrong).await,
+            Err(ExchangeError::BadBody { .. })
+        ));
+        let mut hello = [0; 10];
+        raw.read_exact(&mut hello).await.unwrap();
+        assert_eq!(hello, [6, 0, 0, 0, 0x80, 0, 0, 0, 0, 1]);
+
+        let (mut raw, ours) = duplex(1 << 16);
+        raw.write_all(&hello).await.unwrap();
+        let (_ask, mut answers) = ask_over(ours).await.unwrap();
+        let too_long = u32::try_from(MAX_FRAME_BYTES + 1).unwrap();
+        raw.write_all(&too_long.to_le_bytes()).await.unwrap();
+        assert!(matches!(
+            answers.next().await,
+            Err(ExchangeError::TooLarge { .. })
+        ));
+    });
+}
+
+#[test]
+fn a_stream_without_a_greeting_is_refused_and_a_silent_one_times_out() {
+    runtime().block_on(async {
+        let (gone, ours) = duplex(64);
+        drop(gone);
+        assert!(matches!(ask_over(ours).await, Err(ExchangeError::Refused)));
+        let (_silent, ours) = duplex(64);
+        assert!(matches!(ask_over(ours).await, Err(ExchangeError::Stalled)));
+    });
+}
+
+#[test]
+fn a_peer_that_stops_within_a_frame_or_takes_no_bytes_is_dropped() {
+    runtime().block_on(async {
+        let (mut raw, theirs) = duplex(64);
+        let (mut requests, mut replies) = serve_over(theirs).await.unwrap();
+        raw.write_all(&[40, 0]).await.unwrap();
+        assert!(matches!(requests.next().await, Err(ExchangeError::Stalled)));
+        let chunk = Reply::Chunk(vec![7; 5000].into());
+        assert!(matches!(
+            replies.send(1, &chunk).await,
+            Err(ExchangeError::Stalled)
+        ));
+    });
+}
+
+#[test]
+fn a_cancelled_read_loses_nothing() {
+    runtime().block_on(async {
+        let (mut raw, theirs) = duplex(1024);
+        let (mut requests, _replies) = serve_over(theirs).await.unwrap();
+        let request = Request::Chunk { hash: [9; 32] };
+        let (kind, body) = encode_request(&request).unwrap();
+        for byte in frame_bytes(kind, 5, &body) {
+            raw.write_all(&[byte]).await.unwrap();
+            // Whoever polls and gives up must not lose the bytes read so far.
+            let poll = tokio::time::timeout(Duration::from_millis(1), requests.next()).await;
+            if let Ok(got) = poll {
+                assert_eq!(got.unwrap(), Some((5, request.clone())));
+                return;
+            }
+        }
+        panic!("the frame was complete and was not returned");
+    });
+}

@@ -1,0 +1,520 @@
+//! The handle: everything the node asks of the network.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
+use libp2p_stream::{Control, OpenStreamError};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::compat::FuturesAsyncReadCompatExt;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::Key;
+use crate::announce::due::Kind;
+use crate::announce::{self, PROVIDE_PROTOCOL};
+use crate::command::{
+    AnnounceStatus, Announced, ClosestPeers, Command, FindEvent, FindOptions, PeerInfo, RecordFound,
+};
+use crate::config::{AnnounceTimes, DhtConfig, RecordCheck};
+use crate::counters::{Counters, DropCounters};
+use crate::error::DhtError;
+use crate::exchange::{
+    self, ExchangeError, ReplyReceiver, ReplySender, RequestReceiver, RequestSender,
+};
+use crate::net;
+use crate::records::{Records, system_clock};
+
+/// Lookups that run at once. More make libp2p lose answers: requests queue behind 32 streams a
+/// connection and peers count as unresponsive meanwhile.
+const MAX_QUERIES: usize = 64;
+/// Commands that wait for the driver, which takes them in microseconds.
+const MAX_COMMANDS: usize = 256;
+/// Streams opened by others that wait for the node to take them.
+const MAX_WAITING_STREAMS: usize = 64;
+/// Providers that one search reports at most.
+const MAX_PROVIDERS: usize = 255;
+/// Values of one record that wait to be checked; more than a lookup has answers.
+const MAX_CANDIDATES: usize = 32;
+/// How long opening one stream on a standing connection may take.
+const OPEN_DEADLINE: Duration = Duration::from_secs(10);
+/// How long leaving may take.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(3);
+/// Time between two steps of the expiry sweep. A million keys are swept in 16 minutes.
+const SWEEP_EVERY: Duration = Duration::from_secs(2);
+
+/// An exchange stream that another peer has opened.
+pub struct Incoming {
+    /// Who opened it.
+    pub peer: PeerId,
+    /// What it asks.
+    pub requests: RequestReceiver,
+    /// Where the answers go.
+    pub replies: ReplySender,
+}
+
+/// The exchange streams other peers open. At most 64 wait here; more are refused, so take them
+/// quickly and serve each in a task of its own.
+pub type IncomingStreams = mpsc::Receiver<Incoming>;
+
+/// A running node of the network. Clones share it; when the last one goes, the node stops.
+#[derive(Clone)]
+pub struct Dht {
+    inner: Arc<Inner>,
+    _stop_on_drop: Arc<DropGuard>,
+}
+
+/// What the handle and the node's own tasks share.
+pub(crate) struct Inner {
+    pub(crate) peer: PeerId,
+    pub(crate) records: Arc<Records>,
+    pub(crate) check: Arc<dyn RecordCheck>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) times: AnnounceTimes,
+    pub(crate) max_value_bytes: usize,
+    /// Number of connected peers in the routing table.
+    pub(crate) routed: watch::Receiver<usize>,
+    /// Tells the announcer that something has become due.
+    pub(crate) wake_announcer: Notify,
+    pub(crate) stop: CancellationToken,
+    commands: mpsc::Sender<Command>,
+    control: Control,
+    queries: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+/// Starts a node: opens its record store, listens, joins the network in the background.
+///
+/// Returns once all listen addresses are in use.
+///
+/// # Errors
+/// The record store cannot be opened, or an address cannot be listened on.
+pub async fn start(config: DhtConfig) -> Result<(Dht, IncomingStreams), DhtError> {
+    let me = config.keypair.public().to_peer_id();
+    let records = {
+        let dir = config.data_dir.join("dht");
+        let (limits, times) = (config.limits.clone(), config.announce.clone());
+        let open = move || Records::open(&dir, me, limits, &times, system_clock());
+        let opened = tokio::task::spawn_blocking(open).await;
+        opened.map_err(|error| DhtError::Setup(Box::new(error)))??
+    };
+    let counters = Arc::new(Counters::default());
+    let (commands, inbox) = mpsc::channel(MAX_COMMANDS);
+    let (incoming_sender, incoming) = mpsc::channel(MAX_WAITING_STREAMS);
+    let (routed_sender, routed) = watch::channel(0);
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+
+    let (values_sender, values) = mpsc::channel(net::MAX_UNCHECKED_VALUES);
+    let ways = net::Ways {
+        commands: inbox,
+        values: values_sender,
+        routed: routed_sender,
+        stop: stop.clone(),
+    };
+    let built = net::Driver::build(&config, &records, &counters, ways);
+    let (mut driver, mut control) = built?;
+    let in_use = |error| DhtError::Setup(Box::new(error));
+    let exchange_streams = control
+        .accept(protocol(exchange::PROTOCOL))
+        .map_err(in_use)?;
+    let provide_streams = control.accept(protocol(PROVIDE_PROTOCOL)).map_err(in_use)?;
+    driver.listen(&config.listen).await?;
+
+    let inner = Arc::new(Inner {
+        peer: me,
+        records,
+        check: config.record_check.clone(),
+        counters: counters.clone(),
+        times: config.announce.clone(),
+        max_value_bytes: config.limits.value_bytes,
+        routed,
+        wake_announcer: Notify::new(),
+        stop: stop.clone(),
+        commands,
+        control,
+        queries: Arc::new(Semaphore::new(MAX_QUERIES)),
+        tasks: tasks.clone(),
+    });
+    tasks.spawn(driver.run());
+    inner.spawn(net::accept_exchange(
+        exchange_streams,
+        incoming_sender,
+        config.limits.clone(),
+        counters.clone(),
+        tasks.clone(),
+    ));
+    inner.spawn(announce::accept_provided(
+        provide_streams,
+        inner.records.clone(),
+        config.limits.provide_streams_in,
+        config.mode,
+        counters,
+        tasks.clone(),
+    ));
+    inner.spawn(announce::run(inner.clone()));
+    inner.spawn(net::check_values(values, inner.clone()));
+    inner.spawn(sweep(inner.records.clone()));
+    let _stop_on_drop = Arc::new(stop.drop_guard());
+    Ok((
+        Dht {
+            inner,
+            _stop_on_drop,
+        },
+        incoming,
+    ))
+}
+
+impl Dht {
+    /// The identity of this node.
+    pub fn local_peer_id(&self) -> PeerId {
+        self.inner.peer
+    }
+
+    /// Where this node listens, each address with its `/p2p/<peer>`.
+    pub async fn listen_addrs(&self) -> Vec<Multiaddr> {
+        self.inner
+            .ask(|answer| Command::ListenAddrs { answer })
+            .await
+            .unwrap_or_default()
+    }
+
+    /// The peers this node is connected to.
+    pub async fn peers(&self) -> Vec<PeerInfo> {
+        self.inner
+            .ask(|answer| Command::Peers { answer })
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Connects to an address, with or without `/p2p/<peer>`; returns who answered.
+    /// Succeeds at once when that peer is connected already.
+    ///
+    /// # Errors
+    /// [`DhtError::Dial`], [`DhtError::TimedOut`], [`DhtError::ShutDown`].
+    pub async fn dial(&self, addr: Multiaddr, deadline: Duration) -> Result<PeerId, DhtError> {
+        within(
+            deadline,
+            self.inner.ask(|answer| Command::Dial { addr, answer }),
+        )
+        .await??
+    }
+
+    /// Waits until a connected peer is in the routing table, or the time is up; returns how many are.
+    pub async fn connected_within(&self, deadline: Duration) -> usize {
+        let mut routed = self.inner.routed.clone();
+        let _ = timeout(deadline, routed.wait_for(|count| *count > 0)).await;
+        *self.inner.routed.borrow()
+    }
+
+    /// Looks for providers of a key. They are reported as they come, each once; dropping the receiver
+    /// ends the search. The last event is [`FindEvent::Done`].
+    pub fn find_providers(&self, key: Key, options: FindOptions) -> mpsc::Receiver<FindEvent> {
+        let limit = options.limit.clamp(1, MAX_PROVIDERS);
+        // Room for every event there can be: the driver never waits for a caller.
+        let (events, receiver) = mpsc::channel(limit + 1);
+        let inner = self.inner.clone();
+        self.inner.spawn(async move {
+            let deadline = Instant::now() + options.deadline;
+            let Ok(permit) = inner.permit(deadline).await else {
+                let done = FindEvent::Done {
+                    asked_peers: 0,
+                    found: 0,
+                    timed_out: true,
+                };
+                let _ = events.try_send(done);
+                return;
+            };
+            let command = Command::FindProviders {
+                key,
+                limit,
+                connect: options.connect,
+                include_self: options.include_self,
+                deadline,
+                events,
+                permit,
+            };
+            let _ = inner.commands.send(command).await;
+        });
+        receiver
+    }
+
+    /// Looks for the value record of a key; the first value that passes the record check ends the
+    /// lookup. Not finding one, and running out of time, is not an error: `value` is `None`.
+    ///
+    /// # Errors
+    /// [`DhtError::ShutDown`].
+    pub async fn get_record(&self, key: Key, deadline: Duration) -> Result<RecordFound, DhtError> {
+        let deadline = Instant::now() + deadline;
+        let Ok(permit) = self.inner.permit(deadline).await else {
+            return Ok(RecordFound {
+                value: None,
+                asked_peers: 0,
+            });
+        };
+        let (values, mut candidates) = mpsc::channel(MAX_CANDIDATES);
+        let (asked, all_asked) = oneshot::channel();
+        let command = Command::GetRecord {
+            key,
+            deadline,
+            values,
+            asked,
+            permit,
+        };
+        self.inner.send(command).await?;
+        while let Some((value, asked_peers)) = candidates.recv().await {
+            if self.inner.check.check(&key, &value) {
+                return Ok(RecordFound {
+                    value: Some(value),
+                    asked_peers,
+                });
+            }
+            self.inner.counters.bad_answers.add(1);
+        }
+        let asked_peers = all_asked.await.map_err(|_| DhtError::ShutDown)?;
+        Ok(RecordFound {
+            value: None,
+            asked_peers,
+        })
+    }
+
+    /// Publishes a file: its provider record and `value` as its value record go to the 20 closest
+    /// peers, with one lookup. Both are kept here and renewed until [`Self::unschedule`]; that much is
+    /// durable even when nobody could be reached, and `peers` is 0 then.
+    ///
+    /// # Errors
+    /// [`DhtError::ValueTooLarge`], [`DhtError::Store`].
+    pub async fn announce_file(
+        &self,
+        key: Key,
+        value: Vec<u8>,
+        deadline: Duration,
+    ) -> Result<Announced, DhtError> {
+        announce::announce_file(&self.inner, key, value, deadline).await
+    }
+
+    /// Adds chunk keys to the schedule: they are announced in the background and renewed until
+    /// [`Self::unschedule`]. Durable when this returns; keys that are there already stay as they are.
+    ///
+    /// # Errors
+    /// [`DhtError::Store`].
+    pub async fn schedule(&self, keys: Vec<Key>) -> Result<(), DhtError> {
+        self.inner.records.schedule(&keys, Kind::Chunk).await?;
+        self.inner.wake_announcer.notify_one();
+        Ok(())
+    }
+
+    /// Takes keys (of chunks and of files) off the schedule. Records that others hold run out by
+    /// themselves.
+    ///
+    /// # Errors
+    /// [`DhtError::Store`].
+    pub async fn unschedule(&self, keys: Vec<Key>) -> Result<(), DhtError> {
+        Ok(self.inner.records.unschedule(&keys).await?)
+    }
+
+    /// How far announcing has come.
+    pub fn announce_status(&self) -> AnnounceStatus {
+        let now = self.inner.records.now();
+        let (announced, to_announce) = self.inner.records.due().status(now);
+        AnnounceStatus {
+            announced,
+            to_announce,
+        }
+    }
+
+    /// Opens an exchange stream to a peer, connecting first if need be. Tried twice.
+    ///
+    /// # Errors
+    /// [`DhtError::Dial`], [`DhtError::Unsupported`], [`DhtError::Exchange`], [`DhtError::TimedOut`].
+    pub async fn open_exchange(
+        &self,
+        peer: PeerId,
+        deadline: Duration,
+    ) -> Result<(RequestSender, ReplyReceiver), DhtError> {
+        let ends = Instant::now() + deadline;
+        let mut last = DhtError::TimedOut(deadline);
+        for _ in 0..2 {
+            let attempt = async {
+                let stream = self
+                    .inner
+                    .open_stream(peer, &[], exchange::PROTOCOL)
+                    .await?;
+                let counters = Some(self.inner.counters.clone());
+                let asked = exchange::ask_counted(stream.compat(), counters).await;
+                asked.map_err(|source| DhtError::Exchange { peer, source })
+            };
+            match timeout_at(ends, attempt).await {
+                Err(_) => return Err(last),
+                Ok(Ok(streams)) => return Ok(streams),
+                Ok(Err(error)) if error.is_retryable() => last = error,
+                Ok(Err(error)) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    /// Disconnects from a peer and refuses it for a while. At most 1,024 peers are banned at once;
+    /// the ban that ends first gives way.
+    pub async fn ban(&self, peer: PeerId, time: Duration) {
+        let until = Instant::now() + time;
+        let _ = self
+            .inner
+            .ask(|answer| Command::Ban {
+                peer,
+                until,
+                answer,
+            })
+            .await;
+    }
+
+    /// What was refused since the start.
+    pub fn dropped(&self) -> DropCounters {
+        self.inner.counters.snapshot()
+    }
+
+    /// Leaves the network and writes the record store out, in at most three seconds. Later calls on
+    /// any clone fail with [`DhtError::ShutDown`] or do nothing.
+    pub async fn shutdown(&self) {
+        let leave = async {
+            let _ = self.inner.ask(|answer| Command::Shutdown { answer }).await;
+            self.inner.stop.cancel();
+            self.inner.tasks.close();
+            let _ = timeout(SHUTDOWN_DEADLINE / 3, self.inner.tasks.wait()).await;
+            if let Err(error) = self.inner.records.close().await
+                && !matches!(error, crate::StoreError::Closed)
+            {
+                tracing::error!(%error, "the record store could not be written out");
+            }
+        };
+        if timeout(SHUTDOWN_DEADLINE, leave).await.is_err() {
+            tracing::warn!("leaving the network took too long");
+        }
+    }
+}
+
+impl Inner {
+    /// Spawns a task that ends with the node.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let _ = stop.run_until_cancelled(task).await;
+        });
+    }
+
+    /// The peers closest to a key, by a lookup.
+    pub(crate) async fn closest_peers(
+        &self,
+        key: Key,
+        deadline: Duration,
+    ) -> Result<ClosestPeers, DhtError> {
+        let deadline = Instant::now() + deadline;
+        let permit = self.permit(deadline).await?;
+        self.ask(|answer| Command::ClosestPeers {
+            key,
+            deadline,
+            answer,
+            permit,
+        })
+        .await
+    }
+
+    /// Sends a value record to peers; returns how many took it.
+    pub(crate) async fn put_record(
+        &self,
+        key: Key,
+        value: Vec<u8>,
+        peers: Vec<PeerId>,
+        deadline: Duration,
+    ) -> Result<u32, DhtError> {
+        if peers.is_empty() {
+            return Ok(0);
+        }
+        let deadline = Instant::now() + deadline;
+        let permit = self.permit(deadline).await?;
+        let put = |answer| Command::PutRecord {
+            key,
+            value,
+            peers,
+            deadline,
+            answer,
+            permit,
+        };
+        self.ask(put).await
+    }
+
+    /// A stream to a peer, connecting by these and other known addresses if need be.
+    pub(crate) async fn open_stream(
+        &self,
+        peer: PeerId,
+        addrs: &[Multiaddr],
+        name: &'static str,
+    ) -> Result<Stream, DhtError> {
+        let addrs = addrs.to_vec();
+        self.ask(|answer| Command::Connect {
+            peer,
+            addrs,
+            answer,
+        })
+        .await??;
+        // Never without a deadline: an opening that is lost within libp2p-stream is never answered.
+        let mut control = self.control.clone();
+        match within(OPEN_DEADLINE, control.open_stream(peer, protocol(name))).await? {
+            Ok(stream) => Ok(stream),
+            Err(OpenStreamError::UnsupportedProtocol(_)) => Err(DhtError::Unsupported(peer)),
+            Err(OpenStreamError::Io(error)) => Err(DhtError::Exchange {
+                peer,
+                source: ExchangeError::Io(error),
+            }),
+            Err(other) => Err(DhtError::Dial {
+                target: peer.to_string(),
+                source: Box::new(other),
+            }),
+        }
+    }
+
+    async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, DhtError> {
+        let wait = deadline.saturating_duration_since(Instant::now());
+        let permit = timeout(wait, self.queries.clone().acquire_owned()).await;
+        permit
+            .map_err(|_| DhtError::TimedOut(wait))?
+            .map_err(|_| DhtError::ShutDown)
+    }
+
+    async fn send(&self, command: Command) -> Result<(), DhtError> {
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| DhtError::ShutDown)
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, DhtError> {
+        let (answer, receiver) = oneshot::channel();
+        self.send(command(answer)).await?;
+        receiver.await.map_err(|_| DhtError::ShutDown)
+    }
+}
+
+fn protocol(name: &'static str) -> StreamProtocol {
+    StreamProtocol::new(name)
+}
+
+async fn within<T>(deadline: Duration, work: impl Future<Output = T>) -> Result<T, DhtError> {
+    timeout(deadline, work)
+        .await
+        .map_err(|_| DhtError::TimedOut(deadline))
+}
+
+async fn sweep(records: Arc<Records>) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        records.sweep_step();
+    }
+}

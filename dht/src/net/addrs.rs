@@ -1,0 +1,164 @@
+//! Which addresses are worth knowing.
+
+use std::net::IpAddr;
+
+use libp2p::core::transport::ListenerId;
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+
+use crate::records::tables::MAX_ADDRS_PER_PEER;
+
+/// The transport of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Transport {
+    Tcp,
+    Quic,
+}
+
+/// The transport this node would reach an address by, if any.
+pub(crate) fn transport(addr: &Multiaddr) -> Option<Transport> {
+    let mut parts = addr.iter();
+    match parts.next()? {
+        Protocol::Ip4(ip) if !ip.is_unspecified() => {}
+        Protocol::Ip6(ip) if !ip.is_unspecified() => {}
+        Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) => {}
+        _ => return None,
+    }
+    let transport = match (parts.next()?, parts.next()) {
+        (Protocol::Tcp(port), rest) if port != 0 => {
+            return matches!(rest, None | Some(Protocol::P2p(_))).then_some(Transport::Tcp);
+        }
+        (Protocol::Udp(port), Some(Protocol::QuicV1)) if port != 0 => Transport::Quic,
+        _ => return None,
+    };
+    matches!(parts.next(), None | Some(Protocol::P2p(_))).then_some(transport)
+}
+
+/// What of a peer's own list of addresses may be kept: addresses this node could dial and that name
+/// no other peer, without `/p2p`, each once, TCP first, at most 16.
+pub(crate) fn usable(peer: &PeerId, addrs: impl IntoIterator<Item = Multiaddr>) -> Vec<Multiaddr> {
+    let mut kept: Vec<(Transport, Multiaddr)> = Vec::new();
+    for mut addr in addrs {
+        if let Some(Protocol::P2p(named)) = addr.iter().last() {
+            if named != *peer {
+                continue;
+            }
+            addr.pop();
+        }
+        let Some(transport) = transport(&addr) else {
+            continue;
+        };
+        let known = kept.iter().any(|(_, other)| *other == addr);
+        if !known && kept.len() < MAX_ADDRS_PER_PEER {
+            kept.push((transport, addr));
+        }
+    }
+    // A stable sort: the peer's own order stays within each transport.
+    kept.sort_by_key(|(transport, _)| *transport);
+    kept.into_iter().map(|(_, addr)| addr).collect()
+}
+
+/// Of usable addresses, those for the routing table: TCP where there is any. Bulk data costs a third
+/// over TCP of what it costs over QUIC, and whatever connects first is what the exchange uses.
+pub(crate) fn for_routing(addrs: &[Multiaddr]) -> Vec<Multiaddr> {
+    let tcp = addrs
+        .iter()
+        .filter(|addr| transport(addr) == Some(Transport::Tcp));
+    let tcp: Vec<_> = tcp.cloned().collect();
+    if tcp.is_empty() { addrs.to_vec() } else { tcp }
+}
+
+/// Whether the address can only be reached on this machine.
+pub(crate) fn is_loopback(addr: &Multiaddr) -> bool {
+    ip(addr).is_some_and(|ip| ip.is_loopback())
+}
+
+/// The addresses to tell others, out of those listened on: all that are reachable from another
+/// machine, or, when there is none, those that are reachable on this one.
+pub(crate) fn to_tell<'a>(listened: impl Iterator<Item = &'a Multiaddr>) -> Vec<Multiaddr> {
+    let dialable = listened.filter(|addr| transport(addr).is_some() && !is_link_local(addr));
+    let (local, mut far): (Vec<_>, Vec<_>) = dialable.cloned().partition(is_loopback);
+    if far.is_empty() {
+        far = local;
+    }
+    far.sort_by_key(transport);
+    far.truncate(MAX_ADDRS_PER_PEER);
+    far
+}
+
+/// Link-local addresses need a zone, which a multiaddr of ours does not carry.
+fn is_link_local(addr: &Multiaddr) -> bool {
+    match ip(addr) {
+        Some(IpAddr::V4(ip)) => ip.is_link_local(),
+        Some(IpAddr::V6(ip)) => ip.is_unicast_link_local(),
+        None => false,
+    }
+}
+
+fn ip(addr: &Multiaddr) -> Option<IpAddr> {
+    match addr.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+/// The peer an address names at its end.
+pub(crate) fn named_peer(addr: &Multiaddr) -> Option<PeerId> {
+    match addr.iter().last()? {
+        Protocol::P2p(peer) => Some(peer),
+        _ => None,
+    }
+}
+
+/// Listeners and the addresses they use.
+pub(super) type Listened = Vec<(ListenerId, Multiaddr)>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addrs(list: &[&str]) -> Vec<Multiaddr> {
+        list.iter().map(|addr| addr.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn only_own_dialable_addresses_are_kept() {
+        let (peer, other) = (PeerId::random(), PeerId::random());
+        let mut list = addrs(&[
+            "/ip4/0.0.0.0/tcp/1",
+            "/ip4/10.0.0.1/udp/4101/quic-v1",
+            "/ip4/10.0.0.1/tcp/0",
+            "/ip4/10.0.0.1/tcp/4101",
+            "/ip4/10.0.0.1/tcp/4101",
+            "/ip4/10.0.0.1/tcp/4101/ws",
+            "/dns4/node.example/tcp/4101",
+            "/memory/7",
+        ]);
+        list.push(format!("/ip4/10.0.0.2/tcp/9/p2p/{peer}").parse().unwrap());
+        list.push(format!("/ip4/10.0.0.3/tcp/9/p2p/{other}").parse().unwrap());
+        let kept = usable(&peer, list);
+        let expected = addrs(&[
+            "/ip4/10.0.0.1/tcp/4101",
+            "/dns4/node.example/tcp/4101",
+            "/ip4/10.0.0.2/tcp/9",
+            "/ip4/10.0.0.1/udp/4101/quic-v1",
+        ]);
+        assert_eq!(kept, expected);
+        assert_eq!(for_routing(&kept), expected[..3]);
+    }
+
+    #[test]
+    fn a_hostile_list_is_cut() {
+        let many = (1..=5000u16).map(|port| format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap());
+        assert_eq!(usable(&PeerId::random(), many).len(), MAX_ADDRS_PER_PEER);
+    }
+
+    #[test]
+    fn loopback_is_told_only_when_there_is_nothing_else() {
+        let local = addrs(&["/ip4/127.0.0.1/tcp/5", "/ip6/fe80::1/tcp/5"]);
+        assert_eq!(to_tell(local.iter()), local[..1]);
+        let both = addrs(&["/ip4/127.0.0.1/tcp/5", "/ip4/192.168.1.2/tcp/5"]);
+        assert_eq!(to_tell(both.iter()), both[1..]);
+    }
+}

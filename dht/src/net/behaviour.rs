@@ -1,0 +1,108 @@
+//! The protocols of a node and their knobs.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use libp2p::allow_block_list::{self, BlockedPeers};
+use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::kad::{self, StoreInserts};
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::swarm::{NetworkBehaviour, StreamProtocol};
+use libp2p::{PeerId, identify, mdns, ping};
+
+use super::book::Book;
+use crate::config::{DhtConfig, Limits, Mode};
+use crate::records::{KadStore, Records};
+
+/// The network's own Kademlia protocol: nodes of other networks are not part of it.
+pub(super) const KAD_PROTOCOL: &str = "/casnode/kad/1.0.0";
+/// What identify calls the protocol family.
+const FAMILY: &str = "/casnode/1";
+/// Name and version told to other peers.
+const AGENT: &str = concat!("casnode/", env!("CARGO_PKG_VERSION"));
+/// Requests of one lookup at a time: six halve the wait of three at little cost.
+const PARALLELISM: NonZeroUsize = NonZeroUsize::new(6).expect("6 is not 0");
+/// The largest Kademlia message. An answer with 20 providers and 20 closer peers of 16 addresses each
+/// has some 40 KiB; libp2p's 16 KiB would drop it.
+const MAX_PACKET_BYTES: usize = 256 * 1024;
+/// How long records are kept by others.
+const RECORD_TTL: Duration = Duration::from_secs(48 * 3600);
+/// The longest a lookup may run, whatever its caller says.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Round trips are measured this often; it also finds dead connections.
+const PING_EVERY: Duration = Duration::from_secs(15);
+
+/// Everything a node speaks.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    pub(super) limits: connection_limits::Behaviour,
+    pub(super) blocked: allow_block_list::Behaviour<BlockedPeers>,
+    pub(super) book: Book,
+    pub(super) identify: identify::Behaviour,
+    pub(super) ping: ping::Behaviour,
+    pub(super) kad: kad::Behaviour<KadStore>,
+    pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(super) streams: libp2p_stream::Behaviour,
+}
+
+impl Behaviour {
+    pub(super) fn new(config: &DhtConfig, me: PeerId, records: &Arc<Records>) -> Self {
+        let identify = identify::Config::new(FAMILY.into(), config.keypair.public())
+            .with_agent_version(AGENT.into())
+            .with_push_listen_addr_updates(true)
+            // Only addresses that the node has chosen to tell: no loopback to other machines.
+            .with_hide_listen_addrs(true);
+        let mdns = config
+            .mdns
+            .then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me));
+        let mdns = mdns.and_then(|mdns| {
+            mdns.inspect_err(|error| tracing::warn!(%error, "no discovery on the local network"))
+                .ok()
+        });
+        Self {
+            limits: connection_limits::Behaviour::new(connections(&config.limits)),
+            blocked: allow_block_list::Behaviour::default(),
+            book: Book::default(),
+            identify: identify::Behaviour::new(identify),
+            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY)),
+            kad: kademlia(config.mode, me, records),
+            mdns: Toggle::from(mdns),
+            streams: libp2p_stream::Behaviour::new(),
+        }
+    }
+}
+
+fn connections(limits: &Limits) -> ConnectionLimits {
+    ConnectionLimits::default()
+        .with_max_pending_incoming(Some(limits.pending_in))
+        .with_max_established_incoming(Some(limits.connections_in))
+        .with_max_established(Some(limits.connections))
+        .with_max_established_per_peer(Some(limits.connections_per_peer))
+}
+
+fn kademlia(mode: Mode, me: PeerId, records: &Arc<Records>) -> kad::Behaviour<KadStore> {
+    let mut config = kad::Config::new(StreamProtocol::new(KAD_PROTOCOL));
+    config
+        .set_parallelism(PARALLELISM)
+        .set_query_timeout(QUERY_TIMEOUT)
+        .set_max_packet_size(MAX_PACKET_BYTES)
+        .set_record_ttl(Some(RECORD_TTL))
+        .set_provider_record_ttl(Some(RECORD_TTL))
+        // Everything that others send is looked at before it is stored.
+        .set_record_filtering(StoreInserts::FilterBoth)
+        // The announcer renews; libp2p's own jobs forget what was announced before a restart and
+        // copy the whole store each time.
+        .set_replication_interval(None)
+        .set_publication_interval(None)
+        .set_provider_publication_interval(None)
+        .set_caching(kad::Caching::Disabled)
+        // Identify enters peers into the table, with addresses that have been looked at.
+        .set_kbucket_inserts(kad::BucketInserts::Manual);
+    let mut kad = kad::Behaviour::with_config(me, KadStore(records.clone()), config);
+    kad.set_mode(Some(match mode {
+        Mode::Server => kad::Mode::Server,
+        Mode::Client => kad::Mode::Client,
+    }));
+    kad
+}

@@ -1,0 +1,518 @@
+//! The task that owns the swarm: commands in, answers out.
+
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use libp2p::core::transport::TransportError;
+use libp2p::kad::{Quorum, Record, RecordKey};
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
+use libp2p::{Multiaddr, PeerId};
+use libp2p_stream::Control;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::addrs::{self, Listened};
+use super::behaviour::Behaviour;
+use super::bootstrap::Backoff;
+use super::incoming::UncheckedValue;
+use super::queries::{Purpose, Queries, Query, Search};
+use super::transport;
+use crate::command::{Answer, Command, PeerInfo};
+use crate::config::DhtConfig;
+use crate::counters::Counters;
+use crate::error::DhtError;
+use crate::records::Records;
+
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// Peers banned at once.
+const MAX_BANS: usize = 1024;
+/// Callers that wait for one peer's connection; more than the queries and streams there can be.
+const MAX_WAITING: usize = 1024;
+/// How long the first address of a listener may take to appear.
+const LISTEN_DEADLINE: Duration = Duration::from_secs(5);
+/// Streams of one connection that are still being negotiated.
+const MAX_NEGOTIATING: usize = 256;
+/// Addresses of one peer dialled at once.
+const DIAL_CONCURRENCY: std::num::NonZeroU8 = std::num::NonZeroU8::new(8).expect("8 is not 0");
+
+/// The channels between the driver and the rest of the node.
+pub(crate) struct Ways {
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) values: mpsc::Sender<UncheckedValue>,
+    pub(crate) routed: watch::Sender<usize>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// What is known of a connected peer.
+pub(super) struct Connected {
+    pub(super) outbound: bool,
+    pub(super) remote: Multiaddr,
+    pub(super) agent: Option<String>,
+    pub(super) addrs: Vec<Multiaddr>,
+    pub(super) rtt: Option<Duration>,
+}
+
+/// Owns the swarm.
+pub(crate) struct Driver {
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) records: Arc<Records>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) queries: Queries,
+    pub(super) connected: HashMap<PeerId, Connected>,
+    pub(super) listened: Listened,
+    pub(super) values: mpsc::Sender<UncheckedValue>,
+    commands: mpsc::Receiver<Command>,
+    routed: watch::Sender<usize>,
+    stop: CancellationToken,
+    dials: HashMap<ConnectionId, Answer<PeerId>>,
+    waiting: HashMap<PeerId, Vec<Answer<()>>>,
+    bans: HashMap<PeerId, Instant>,
+    bootstrap: Vec<Multiaddr>,
+    backoff: Backoff,
+}
+
+impl Driver {
+    /// Sets up the swarm; nothing runs yet. The control opens and accepts streams.
+    pub(crate) fn build(
+        config: &DhtConfig,
+        records: &Arc<Records>,
+        counters: &Arc<Counters>,
+        ways: Ways,
+    ) -> Result<(Self, Control), DhtError> {
+        let me = config.keypair.public().to_peer_id();
+        let transport = transport::build(&config.keypair).map_err(DhtError::Setup)?;
+        let behaviour = Behaviour::new(config, me, records);
+        let control = behaviour.streams.new_control();
+        let swarm = libp2p::swarm::Config::with_tokio_executor()
+            .with_idle_connection_timeout(config.limits.idle_connection)
+            .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
+            .with_dial_concurrency_factor(DIAL_CONCURRENCY)
+            // The default of 7 makes connections wait for the swarm when many answer at once.
+            .with_per_connection_event_buffer_size(32)
+            .with_notify_handler_buffer_size(NonZeroUsize::new(32).expect("32 is not 0"));
+        let named_other = |addr: &&Multiaddr| addrs::named_peer(addr) != Some(me);
+        let driver = Self {
+            swarm: Swarm::new(transport, behaviour, me, swarm),
+            records: records.clone(),
+            counters: counters.clone(),
+            queries: Queries::default(),
+            connected: HashMap::new(),
+            listened: Listened::new(),
+            values: ways.values,
+            commands: ways.commands,
+            routed: ways.routed,
+            stop: ways.stop,
+            dials: HashMap::new(),
+            waiting: HashMap::new(),
+            bans: HashMap::new(),
+            bootstrap: config
+                .bootstrap
+                .iter()
+                .filter(named_other)
+                .cloned()
+                .collect(),
+            backoff: Backoff::new(Instant::now()),
+        };
+        Ok((driver, control))
+    }
+
+    /// Listens on all addresses; returns when each is in use.
+    pub(crate) async fn listen(&mut self, wanted: &[Multiaddr]) -> Result<(), DhtError> {
+        let mut pending = HashMap::new();
+        for addr in wanted {
+            let refused = |error| {
+                let source = match error {
+                    TransportError::Other(error) => error,
+                    TransportError::MultiaddrNotSupported(_) => std::io::Error::new(
+                        std::io::ErrorKind::Unsupported,
+                        "not a TCP or QUIC address",
+                    ),
+                };
+                DhtError::Listen {
+                    addr: addr.clone(),
+                    source,
+                }
+            };
+            let id = self.swarm.listen_on(addr.clone()).map_err(refused)?;
+            pending.insert(id, addr);
+        }
+        let ends = Instant::now() + LISTEN_DEADLINE;
+        while !pending.is_empty() {
+            let Ok(event) = timeout_at(ends, self.swarm.select_next_some()).await else {
+                // An address family without an interface says nothing; others may be fine.
+                tracing::warn!(?pending, "nothing to listen on");
+                break;
+            };
+            match event {
+                SwarmEvent::NewListenAddr { listener_id, .. } => {
+                    pending.remove(&listener_id);
+                }
+                SwarmEvent::ListenerClosed {
+                    listener_id,
+                    reason: Err(ref source),
+                    ..
+                } => {
+                    if let Some(addr) = pending.remove(&listener_id) {
+                        let source = std::io::Error::new(source.kind(), source.to_string());
+                        return Err(DhtError::Listen {
+                            addr: addr.clone(),
+                            source,
+                        });
+                    }
+                }
+                _ => {}
+            }
+            self.on_event(event);
+        }
+        Ok(())
+    }
+
+    /// Runs until the node stops.
+    pub(crate) async fn run(mut self) {
+        let stop = self.stop.clone();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                event = self.swarm.select_next_some() => self.on_event(event),
+                command = self.commands.recv() => match command {
+                    None => break,
+                    Some(Command::Shutdown { answer }) => {
+                        let _ = answer.send(());
+                        break;
+                    }
+                    Some(command) => self.on_command(command),
+                },
+                _ = ticks.tick() => self.on_tick(),
+            }
+        }
+        tracing::debug!("network stopped");
+    }
+
+    fn on_tick(&mut self) {
+        let now = Instant::now();
+        for (id, timed_out) in self.queries.over(now) {
+            self.end_query(&id, timed_out);
+        }
+        let over: Vec<_> = self
+            .bans
+            .iter()
+            .filter(|(_, until)| **until <= now)
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in over {
+            self.bans.remove(&peer);
+            self.swarm.behaviour_mut().blocked.unblock_peer(peer);
+        }
+        if self.backoff.is_due(now, !self.connected.is_empty()) {
+            for addr in self.bootstrap.clone() {
+                self.dial_quietly(addr);
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Dial { addr, answer } => self.dial(addr, answer),
+            Command::Connect {
+                peer,
+                addrs,
+                answer,
+            } => self.connect(peer, addrs, answer),
+            Command::Peers { answer } => {
+                let _ = answer.send(self.peers());
+            }
+            Command::ListenAddrs { answer } => {
+                let _ = answer.send(self.listen_addrs());
+            }
+            Command::Ban {
+                peer,
+                until,
+                answer,
+            } => {
+                self.ban(peer, until);
+                let _ = answer.send(());
+            }
+            Command::Shutdown { answer } => {
+                let _ = answer.send(());
+            }
+            query => self.start_query(query),
+        }
+    }
+
+    fn start_query(&mut self, command: Command) {
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        let (id, purpose, deadline, permit) = match command {
+            Command::FindProviders {
+                key,
+                limit,
+                connect,
+                include_self,
+                deadline,
+                events,
+                permit,
+            } => {
+                let id = kad.get_providers(RecordKey::new(&key));
+                let found = HashSet::new();
+                let search = Search {
+                    key,
+                    limit,
+                    connect,
+                    include_self,
+                    events,
+                    found,
+                };
+                (id, Purpose::Providers(search), deadline, permit)
+            }
+            Command::GetRecord {
+                key,
+                deadline,
+                values,
+                asked,
+                permit,
+            } => {
+                let id = kad.get_record(RecordKey::new(&key));
+                (
+                    id,
+                    Purpose::Record {
+                        values,
+                        asked: Some(asked),
+                    },
+                    deadline,
+                    permit,
+                )
+            }
+            Command::ClosestPeers {
+                key,
+                deadline,
+                answer,
+                permit,
+            } => {
+                let id = kad.get_closest_peers(key.to_vec());
+                (id, Purpose::Closest(Some(answer)), deadline, permit)
+            }
+            Command::PutRecord {
+                key,
+                value,
+                peers,
+                deadline,
+                answer,
+                permit,
+            } => {
+                let record = Record::new(RecordKey::new(&key), value);
+                let count = u32::try_from(peers.len()).unwrap_or(u32::MAX);
+                let id = kad.put_record_to(record, peers.into_iter(), Quorum::All);
+                (
+                    id,
+                    Purpose::Put {
+                        answer: Some(answer),
+                        peers: count,
+                    },
+                    deadline,
+                    permit,
+                )
+            }
+            _ => return,
+        };
+        self.queries.insert(
+            id,
+            Query {
+                purpose,
+                deadline,
+                asked: 0,
+                _permit: permit,
+            },
+        );
+    }
+
+    /// Ends a query early and tells who waits.
+    pub(super) fn end_query(&mut self, id: &libp2p::kad::QueryId, timed_out: bool) {
+        if let Some(mut running) = self.swarm.behaviour_mut().kad.query_mut(id) {
+            running.finish();
+        }
+        if let Some(query) = self.queries.remove(id) {
+            query.end(timed_out);
+        }
+    }
+
+    fn dial(&mut self, addr: Multiaddr, answer: Answer<PeerId>) {
+        let named = addrs::named_peer(&addr);
+        if let Some(peer) = named.filter(|peer| self.connected.contains_key(peer)) {
+            let _ = answer.send(Ok(peer));
+            return;
+        }
+        let target = addr.to_string();
+        let opts = DialOpts::from(addr);
+        let id = opts.connection_id();
+        match self.swarm.dial(opts) {
+            Ok(()) => {
+                self.dials.retain(|_, waiting| !waiting.is_closed());
+                self.dials.insert(id, answer);
+            }
+            Err(error) => {
+                let _ = answer.send(Err(DhtError::Dial {
+                    target,
+                    source: Box::new(error),
+                }));
+            }
+        }
+    }
+
+    pub(super) fn dial_quietly(&mut self, addr: Multiaddr) {
+        if let Err(error) = self.swarm.dial(DialOpts::from(addr)) {
+            tracing::debug!(%error, "not dialled");
+        }
+    }
+
+    /// Dials a peer by the addresses in the book, unless it is connected or being dialled.
+    pub(super) fn dial_peer(&mut self, peer: PeerId) -> Result<(), libp2p::swarm::DialError> {
+        let opts = DialOpts::peer_id(peer)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .override_dial_concurrency_factor(DIAL_CONCURRENCY)
+            .build();
+        match self.swarm.dial(opts) {
+            Err(libp2p::swarm::DialError::DialPeerConditionFalse(_)) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn connect(&mut self, peer: PeerId, known: Vec<Multiaddr>, answer: Answer<()>) {
+        if self.bans.contains_key(&peer) {
+            let _ = answer.send(Err(DhtError::Banned(peer)));
+            return;
+        }
+        if self.connected.contains_key(&peer) {
+            let _ = answer.send(Ok(()));
+            return;
+        }
+        let book = &mut self.swarm.behaviour_mut().book;
+        if book.get(&peer).is_empty() {
+            book.insert(peer, addrs::usable(&peer, known));
+        }
+        if let Err(error) = self.dial_peer(peer) {
+            let target = peer.to_string();
+            let _ = answer.send(Err(DhtError::Dial {
+                target,
+                source: Box::new(error),
+            }));
+            return;
+        }
+        let waiting = self.waiting.entry(peer).or_default();
+        waiting.retain(|waiting| !waiting.is_closed());
+        if waiting.len() < MAX_WAITING {
+            waiting.push(answer);
+        }
+    }
+
+    fn ban(&mut self, peer: PeerId, until: Instant) {
+        if self.bans.len() >= MAX_BANS && !self.bans.contains_key(&peer) {
+            let first = self
+                .bans
+                .iter()
+                .min_by_key(|(_, until)| **until)
+                .map(|(peer, _)| *peer);
+            if let Some(first) = first {
+                self.bans.remove(&first);
+                self.swarm.behaviour_mut().blocked.unblock_peer(first);
+            }
+        }
+        self.bans.insert(peer, until);
+        self.swarm.behaviour_mut().blocked.block_peer(peer);
+        let _ = self.swarm.disconnect_peer_id(peer);
+    }
+
+    /// A connection of this node's own is up.
+    pub(super) fn dial_succeeded(&mut self, id: ConnectionId, peer: PeerId) {
+        if let Some(answer) = self.dials.remove(&id) {
+            let _ = answer.send(Ok(peer));
+        }
+        for answer in self.waiting.remove(&peer).unwrap_or_default() {
+            let _ = answer.send(Ok(()));
+        }
+    }
+
+    /// A connection of this node's own did not come about.
+    pub(super) fn dial_failed(
+        &mut self,
+        id: ConnectionId,
+        peer: Option<PeerId>,
+        error: libp2p::swarm::DialError,
+    ) {
+        let reason = error.to_string();
+        if let Some(answer) = self.dials.remove(&id) {
+            let target = peer.map_or_else(|| "the address".to_owned(), |peer| peer.to_string());
+            let _ = answer.send(Err(DhtError::Dial {
+                target,
+                source: Box::new(error),
+            }));
+        }
+        let Some(peer) = peer.filter(|peer| !self.connected.contains_key(peer)) else {
+            return;
+        };
+        for answer in self.waiting.remove(&peer).unwrap_or_default() {
+            let (target, source) = (peer.to_string(), reason.clone().into());
+            let _ = answer.send(Err(DhtError::Dial { target, source }));
+        }
+    }
+
+    fn listen_addrs(&self) -> Vec<Multiaddr> {
+        let me = *self.swarm.local_peer_id();
+        self.swarm
+            .listeners()
+            .map(|addr| addr.clone().with(Protocol::P2p(me)))
+            .collect()
+    }
+
+    fn peers(&self) -> Vec<PeerInfo> {
+        let info = |(peer, known): (&PeerId, &Connected)| PeerInfo {
+            peer: *peer,
+            addrs: match known.addrs.is_empty() {
+                true => vec![known.remote.clone()],
+                false => known.addrs.clone(),
+            },
+            agent: known.agent.clone(),
+            outbound: known.outbound,
+            transport: transport_name(&known.remote),
+            rtt_ms: known
+                .rtt
+                .map(|rtt| u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX)),
+        };
+        let mut peers: Vec<_> = self.connected.iter().map(info).collect();
+        peers.sort_by_key(|info| info.peer);
+        peers
+    }
+
+    /// Tells the rest of the node how many connected peers are in the routing table.
+    pub(super) fn count_routed(&mut self) {
+        let connected = &self.connected;
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        let entries = kad.kbuckets().flat_map(|bucket| {
+            bucket
+                .iter()
+                .map(|entry| *entry.node.key.preimage())
+                .collect::<Vec<_>>()
+        });
+        let count = entries.filter(|peer| connected.contains_key(peer)).count();
+        self.routed
+            .send_if_modified(|was| std::mem::replace(was, count) != count);
+    }
+}
+
+fn transport_name(remote: &Multiaddr) -> &'static str {
+    for part in remote {
+        match part {
+            Protocol::QuicV1 => return "quic",
+            Protocol::Tcp(_) => return "tcp",
+            _ => {}
+        }
+    }
+    "other"
+}

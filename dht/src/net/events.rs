@@ -1,0 +1,412 @@
+//! What the swarm reports, and what the driver makes of it.
+
+use libp2p::core::ConnectedPoint;
+use libp2p::kad::{
+    self, GetClosestPeersError, GetProvidersOk, GetRecordOk, InboundRequest, PutRecordError,
+    QueryId, QueryResult, QueryStats,
+};
+use libp2p::swarm::{ConnectionDenied, ListenError, NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, allow_block_list, connection_limits, identify, mdns, ping};
+use std::time::Duration;
+
+use super::addrs;
+use super::behaviour::{BehaviourEvent, KAD_PROTOCOL};
+use super::driver::{Connected, Driver};
+use super::incoming::UncheckedValue;
+use super::queries::Purpose;
+use crate::Key;
+use crate::command::FindEvent;
+
+/// The longest agent name kept, in bytes.
+const MAX_AGENT_BYTES: usize = 64;
+/// How long a provider record that came over Kademlia's own protocol is kept.
+const PROVIDER_TTL: Duration = Duration::from_secs(48 * 3600);
+/// Peers found on the local network that are dialled at once.
+const MAX_MDNS_DIALS: usize = 32;
+
+impl Driver {
+    pub(super) fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour(event),
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            } => {
+                self.on_connected(peer_id, &endpoint);
+                self.dial_succeeded(connection_id, peer_id);
+            }
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                num_established: 0,
+                ..
+            } => {
+                self.connected.remove(&peer_id);
+                self.count_routed();
+            }
+            SwarmEvent::OutgoingConnectionError {
+                connection_id,
+                peer_id,
+                error,
+            } => {
+                tracing::trace!(?peer_id, %error, "dial failed");
+                self.dial_failed(connection_id, peer_id, error);
+            }
+            SwarmEvent::IncomingConnectionError { error, .. } => self.on_incoming_error(&error),
+            SwarmEvent::NewListenAddr {
+                listener_id,
+                address,
+            } => {
+                tracing::debug!(%address, "listening");
+                self.listened.push((listener_id, address));
+                self.tell_addresses();
+            }
+            SwarmEvent::ExpiredListenAddr {
+                listener_id,
+                address,
+            } => {
+                self.listened
+                    .retain(|known| *known != (listener_id, address.clone()));
+                self.tell_addresses();
+            }
+            SwarmEvent::ListenerClosed {
+                listener_id,
+                reason,
+                ..
+            } => {
+                tracing::debug!(?reason, "listener closed");
+                self.listened.retain(|(id, _)| *id != listener_id);
+                self.tell_addresses();
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener"),
+            _ => {}
+        }
+    }
+
+    /// Keeps the confirmed addresses in step with those listened on. Kademlia serves and announces
+    /// by confirmed addresses only, and nobody else confirms any in a private network.
+    fn tell_addresses(&mut self) {
+        let wanted = addrs::to_tell(self.listened.iter().map(|(_, addr)| addr));
+        let told: Vec<Multiaddr> = self.swarm.external_addresses().cloned().collect();
+        for old in told.iter().filter(|addr| !wanted.contains(addr)) {
+            self.swarm.remove_external_address(old);
+        }
+        for new in wanted.iter().filter(|addr| !told.contains(addr)) {
+            self.swarm.add_external_address(new.clone());
+        }
+        self.records.set_own_addrs(&wanted);
+        let peers: Vec<PeerId> = self.connected.keys().copied().collect();
+        self.swarm.behaviour_mut().identify.push(peers);
+    }
+
+    fn on_connected(&mut self, peer: PeerId, endpoint: &ConnectedPoint) {
+        self.connected.entry(peer).or_insert_with(|| Connected {
+            outbound: endpoint.is_dialer(),
+            remote: endpoint.get_remote_address().clone(),
+            agent: None,
+            addrs: Vec::new(),
+            rtt: None,
+        });
+        self.count_routed();
+    }
+
+    fn on_incoming_error(&mut self, error: &ListenError) {
+        match error {
+            ListenError::Denied { cause } => self.count_denied(cause),
+            error => {
+                self.counters.failed_handshakes.add(1);
+                tracing::debug!(%error, "inbound connection failed");
+            }
+        }
+    }
+
+    fn count_denied(&self, cause: &ConnectionDenied) {
+        if cause.downcast_ref::<allow_block_list::Blocked>().is_some() {
+            self.counters.banned_connections.add(1);
+        } else if cause
+            .downcast_ref::<connection_limits::Exceeded>()
+            .is_some()
+        {
+            self.counters.refused_connections.add(1);
+        }
+    }
+
+    fn on_behaviour(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Kad(event) => self.on_kad(event),
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.on_identified(peer_id, info);
+            }
+            BehaviourEvent::Ping(ping::Event {
+                peer,
+                result: Ok(rtt),
+                ..
+            }) => {
+                if let Some(known) = self.connected.get_mut(&peer) {
+                    known.rtt = Some(rtt);
+                }
+            }
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.on_local_peers(found),
+            _ => {}
+        }
+    }
+
+    fn on_local_peers(&mut self, found: Vec<(PeerId, Multiaddr)>) {
+        for (peer, addr) in found.into_iter().take(MAX_MDNS_DIALS) {
+            if self.connected.contains_key(&peer) {
+                continue;
+            }
+            let book = &mut self.swarm.behaviour_mut().book;
+            let mut known = book.get(&peer);
+            known.push(addr);
+            book.insert(peer, addrs::usable(&peer, known));
+            if let Err(error) = self.dial_peer(peer) {
+                tracing::debug!(%peer, %error, "local peer not dialled");
+            }
+        }
+    }
+
+    /// A peer has said who it is: its addresses go to the book, to its records and, if it serves
+    /// Kademlia, to the routing table.
+    fn on_identified(&mut self, peer: PeerId, info: identify::Info) {
+        let Some(known) = self.connected.get_mut(&peer) else {
+            return;
+        };
+        let near = addrs::is_loopback(&known.remote);
+        let mut listed = addrs::usable(&peer, info.listen_addrs);
+        // A loopback address of another machine would lead to this one.
+        listed.retain(|addr| near || !addrs::is_loopback(addr));
+        let mut agent = info.agent_version;
+        agent.truncate(agent.floor_char_boundary(MAX_AGENT_BYTES));
+        known.agent = Some(agent);
+        known.addrs = listed.clone();
+        let dialled = known.outbound.then(|| known.remote.clone());
+        self.records.tables().set_addrs(&peer, &listed);
+        let behaviour = self.swarm.behaviour_mut();
+        behaviour.book.insert(peer, listed.clone());
+        if info
+            .protocols
+            .iter()
+            .any(|protocol| protocol.as_ref() == KAD_PROTOCOL)
+        {
+            if listed.is_empty() {
+                listed = addrs::usable(&peer, dialled);
+            }
+            self.route(peer, &addrs::for_routing(&listed));
+        } else {
+            behaviour.kad.remove_peer(&peer);
+        }
+        self.count_routed();
+    }
+
+    /// Enters a peer into the routing table with exactly these addresses.
+    fn route(&mut self, peer: PeerId, newest: &[Multiaddr]) {
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        for addr in newest {
+            kad.add_address(&peer, addr.clone());
+        }
+        let mut stale = Vec::new();
+        if let Some(bucket) = kad.kbucket(peer) {
+            let entry = bucket
+                .iter()
+                .find(|entry| *entry.node.key.preimage() == peer);
+            for addr in entry.iter().flat_map(|entry| entry.node.value.iter()) {
+                let plain = addrs::usable(&peer, [addr.clone()]);
+                if !plain.iter().all(|plain| newest.contains(plain)) || plain.is_empty() {
+                    stale.push(addr.clone());
+                }
+            }
+        }
+        if !newest.is_empty() {
+            for addr in stale {
+                kad.remove_address(&peer, &addr);
+            }
+        }
+    }
+
+    fn on_kad(&mut self, event: kad::Event) {
+        match event {
+            kad::Event::OutboundQueryProgressed {
+                id,
+                result,
+                stats,
+                step,
+            } => {
+                self.on_progress(id, result, &stats, step.last);
+            }
+            kad::Event::InboundRequest { request } => self.on_request(request),
+            kad::Event::RoutingUpdated { .. } => self.count_routed(),
+            _ => {}
+        }
+    }
+
+    fn on_request(&mut self, request: InboundRequest) {
+        match request {
+            InboundRequest::AddProvider {
+                record: Some(record),
+            } => {
+                let Ok(key) = Key::try_from(record.key.as_ref()) else {
+                    self.counters.bad_provider_records.add(1);
+                    return;
+                };
+                // Kademlia lets a record through only when it names the peer that sent it.
+                let peer = record.provider;
+                let listed = addrs::usable(&peer, record.addresses);
+                if self
+                    .records
+                    .add_provided(&peer, &listed, &[key], PROVIDER_TTL)
+                    == 0
+                {
+                    self.counters.over_quota_records.add(1);
+                }
+            }
+            InboundRequest::PutRecord {
+                source,
+                record: Some(record),
+                ..
+            } => {
+                let Ok(key) = Key::try_from(record.key.as_ref()) else {
+                    self.counters.bad_records.add(1);
+                    return;
+                };
+                let unchecked = UncheckedValue {
+                    key,
+                    value: record.value,
+                    source,
+                };
+                if self.values.try_send(unchecked).is_err() {
+                    self.counters.overflowed_records.add(1);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_progress(&mut self, id: QueryId, result: QueryResult, stats: &QueryStats, last: bool) {
+        if let Some(query) = self.queries.get_mut(&id) {
+            query.asked = stats.num_requests();
+        }
+        match result {
+            QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) => {
+                if self.on_providers(id, providers) {
+                    self.end_query(&id, false);
+                    return;
+                }
+            }
+            QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))) => {
+                if let Some(query) = self.queries.get_mut(&id)
+                    && let Purpose::Record { values, .. } = &query.purpose
+                {
+                    // Own records need no check, but get one all the same.
+                    let _ = values.try_send((found.record.value, query.asked));
+                }
+            }
+            QueryResult::GetClosestPeers(result) => self.on_closest(id, result),
+            QueryResult::PutRecord(result) => self.on_put(id, result),
+            _ => {}
+        }
+        if last && let Some(query) = self.queries.remove(&id) {
+            query.end(false);
+        }
+    }
+
+    /// Reports new providers; returns whether there are enough.
+    fn on_providers(&mut self, id: QueryId, peers: impl IntoIterator<Item = PeerId>) -> bool {
+        let me = *self.swarm.local_peer_id();
+        let mut enough = false;
+        for peer in peers {
+            let Some(query) = self.queries.get_mut(&id) else {
+                return false;
+            };
+            let Purpose::Providers(search) = &mut query.purpose else {
+                return false;
+            };
+            let wanted = (peer != me || search.include_self)
+                && !self
+                    .swarm
+                    .behaviour()
+                    .blocked
+                    .blocked_peers()
+                    .contains(&peer);
+            if !wanted || search.found.len() >= search.limit || !search.found.insert(peer) {
+                continue;
+            }
+            enough = search.found.len() >= search.limit;
+            let (connect, events, key) = (search.connect, search.events.clone(), search.key);
+            let addrs = self.provider_addrs(peer);
+            tracing::trace!(%peer, key = ?&key[..4], "provider found");
+            if connect
+                && peer != me
+                && let Err(error) = self.dial_peer(peer)
+            {
+                tracing::debug!(%peer, %error, "provider not dialled");
+            }
+            // The channel has room for as many as may be reported.
+            let _ = events.try_send(FindEvent::Provider { peer, addrs });
+        }
+        enough
+    }
+
+    /// Addresses of a provider just found. They are in the lookup, and only while it lives: the
+    /// Kademlia behaviour gives them out for a dial. They go into the address book for later.
+    fn provider_addrs(&mut self, peer: PeerId) -> Vec<Multiaddr> {
+        let mut known = self.records.tables().addrs(&peer);
+        let behaviour = self.swarm.behaviour_mut();
+        if peer != *self.records.me() {
+            let (id, role) = (
+                libp2p::swarm::ConnectionId::new_unchecked(0),
+                libp2p::core::Endpoint::Dialer,
+            );
+            let from_kad =
+                behaviour
+                    .kad
+                    .handle_pending_outbound_connection(id, Some(peer), &[], role);
+            known.extend(from_kad.unwrap_or_default());
+            known.extend(behaviour.book.get(&peer));
+        }
+        let known = addrs::usable(&peer, known);
+        behaviour.book.insert(peer, known.clone());
+        known
+    }
+
+    fn on_closest(&mut self, id: QueryId, result: kad::GetClosestPeersResult) {
+        let found = match result {
+            Ok(found) => found.peers,
+            Err(GetClosestPeersError::Timeout { peers, .. }) => peers,
+        };
+        let found: Vec<_> = found
+            .into_iter()
+            .map(|info| (info.peer_id, addrs::usable(&info.peer_id, info.addrs)))
+            .collect();
+        let book = &mut self.swarm.behaviour_mut().book;
+        for (peer, addrs) in &found {
+            if book.get(peer).is_empty() {
+                book.insert(*peer, addrs.clone());
+            }
+        }
+        if let Some(query) = self.queries.get_mut(&id)
+            && let Purpose::Closest(answer) = &mut query.purpose
+            && let Some(answer) = answer.take()
+        {
+            let _ = answer.send(found);
+        }
+    }
+
+    fn on_put(&mut self, id: QueryId, result: kad::PutRecordResult) {
+        if let Some(query) = self.queries.get_mut(&id)
+            && let Purpose::Put { answer, peers } = &mut query.purpose
+        {
+            let stored = match result {
+                Ok(_) => *peers,
+                Err(
+                    PutRecordError::QuorumFailed { success, .. }
+                    | PutRecordError::Timeout { success, .. },
+                ) => u32::try_from(success.len()).unwrap_or(u32::MAX),
+            };
+            if let Some(answer) = answer.take() {
+                let _ = answer.send(stored);
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The swarm and the one task that owns it.
+//!
+//! [`driver`] turns commands into libp2p calls and libp2p events into answers; it decides nothing
+//! about content and never waits for a disk or a caller.
+
+pub(crate) mod addrs;
+mod behaviour;
+mod book;
+mod bootstrap;
+mod driver;
+mod events;
+mod incoming;
+mod queries;
+mod transport;
+
+pub(crate) use driver::{Driver, Ways};
+pub(crate) use incoming::{MAX_UNCHECKED_VALUES, accept_exchange, check_values};

@@ -1,0 +1,200 @@
+//! TCP and QUIC, always encrypted.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::{BoxFuture, Either, FutureExt};
+use futures::io::{AsyncRead, AsyncWrite};
+use libp2p::core::Transport;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
+use libp2p::core::upgrade::{
+    InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo, Version,
+};
+use libp2p::identity::Keypair;
+use libp2p::{Multiaddr, PeerId, dns, noise, quic, tcp, tls, yamux};
+
+/// How long a connection may take from its first byte to the multiplexer.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long QUIC waits when an address is dialled, so that TCP, if it works, comes first: it needs more
+/// round trips to be established, but a third of the CPU time per byte afterwards.
+const QUIC_DELAY: Duration = Duration::from_millis(150);
+
+type Muxed = (PeerId, StreamMuxerBox);
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// All transports of a node, with names (`/dns…`) resolved by the system's settings.
+pub(super) fn build(keypair: &Keypair) -> Result<Boxed<Muxed>, Error> {
+    match dns::tokio::Transport::system(by_number(keypair)?) {
+        Ok(named) => Ok(named.boxed()),
+        Err(error) => {
+            tracing::warn!(%error, "no name resolution: addresses with names will not work");
+            by_number(keypair)
+        }
+    }
+}
+
+fn by_number(keypair: &Keypair) -> Result<Boxed<Muxed>, Error> {
+    let security = Security {
+        tls: tls::Config::new(keypair)?,
+        noise: noise::Config::new(keypair)?,
+    };
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(security)
+        .multiplex(yamux::Config::default())
+        .timeout(HANDSHAKE)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let quic = quic::tokio::Transport::new(quic::Config::new(keypair))
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let either = Delayed(quic.boxed()).or_transport(tcp);
+    Ok(either.map(|either, _| either.into_inner()).boxed())
+}
+
+/// A transport whose dials start late.
+struct Delayed(Boxed<Muxed>);
+
+impl Transport for Delayed {
+    type Output = Muxed;
+    type Error = io::Error;
+    type ListenerUpgrade = <Boxed<Muxed> as Transport>::ListenerUpgrade;
+    type Dial = BoxFuture<'static, io::Result<Muxed>>;
+
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        addr: Multiaddr,
+    ) -> Result<(), TransportError<Self::Error>> {
+        self.0.listen_on(id, addr)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.0.remove_listener(id)
+    }
+
+    fn dial(
+        &mut self,
+        addr: Multiaddr,
+        opts: DialOpts,
+    ) -> Result<Self::Dial, TransportError<Self::Error>> {
+        let dial = self.0.dial(addr, opts)?;
+        Ok(async move {
+            tokio::time::sleep(QUIC_DELAY).await;
+            dial.await
+        }
+        .boxed())
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+/// A connection could not be secured.
+#[derive(Debug, thiserror::Error)]
+enum SecurityError {
+    #[error("TLS")]
+    Tls(#[from] tls::UpgradeError),
+    #[error("Noise")]
+    Noise(#[from] noise::Error),
+    #[error("a security protocol without a name")]
+    NoName,
+}
+
+/// TLS 1.3 if the other side has it, else Noise.
+#[derive(Clone)]
+struct Security {
+    tls: tls::Config,
+    noise: noise::Config,
+}
+
+/// What the two sides may agree on, in the order of preference of the one that dials.
+#[derive(Clone, Copy)]
+enum Protocol {
+    Tls,
+    Noise,
+}
+
+impl AsRef<str> for Protocol {
+    fn as_ref(&self) -> &str {
+        match self {
+            Self::Tls => "/tls/1.0.0",
+            Self::Noise => "/noise",
+        }
+    }
+}
+
+impl UpgradeInfo for Security {
+    type Info = Protocol;
+    type InfoIter = [Protocol; 2];
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        [Protocol::Tls, Protocol::Noise]
+    }
+}
+
+impl<C> InboundConnectionUpgrade<C> for Security
+where
+    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    type Output = (PeerId, Either<tls::TlsStream<C>, noise::Output<C>>);
+    type Error = SecurityError;
+    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
+
+    fn upgrade_inbound(self, socket: C, protocol: Protocol) -> Self::Future {
+        async move {
+            Ok(match protocol {
+                Protocol::Tls => {
+                    let name = protocol_name(&self.tls)?;
+                    let (peer, stream) = self.tls.upgrade_inbound(socket, name).await?;
+                    (peer, Either::Left(stream))
+                }
+                Protocol::Noise => {
+                    let name = protocol_name(&self.noise)?;
+                    let (peer, stream) = self.noise.upgrade_inbound(socket, name).await?;
+                    (peer, Either::Right(stream))
+                }
+            })
+        }
+        .boxed()
+    }
+}
+
+impl<C> OutboundConnectionUpgrade<C> for Security
+where
+    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    type Output = (PeerId, Either<tls::TlsStream<C>, noise::Output<C>>);
+    type Error = SecurityError;
+    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
+
+    fn upgrade_outbound(self, socket: C, protocol: Protocol) -> Self::Future {
+        async move {
+            Ok(match protocol {
+                Protocol::Tls => {
+                    let name = protocol_name(&self.tls)?;
+                    let (peer, stream) = self.tls.upgrade_outbound(socket, name).await?;
+                    (peer, Either::Left(stream))
+                }
+                Protocol::Noise => {
+                    let name = protocol_name(&self.noise)?;
+                    let (peer, stream) = self.noise.upgrade_outbound(socket, name).await?;
+                    (peer, Either::Right(stream))
+                }
+            })
+        }
+        .boxed()
+    }
+}
+
+/// The one name an upgrade goes by.
+fn protocol_name<U: UpgradeInfo>(upgrade: &U) -> Result<U::Info, SecurityError> {
+    let name = upgrade.protocol_info().into_iter().next();
+    name.ok_or(SecurityError::NoName)
+}

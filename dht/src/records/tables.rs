@@ -1,0 +1,593 @@
+//! The records this node holds for others, and its own values: in memory, bounded, with expiry by the
+//! time of day. Pure: the time is an argument, in Unix seconds; changes for the disk are queued.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::Bound;
+
+use libp2p::{Multiaddr, PeerId};
+
+use super::layout::{self, DiskOp, Entry, StoredValue};
+use crate::Key;
+use crate::config::Limits;
+
+/// Providers kept for one key. Answers carry 20; the rest are in reserve when some expire.
+const MAX_PROVIDERS_PER_KEY: usize = 40;
+/// Addresses kept for one peer: TCP and QUIC on eight networks.
+pub(crate) const MAX_ADDRS_PER_PEER: usize = 16;
+/// Changes that may wait for the disk before others' records are refused; the writer drains some ten
+/// thousand a second.
+const MAX_DIRTY: usize = 1 << 18;
+/// Index of this node itself among the peers.
+const SELF: u32 = 0;
+
+/// Why a record was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum Refused {
+    #[error("a quota is reached")]
+    Quota,
+    #[error("the value is too large")]
+    TooLarge,
+    #[error("already expired")]
+    Expired,
+    #[error("another value is held for the key")]
+    Known,
+}
+
+/// A provider of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Provider {
+    pub(crate) peer: PeerId,
+    pub(crate) addrs: Vec<Multiaddr>,
+    pub(crate) expires: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Holder {
+    peer: u32,
+    expires: u32,
+}
+
+/// Most keys have one provider: that one needs no allocation.
+enum Holders {
+    One(Holder),
+    Many(Vec<Holder>),
+}
+
+impl Holders {
+    fn as_slice(&self) -> &[Holder] {
+        match self {
+            Self::One(holder) => std::slice::from_ref(holder),
+            Self::Many(holders) => holders,
+        }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [Holder] {
+        match self {
+            Self::One(holder) => std::slice::from_mut(holder),
+            Self::Many(holders) => holders,
+        }
+    }
+
+    fn push(&mut self, holder: Holder) {
+        match self {
+            Self::One(first) => *self = Self::Many(vec![*first, holder]),
+            Self::Many(holders) => holders.push(holder),
+        }
+    }
+
+    /// Keeps what `keep` says and returns the rest; `None` in the first place when nothing is left.
+    fn split(self, keep: impl Fn(&Holder) -> bool) -> (Option<Self>, Vec<Holder>) {
+        let all = match self {
+            Self::One(holder) => vec![holder],
+            Self::Many(holders) => holders,
+        };
+        let (mut kept, gone): (Vec<_>, Vec<_>) = all.into_iter().partition(keep);
+        let kept = match kept.len() {
+            0 => None,
+            1 => kept.pop().map(Self::One),
+            _ => Some(Self::Many(kept)),
+        };
+        (kept, gone)
+    }
+}
+
+struct Peer {
+    id: PeerId,
+    addrs: Vec<Multiaddr>,
+    provided: usize,
+    values: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Change {
+    Peer(u32),
+    Provider(Key, u32),
+    Value(Key),
+}
+
+/// The tables.
+pub(crate) struct Tables {
+    limits: Limits,
+    peers: HashMap<u32, Peer>,
+    index_of: HashMap<PeerId, u32>,
+    /// Indices are never used twice, so that a late write cannot name another peer.
+    next_index: u32,
+    providers: BTreeMap<Key, Holders>,
+    provider_records: usize,
+    values: BTreeMap<Key, StoredValue>,
+    foreign_values: usize,
+    loading: Option<(Key, Vec<u8>)>,
+    sweep_from: Key,
+    dirty: VecDeque<Change>,
+    dirty_set: HashSet<Change>,
+}
+
+impl Tables {
+    pub(crate) fn new(me: PeerId, limits: Limits) -> Self {
+        let itself = Peer {
+            id: me,
+            addrs: Vec::new(),
+            provided: 0,
+            values: 0,
+        };
+        Self {
+            limits,
+            peers: HashMap::from([(SELF, itself)]),
+            index_of: HashMap::from([(me, SELF)]),
+            next_index: SELF + 1,
+            providers: BTreeMap::new(),
+            provider_records: 0,
+            values: BTreeMap::new(),
+            foreign_values: 0,
+            loading: None,
+            sweep_from: [0; 32],
+            dirty: VecDeque::new(),
+            dirty_set: HashSet::new(),
+        }
+    }
+
+    /// Takes an entry from the disk; entries come ordered by name, hence peers before providers.
+    pub(crate) fn load(&mut self, entry: Entry, now: u32) {
+        match entry {
+            Entry::Peer { index, peer, addrs } => {
+                self.next_index = self.next_index.max(index.saturating_add(1));
+                if index != SELF && !self.index_of.contains_key(&peer) {
+                    self.index_of.insert(peer, index);
+                    self.peers.insert(
+                        index,
+                        Peer {
+                            id: peer,
+                            addrs,
+                            provided: 0,
+                            values: 0,
+                        },
+                    );
+                } else {
+                    self.touch(Change::Peer(index));
+                }
+            }
+            Entry::Provider {
+                key,
+                index,
+                expires,
+            } => {
+                let known = index != SELF && self.peers.contains_key(&index);
+                if !known || expires <= now {
+                    self.touch(Change::Provider(key, index));
+                } else {
+                    self.insert_holder(
+                        key,
+                        Holder {
+                            peer: index,
+                            expires,
+                        },
+                    );
+                }
+            }
+            Entry::ValuePart { key, part, bytes } => {
+                if part == 0 {
+                    self.finish_value(now);
+                    self.loading = Some((key, Vec::new()));
+                }
+                match &mut self.loading {
+                    Some((loading, joined)) if *loading == key => joined.extend_from_slice(&bytes),
+                    _ => self.touch(Change::Value(key)),
+                }
+            }
+            Entry::Due { .. } => {}
+        }
+    }
+
+    /// All entries have been loaded: drops what belongs to nobody.
+    pub(crate) fn loaded(&mut self, now: u32) {
+        self.finish_value(now);
+        let idle = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.provided + peer.values == 0);
+        let idle: Vec<_> = idle
+            .map(|(index, _)| *index)
+            .filter(|index| *index != SELF)
+            .collect();
+        for index in idle {
+            self.release(index);
+        }
+    }
+
+    fn finish_value(&mut self, now: u32) {
+        let Some((key, joined)) = self.loading.take() else {
+            return;
+        };
+        match layout::stored_value(&joined) {
+            Some(stored) if stored.expires > now && self.peers.contains_key(&stored.source) => {
+                self.insert_value(key, stored);
+            }
+            _ => self.touch(Change::Value(key)),
+        }
+    }
+
+    /// Notes that `peer` provides `key`. The caller has made sure that the peer itself said so.
+    pub(crate) fn add_provider(
+        &mut self,
+        key: Key,
+        peer: &PeerId,
+        expires: u32,
+        now: u32,
+    ) -> Result<(), Refused> {
+        if expires <= now {
+            return Err(Refused::Expired);
+        }
+        let known = self.index_of.get(peer).copied();
+        if known == Some(SELF) {
+            return Err(Refused::Known);
+        }
+        if let (Some(index), Some(holders)) = (known, self.providers.get_mut(&key))
+            && let Some(holder) = holders
+                .as_mut_slice()
+                .iter_mut()
+                .find(|holder| holder.peer == index)
+        {
+            holder.expires = expires;
+            self.touch(Change::Provider(key, index));
+            return Ok(());
+        }
+        let provided = known
+            .and_then(|index| self.peers.get(&index))
+            .map_or(0, |peer| peer.provided);
+        if provided >= self.limits.provider_records_per_peer
+            || self.provider_records >= self.limits.provider_records
+            || self.dirty.len() >= MAX_DIRTY
+        {
+            return Err(Refused::Quota);
+        }
+        self.make_room(&key, expires)?;
+        let index = self.index(peer);
+        self.insert_holder(
+            key,
+            Holder {
+                peer: index,
+                expires,
+            },
+        );
+        self.touch(Change::Provider(key, index));
+        Ok(())
+    }
+
+    /// When a key has all the providers it may have, the one that expires first gives way to a later.
+    fn make_room(&mut self, key: &Key, expires: u32) -> Result<(), Refused> {
+        let Some(holders) = self.providers.get(key) else {
+            return Ok(());
+        };
+        if holders.as_slice().len() < MAX_PROVIDERS_PER_KEY {
+            return Ok(());
+        }
+        match holders
+            .as_slice()
+            .iter()
+            .min_by_key(|holder| holder.expires)
+        {
+            Some(first) if first.expires < expires => {
+                let peer = first.peer;
+                self.remove_holders(key, |holder| holder.peer != peer);
+                Ok(())
+            }
+            _ => Err(Refused::Quota),
+        }
+    }
+
+    /// The providers of a key that have not expired, the latest announced first.
+    pub(crate) fn providers(&self, key: &Key, now: u32) -> Vec<Provider> {
+        let holders = self.providers.get(key).map_or(&[][..], Holders::as_slice);
+        let mut live: Vec<_> = holders
+            .iter()
+            .filter(|holder| holder.expires > now)
+            .collect();
+        live.sort_by_key(|holder| std::cmp::Reverse(holder.expires));
+        let provider = |holder: &Holder| {
+            let peer = self.peers.get(&holder.peer)?;
+            Some(Provider {
+                peer: peer.id,
+                addrs: peer.addrs.clone(),
+                expires: holder.expires,
+            })
+        };
+        live.into_iter().filter_map(provider).collect()
+    }
+
+    /// Forgets that `peer` provides `key`.
+    pub(crate) fn remove_provider(&mut self, key: &Key, peer: &PeerId) {
+        if let Some(&index) = self.index_of.get(peer) {
+            self.remove_holders(key, |holder| holder.peer != index);
+        }
+    }
+
+    /// The newest addresses of a peer, for all its records. Unknown peers are not taken in.
+    pub(crate) fn set_addrs(&mut self, peer: &PeerId, addrs: &[Multiaddr]) {
+        let Some(&index) = self.index_of.get(peer) else {
+            return;
+        };
+        if let Some(entry) = self.peers.get_mut(&index)
+            && !addrs.is_empty()
+            && entry.addrs != addrs
+        {
+            entry.addrs = addrs[..addrs.len().min(MAX_ADDRS_PER_PEER)].to_vec();
+            if index != SELF {
+                self.touch(Change::Peer(index));
+            }
+        }
+    }
+
+    /// The known addresses of a peer.
+    pub(crate) fn addrs(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        let peer = self
+            .index_of
+            .get(peer)
+            .and_then(|index| self.peers.get(index));
+        peer.map(|peer| peer.addrs.clone()).unwrap_or_default()
+    }
+
+    /// Takes a value that `source` sent; the caller has checked that it is true for the key.
+    pub(crate) fn put_value(
+        &mut self,
+        key: Key,
+        value: Vec<u8>,
+        source: &PeerId,
+        expires: u32,
+        now: u32,
+    ) -> Result<(), Refused> {
+        if value.len() > self.limits.value_bytes {
+            return Err(Refused::TooLarge);
+        }
+        if expires <= now {
+            return Err(Refused::Expired);
+        }
+        let index = self.index_of.get(source).copied();
+        if index != Some(SELF) {
+            if let Some(held) = self.values.get_mut(&key).filter(|held| held.expires > now) {
+                // Several values may be true for a key (they differ in hints): the first one stays,
+                // so that nobody can replace another's.
+                if held.source != SELF && held.value == value {
+                    held.expires = held.expires.max(expires);
+                    self.touch(Change::Value(key));
+                    return Ok(());
+                }
+                if held.source == SELF || Some(held.source) != index {
+                    return Err(Refused::Known);
+                }
+            }
+            let values = index
+                .and_then(|index| self.peers.get(&index))
+                .map_or(0, |peer| peer.values);
+            if !self.values.contains_key(&key)
+                && (values >= self.limits.value_records_per_peer
+                    || self.foreign_values >= self.limits.value_records
+                    || self.dirty.len() >= MAX_DIRTY)
+            {
+                return Err(Refused::Quota);
+            }
+        }
+        // In this order: removing its last record would drop the peer.
+        self.remove_value_entry(&key);
+        let source = self.index(source);
+        self.insert_value(
+            key,
+            StoredValue {
+                source,
+                expires,
+                value,
+            },
+        );
+        self.touch(Change::Value(key));
+        Ok(())
+    }
+
+    /// The value of a key and when it expires.
+    pub(crate) fn value(&self, key: &Key, now: u32) -> Option<(&[u8], u32)> {
+        let stored = self.values.get(key).filter(|stored| stored.expires > now)?;
+        Some((&stored.value, stored.expires))
+    }
+
+    /// The value this node itself has published under a key.
+    pub(crate) fn own_value(&self, key: &Key) -> Option<&[u8]> {
+        let stored = self
+            .values
+            .get(key)
+            .filter(|stored| stored.source == SELF)?;
+        Some(&stored.value)
+    }
+
+    /// Forgets the value of a key.
+    pub(crate) fn remove_value(&mut self, key: &Key) {
+        if self.remove_value_entry(key) {
+            self.touch(Change::Value(*key));
+        }
+    }
+
+    /// Drops what has expired among the next `keys` keys; returns how many records that were.
+    /// Called again and again it goes round the whole table.
+    pub(crate) fn sweep(&mut self, now: u32, keys: usize) -> usize {
+        let new_round = self.sweep_from == [0; 32];
+        let from = match new_round {
+            true => (Bound::Unbounded, Bound::Unbounded),
+            false => (Bound::Excluded(self.sweep_from), Bound::Unbounded),
+        };
+        let seen: Vec<Key> = self
+            .providers
+            .range(from)
+            .map(|(key, _)| *key)
+            .take(keys)
+            .collect();
+        // Values are few: they are swept whenever the round starts anew.
+        let mut dropped = 0;
+        if new_round {
+            let expired = self
+                .values
+                .iter()
+                .filter(|(_, stored)| stored.expires <= now);
+            let expired: Vec<Key> = expired.map(|(key, _)| *key).collect();
+            dropped += expired.len();
+            expired.iter().for_each(|key| self.remove_value(key));
+        }
+        self.sweep_from = match seen.last() {
+            Some(last) if seen.len() == keys => *last,
+            _ => [0; 32],
+        };
+        for key in &seen {
+            dropped += self.remove_holders(key, |holder| holder.expires > now);
+        }
+        dropped
+    }
+
+    /// Up to `max` changes for the disk, oldest first.
+    pub(crate) fn take_dirty(&mut self, max: usize) -> Vec<DiskOp> {
+        let count = max.min(self.dirty.len());
+        let changes: Vec<_> = self.dirty.drain(..count).collect();
+        let mut ops = Vec::with_capacity(changes.len());
+        for change in changes {
+            self.dirty_set.remove(&change);
+            match change {
+                Change::Peer(index) => {
+                    let entry = self.peers.get(&index).filter(|_| index != SELF);
+                    let entry = entry.map(|peer| (&peer.id, &peer.addrs[..]));
+                    ops.push(layout::peer_op(index, entry));
+                }
+                Change::Provider(key, index) => {
+                    let holders = self.providers.get(&key).map_or(&[][..], Holders::as_slice);
+                    let holder = holders.iter().find(|holder| holder.peer == index);
+                    ops.push(layout::provider_op(
+                        &key,
+                        index,
+                        holder.map(|holder| holder.expires),
+                    ));
+                }
+                Change::Value(key) => ops.extend(layout::value_ops(&key, self.values.get(&key))),
+            }
+        }
+        ops
+    }
+
+    pub(crate) fn dirty_len(&self) -> usize {
+        self.dirty.len()
+    }
+
+    fn touch(&mut self, change: Change) {
+        if self.dirty_set.insert(change) {
+            self.dirty.push_back(change);
+        }
+    }
+
+    fn index(&mut self, peer: &PeerId) -> u32 {
+        if let Some(&index) = self.index_of.get(peer) {
+            return index;
+        }
+        let index = self.next_index;
+        self.next_index += 1;
+        self.index_of.insert(*peer, index);
+        self.peers.insert(
+            index,
+            Peer {
+                id: *peer,
+                addrs: Vec::new(),
+                provided: 0,
+                values: 0,
+            },
+        );
+        self.touch(Change::Peer(index));
+        index
+    }
+
+    /// Drops a peer that has no records left.
+    fn release(&mut self, index: u32) {
+        if index == SELF {
+            return;
+        }
+        if let Some(peer) = self.peers.get(&index)
+            && peer.provided + peer.values == 0
+        {
+            self.index_of.remove(&peer.id);
+            self.peers.remove(&index);
+            self.touch(Change::Peer(index));
+        }
+    }
+
+    fn insert_holder(&mut self, key: Key, holder: Holder) {
+        match self.providers.entry(key) {
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(Holders::One(holder));
+            }
+            std::collections::btree_map::Entry::Occupied(mut entry) => entry.get_mut().push(holder),
+        }
+        self.provider_records += 1;
+        if let Some(peer) = self.peers.get_mut(&holder.peer) {
+            peer.provided += 1;
+        }
+    }
+
+    fn remove_holders(&mut self, key: &Key, keep: impl Fn(&Holder) -> bool) -> usize {
+        let all_stay = |holders: &Holders| holders.as_slice().iter().all(&keep);
+        if self.providers.get(key).is_none_or(all_stay) {
+            return 0;
+        }
+        let Some(holders) = self.providers.remove(key) else {
+            return 0;
+        };
+        let (kept, gone) = holders.split(keep);
+        if let Some(kept) = kept {
+            self.providers.insert(*key, kept);
+        }
+        for holder in &gone {
+            self.provider_records -= 1;
+            self.touch(Change::Provider(*key, holder.peer));
+            if let Some(peer) = self.peers.get_mut(&holder.peer) {
+                peer.provided -= 1;
+            }
+            self.release(holder.peer);
+        }
+        gone.len()
+    }
+
+    fn insert_value(&mut self, key: Key, stored: StoredValue) {
+        if let Some(peer) = self.peers.get_mut(&stored.source) {
+            peer.values += 1;
+        }
+        if stored.source != SELF {
+            self.foreign_values += 1;
+        }
+        self.values.insert(key, stored);
+    }
+
+    fn remove_value_entry(&mut self, key: &Key) -> bool {
+        let Some(stored) = self.values.remove(key) else {
+            return false;
+        };
+        if stored.source != SELF {
+            self.foreign_values -= 1;
+        }
+        if let Some(peer) = self.peers.get_mut(&stored.source) {
+            peer.values -= 1;
+        }
+        self.release(stored.source);
+        true
+    }
+}
