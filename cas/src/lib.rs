@@ -14,7 +14,9 @@ mod bitmap;
 mod chunker;
 mod codec;
 mod error;
+mod export;
 mod id;
+mod import;
 mod manifest;
 mod name;
 mod proof;
@@ -25,7 +27,11 @@ pub use bitmap::{BitmapError, HaveBitmap};
 pub use chunker::{Chunker, ChunkerParams, Chunking, MAX_CHUNK_BYTES, MAX_CHUNKS};
 pub use codec::CodecError;
 pub use error::{IndexError, StoreError};
+pub use export::{Assembly, ExportError, file_address};
 pub use id::{Address, ChunkHash, HASH_BYTES, HASH_HEX_DIGITS, ManifestId, ParseHashError};
+pub use import::{
+    ImportError, ImportOptions, ImportProgress, Imported, import_file, import_reader,
+};
 pub use manifest::{ChunkRef, MAX_MANIFEST_BYTES, Manifest, ManifestError};
 pub use name::{MAX_NAME_BYTES, safe_file_name};
 pub use proof::{GroupHasher, MAX_GROUPS, MIN_GROUP_BYTES, ProofBuilder, ProofTree};

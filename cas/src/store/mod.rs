@@ -31,7 +31,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ::bytes::Bytes;
 
-use self::core::{Core, Hold};
+use self::core::Core;
+pub(crate) use self::core::Hold;
 use self::index::Index;
 use self::layout::Layout;
 use self::medium::{DirMedium, Medium};

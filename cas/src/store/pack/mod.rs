@@ -20,8 +20,8 @@ use super::medium::{Medium, PackFile};
 use super::{lock, unix_ms};
 use crate::error::StoreError;
 
-pub(crate) use record::{PACK_HEADER_BYTES, RECORD_HEADER_BYTES, RecordKind};
-pub(crate) use scan::{ScanEnd, Scanned, Verify};
+pub(crate) use record::{PACK_HEADER_BYTES, RecordKind};
+pub(crate) use scan::{Scanned, Verify};
 
 /// Most pack files kept open for reading: well below the usual limit of 1,024 descriptors a process.
 const MAX_OPEN_FILES: usize = 128;

@@ -1,0 +1,352 @@
+//! From chunks to a file on disk, under a temporary name until it is whole.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::io_is_no_space;
+use crate::id::Address;
+use crate::import::{ImportError, open_regular};
+use crate::name::MAX_NAME_BYTES;
+use crate::store::free_bytes;
+
+/// Bytes hashed at once.
+const HASH_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// Why a file was not written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The folder it should be in does not exist.
+    #[error("folder {path} does not exist")]
+    NoFolder {
+        /// Which folder.
+        path: PathBuf,
+    },
+    /// There is something of that name, and it may not be replaced.
+    #[error("{path} exists")]
+    Exists {
+        /// What exists.
+        path: PathBuf,
+    },
+    /// There is something of that name that is never replaced: a directory, a device.
+    #[error("{path} exists and is not a file")]
+    NotAFile {
+        /// What exists.
+        path: PathBuf,
+    },
+    /// The path has no file name.
+    #[error("{path} does not name a file")]
+    NoName {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// Another process writes the same file just now.
+    #[error("{path} is being written by another process")]
+    Busy {
+        /// Its temporary file.
+        path: PathBuf,
+    },
+    /// Not enough space for the whole file.
+    #[error("no space for {path}: {needed_bytes} bytes needed, {available_bytes} available")]
+    NoSpace {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        needed_bytes: u64,
+        /// Bytes available.
+        available_bytes: u64,
+    },
+    /// Bytes beyond the end of the file were to be written.
+    #[error("{len_bytes} bytes at {offset} are outside the file")]
+    OutOfRange {
+        /// Where.
+        offset: u64,
+        /// How many.
+        len_bytes: usize,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl ExportError {
+    /// Whether more space would help.
+    #[must_use]
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            ExportError::NoSpace { .. } => true,
+            ExportError::Io { source, .. } => io_is_no_space(source),
+            _ => false,
+        }
+    }
+
+    /// Whether stored bytes are not what was written: never, an export has no stored bytes.
+    #[must_use]
+    pub fn is_corruption(&self) -> bool {
+        false
+    }
+}
+
+/// An output file being put together, in any order and from any number of threads. Nothing is at the
+/// target until [`Assembly::finish`]; dropping it removes the temporary file.
+#[derive(Debug)]
+pub struct Assembly {
+    target: PathBuf,
+    folder: PathBuf,
+    temp: PathBuf,
+    file: File,
+    size_bytes: u64,
+    force: bool,
+    finished: bool,
+}
+
+impl Assembly {
+    /// Begins the output of a file of `size_bytes`, with all the errors that can be known beforehand.
+    /// `force` allows replacing a file (or a symbolic link, not what it points to).
+    ///
+    /// # Errors
+    /// See [`ExportError`].
+    pub fn create(
+        target: &Path,
+        address: &Address,
+        size_bytes: u64,
+        force: bool,
+    ) -> Result<Self, ExportError> {
+        let no_name = || ExportError::NoName {
+            path: target.to_owned(),
+        };
+        // `folder/` has a last component, and names no file all the same.
+        let ends_in_slash = target.as_os_str().as_encoded_bytes().ends_with(b"/");
+        let name = target
+            .file_name()
+            .filter(|_| !ends_in_slash)
+            .ok_or_else(no_name)?;
+        let folder = match target.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        if !folder.is_dir() {
+            return Err(ExportError::NoFolder { path: folder });
+        }
+        check_target(target, force)?;
+        let available_bytes =
+            free_bytes(&folder).map_err(failed("measure the space of", &folder))?;
+        if available_bytes < size_bytes {
+            let path = target.to_owned();
+            return Err(ExportError::NoSpace {
+                path,
+                needed_bytes: size_bytes,
+                available_bytes,
+            });
+        }
+        let temp = folder.join(temp_name(name, address));
+        let file = open_temp(&temp)?;
+        let assembly = Self {
+            target: target.to_owned(),
+            folder,
+            temp,
+            file,
+            size_bytes,
+            force,
+            finished: false,
+        };
+        let sized = assembly
+            .file
+            .set_len(0)
+            .and_then(|()| assembly.file.set_len(size_bytes));
+        sized.map_err(failed("extend", &assembly.temp))?;
+        Ok(assembly)
+    }
+
+    /// The file as it will be called.
+    #[must_use]
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Writes verified bytes at their place.
+    ///
+    /// # Errors
+    /// [`ExportError::OutOfRange`], or what the medium says.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), ExportError> {
+        let end = offset.checked_add(bytes.len() as u64);
+        if end.is_none_or(|end| end > self.size_bytes) {
+            return Err(ExportError::OutOfRange {
+                offset,
+                len_bytes: bytes.len(),
+            });
+        }
+        self.file
+            .write_all_at(bytes, offset)
+            .map_err(failed("write", &self.temp))
+    }
+
+    /// Syncs the file and gives it its name, at once and whole.
+    ///
+    /// # Errors
+    /// [`ExportError::Exists`] when the target appeared meanwhile; otherwise what the medium says.
+    pub fn finish(mut self) -> Result<(), ExportError> {
+        self.file.sync_all().map_err(failed("sync", &self.temp))?;
+        check_target(&self.target, self.force)?;
+        if self.force {
+            fs::rename(&self.temp, &self.target).map_err(failed("rename to", &self.target))?;
+        } else {
+            rename_new(&self.temp, &self.target)?;
+        }
+        self.finished = true;
+        let folder = File::open(&self.folder).and_then(|folder| folder.sync_all());
+        folder.map_err(failed("sync", &self.folder))
+    }
+}
+
+impl Drop for Assembly {
+    fn drop(&mut self) {
+        if !self.finished
+            && let Err(error) = fs::remove_file(&self.temp)
+        {
+            tracing::debug!(path = %self.temp.display(), %error, "temporary file stays behind");
+        }
+    }
+}
+
+fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> ExportError + 'a {
+    move |source| ExportError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Whether the target may be written: an early look, not the guarantee.
+fn check_target(target: &Path, force: bool) -> Result<(), ExportError> {
+    let path = || target.to_owned();
+    match fs::symlink_metadata(target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed("look at", target)(error)),
+        Ok(data) if data.is_file() || data.is_symlink() => {
+            if force {
+                Ok(())
+            } else {
+                Err(ExportError::Exists { path: path() })
+            }
+        }
+        Ok(_) => Err(ExportError::NotAFile { path: path() }),
+    }
+}
+
+/// `.<name>.<first digits of the address>.part`, with the name shortened where the whole would be too
+/// long for a file system.
+fn temp_name(name: &std::ffi::OsStr, address: &Address) -> OsString {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let suffix = format!(".{}.part", address.short());
+    let room = MAX_NAME_BYTES - 1 - suffix.len();
+    let name = name.as_bytes();
+    let mut bytes = vec![b'.'];
+    bytes.extend_from_slice(&name[..name.len().min(room)]);
+    bytes.extend_from_slice(suffix.as_bytes());
+    OsString::from_vec(bytes)
+}
+
+/// Takes over a temporary file that a crash left, but not one that someone holds, nor anything that is
+/// not a plain file.
+fn open_temp(temp: &Path) -> Result<File, ExportError> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let mut options = OpenOptions::new();
+    options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .custom_flags(flags.bits().cast_signed());
+    let file = options.open(temp).map_err(failed("create", temp))?;
+    let kind = file
+        .metadata()
+        .map_err(failed("look at", temp))?
+        .file_type();
+    if !kind.is_file() || kind.is_fifo() {
+        return Err(ExportError::NotAFile {
+            path: temp.to_owned(),
+        });
+    }
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ExportError::Busy {
+            path: temp.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(failed("lock", temp)(error)),
+    }
+}
+
+/// Renames without ever replacing.
+fn rename_new(from: &Path, to: &Path) -> Result<(), ExportError> {
+    let exists = |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists;
+    match rename_no_replace(from, to) {
+        Err(error) if exists(&error) => Err(ExportError::Exists {
+            path: to.to_owned(),
+        }),
+        // Not every file system knows the flag; a hard link refuses to replace as well.
+        Err(error) if matches!(error.raw_os_error(), Some(code) if is_unsupported(code)) => {
+            match fs::hard_link(from, to) {
+                Ok(()) => fs::remove_file(from).map_err(failed("remove", from)),
+                Err(error) if exists(&error) => Err(ExportError::Exists {
+                    path: to.to_owned(),
+                }),
+                // No hard links either: the early look has to do.
+                Err(_) => fs::rename(from, to).map_err(failed("rename to", to)),
+            }
+        }
+        result => result.map_err(failed("rename to", to)),
+    }
+}
+
+fn is_unsupported(code: i32) -> bool {
+    use rustix::io::Errno;
+    [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP]
+        .iter()
+        .any(|errno| errno.raw_os_error() == code)
+}
+
+#[cfg(target_os = "linux")]
+fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn rename_no_replace(_from: &Path, _to: &Path) -> io::Result<()> {
+    Err(rustix::io::Errno::NOSYS.into())
+}
+
+/// The address of a regular file on disk.
+///
+/// # Errors
+/// What reading it says; `InvalidInput` for anything that is not a regular file.
+pub fn file_address(path: &Path) -> io::Result<Address> {
+    let (mut file, _) = open_regular(path).map_err(|error| match error {
+        ImportError::NotFound { .. } => io::ErrorKind::NotFound.into(),
+        ImportError::Unreadable { source, .. } => source,
+        other => io::Error::new(io::ErrorKind::InvalidInput, other),
+    })?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; HASH_BUFFER_BYTES];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(Address::from_bytes(*hasher.finalize().as_bytes())),
+            Ok(count) => drop(hasher.update(&buffer[..count])),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
