@@ -167,6 +167,12 @@ pub async fn start(config: DhtConfig) -> Result<(Dht, IncomingStreams), DhtError
     ))
 }
 
+impl std::fmt::Debug for Dht {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dht").field("peer", &self.local_peer_id()).finish_non_exhaustive()
+    }
+}
+
 impl Dht {
     /// The identity of this node.
     pub fn local_peer_id(&self) -> PeerId {
@@ -304,6 +310,15 @@ impl Dht {
         self.inner.records.schedule(&keys, Kind::Chunk).await?;
         self.inner.wake_announcer.notify_one();
         Ok(())
+    }
+
+    /// Adds a file to the schedule without waiting for anybody: as [`Self::announce_file`], but its turn
+    /// comes in the background, and a file that is there already only gets the new value.
+    ///
+    /// # Errors
+    /// [`DhtError::ValueTooLarge`], [`DhtError::Store`].
+    pub async fn schedule_file(&self, key: Key, value: Vec<u8>) -> Result<(), DhtError> {
+        announce::schedule_file(&self.inner, key, value).await
     }
 
     /// Takes keys (of chunks and of files) off the schedule. Records that others hold run out by

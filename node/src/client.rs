@@ -1,12 +1,32 @@
 //! A caller's end of the API: a daemon behind its socket, or a node in this process.
 
-use std::path::Path;
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use casnode_cas::Store;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{UnixStream, unix::OwnedReadHalf, unix::OwnedWriteHalf},
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{ApiError, ErrorKind, Event, Request, Response, StatusReport};
-use crate::config::NodeConfig;
+use crate::{
+    api::{
+        API_VERSION, ApiError, ErrorKind, Event, Outcome, Request, Response,
+        events::EventSink,
+        frame::{DATA_FRAME_BYTES, FrameKind, parse, read_frame, write_frame, write_message},
+        server::{Hello, ServerMessage, socket_path},
+    },
+    config::NodeConfig,
+    node::Node,
+};
+
+/// How long a daemon that holds the lock may take to answer on its socket: it may just be starting.
+const DAEMON_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The byte streams that accompany a call.
 #[derive(Default)]
@@ -18,43 +38,208 @@ pub struct Streams {
 }
 
 /// A caller's end of the API.
-pub struct Client {}
+#[derive(Debug)]
+pub struct Client {
+    inner: Inner,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Daemon(PathBuf),
+    InProcess(Arc<Node>),
+}
 
 impl Client {
-    /// The daemon on this data directory, if one answers; `None` when none runs.
-    pub async fn connect(_data_dir: &Path) -> Result<Option<Client>, ApiError> {
-        Ok(None)
+    /// The daemon on this data directory, if one answers; `None` when no process owns the directory.
+    ///
+    /// # Errors
+    /// `Busy` when a process owns the directory and does not answer.
+    pub async fn connect(data_dir: &Path) -> Result<Option<Client>, ApiError> {
+        let socket = socket_path(data_dir);
+        let deadline = tokio::time::Instant::now() + DAEMON_DEADLINE;
+        loop {
+            if UnixStream::connect(&socket).await.is_ok() {
+                return Ok(Some(Client {
+                    inner: Inner::Daemon(socket),
+                }));
+            }
+            let Some(owner) = owner(data_dir)? else {
+                return Ok(None);
+            };
+            if tokio::time::Instant::now() >= deadline {
+                return Err(busy(data_dir, owner));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
-    /// Opens the store in this process and, where `network` is given, runs a node.
-    pub async fn in_process(_config: NodeConfig) -> Result<Client, ApiError> {
-        Ok(Client {})
+    /// Opens the store in this process and, where the configuration names a network, runs a node.
+    ///
+    /// # Errors
+    /// `Busy` when another process owns the data directory, `Usage` for a malformed address.
+    pub async fn in_process(config: NodeConfig) -> Result<Client, ApiError> {
+        Ok(Client {
+            inner: Inner::InProcess(Node::start(config).await?),
+        })
     }
 
     /// True when a daemon does the work.
     pub fn is_daemon(&self) -> bool {
-        false
+        matches!(self.inner, Inner::Daemon(_))
     }
 
     /// Makes one call. Dropping the future cancels it; what was fetched is kept.
+    ///
+    /// # Errors
+    /// Whatever the node says, with its kind; `Failure` when the daemon goes away in the middle.
     pub async fn call(
         &self,
-        _request: Request,
-        _streams: Streams,
-        _on_event: &mut (dyn FnMut(Event) + Send),
+        request: Request,
+        streams: Streams,
+        on_event: &mut (dyn FnMut(Event) + Send),
     ) -> Result<Response, ApiError> {
-        Err(ApiError::new(ErrorKind::Failure, "not yet", "", ""))
+        match &self.inner {
+            Inner::InProcess(node) => {
+                let cancel = CancellationToken::new();
+                let _guard = cancel.clone().drop_guard();
+                let (sink, mut queue) = EventSink::new();
+                let call = node.execute(request, streams, sink, cancel);
+                let listen = async {
+                    while let Some(event) = queue.recv().await {
+                        on_event(event);
+                    }
+                };
+                tokio::join!(call, listen).0
+            }
+            Inner::Daemon(socket) => match call_daemon(socket, request, streams, on_event).await {
+                Ok(outcome) => outcome,
+                Err(error) => Err(ApiError::new(
+                    ErrorKind::Failure,
+                    "the daemon went away in the middle of the command",
+                    error.to_string(),
+                    "look at the daemon's log, start it again, and repeat the command: what was fetched is kept",
+                )),
+            },
+        }
     }
 
-    /// Leaves the network and flushes the store, within bounds.
-    pub async fn close(self) {}
+    /// Leaves the network and flushes the store, within bounds. A daemon is left as it is.
+    pub async fn close(self) {
+        if let Inner::InProcess(node) = self.inner {
+            node.shutdown().await;
+        }
+    }
 }
 
-/// Runs a node with its API socket until `stop`; `on_ready` hears its state once it listens.
-pub async fn run_daemon(
-    _config: NodeConfig,
-    _on_ready: impl FnOnce(StatusReport),
-    _stop: CancellationToken,
-) -> Result<(), ApiError> {
-    Ok(())
+/// Who owns the data directory, if anybody does.
+fn owner(data_dir: &Path) -> Result<Option<Option<u32>>, ApiError> {
+    Store::locked_by(data_dir).map_err(|error| {
+        ApiError::new(
+            ErrorKind::Failure,
+            format!(
+                "the data directory {} could not be looked at",
+                data_dir.display()
+            ),
+            error.to_string(),
+            "check its permissions, or name another folder with --data-dir",
+        )
+    })
+}
+
+pub(crate) fn busy(data_dir: &Path, pid: Option<u32>) -> ApiError {
+    let who = pid.map_or_else(
+        || "another process".to_owned(),
+        |pid| format!("process {pid}"),
+    );
+    ApiError::new(
+        ErrorKind::Busy,
+        format!("the data directory {} is in use", data_dir.display()),
+        format!("{who} owns it"),
+        "wait for it to end, stop it, or name another folder with --data-dir",
+    )
+}
+
+async fn call_daemon(
+    socket: &Path,
+    request: Request,
+    streams: Streams,
+    on_event: &mut (dyn FnMut(Event) + Send),
+) -> io::Result<Outcome> {
+    let (reader, mut writer) = UnixStream::connect(socket).await?.into_split();
+    write_message(
+        &mut writer,
+        &Hello {
+            api_version: API_VERSION,
+            request,
+        },
+    )
+    .await?;
+    let listen = read_answers(reader, streams.output, on_event);
+    tokio::pin!(listen);
+    tokio::select! {
+        outcome = &mut listen => outcome,
+        sent = send_input(&mut writer, streams.input) => {
+            // Input that breaks off is never taken for its end: the connection is closed without an `End`.
+            sent?;
+            listen.await
+        }
+    }
+}
+
+/// Sends the input to its end. A daemon that no longer reads has answered already; its answer counts.
+async fn send_input(
+    writer: &mut OwnedWriteHalf,
+    input: Option<Box<dyn AsyncRead + Send + Unpin>>,
+) -> io::Result<()> {
+    let Some(mut input) = input else {
+        return Ok(());
+    };
+    let mut buffer = vec![0u8; DATA_FRAME_BYTES];
+    loop {
+        let n = input.read(&mut buffer).await?;
+        let (kind, body) = if n == 0 {
+            (FrameKind::End, &[][..])
+        } else {
+            (FrameKind::Data, &buffer[..n])
+        };
+        if let Err(error) = write_frame(writer, kind, body).await {
+            tracing::debug!(%error, "the daemon stopped reading");
+            return Ok(());
+        }
+        if n == 0 {
+            return Ok(());
+        }
+    }
+}
+
+async fn read_answers(
+    mut reader: OwnedReadHalf,
+    mut output: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    on_event: &mut (dyn FnMut(Event) + Send),
+) -> io::Result<Outcome> {
+    loop {
+        match read_frame(&mut reader).await? {
+            None => {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the connection was closed",
+                ));
+            }
+            Some((FrameKind::End, _)) => {}
+            Some((FrameKind::Data, body)) => {
+                if let Some(out) = &mut output {
+                    out.write_all(&body).await?;
+                }
+            }
+            Some((FrameKind::Message, body)) => match parse::<ServerMessage>(&body)? {
+                ServerMessage::Event(event) => on_event(event),
+                ServerMessage::Outcome(outcome) => {
+                    if let Some(out) = &mut output {
+                        out.flush().await?;
+                    }
+                    return Ok(outcome);
+                }
+            },
+        }
+    }
 }

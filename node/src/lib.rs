@@ -1,10 +1,27 @@
 //! The casnode node: downloader, seeder, publisher and the local API.
+//!
+//! It is the only place where content (`casnode-cas`) and network (`casnode-dht`) meet. `docs/ARCHITECTURE.md` shows
+//! its tasks and the life of a chunk both ways.
+//!
+//! Non-goals: what a person types and sees is the command line's; how bytes are kept and sent is the crates' below.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;
 mod client;
+mod clock;
 mod config;
+mod daemon;
+mod download;
+mod errors;
+mod identity;
+mod node;
+mod ops;
+mod publish;
+mod sched;
+mod seeder;
+mod tasks;
 
-pub use client::{Client, Streams, run_daemon};
+pub use client::{Client, Streams};
 pub use config::{NetworkConfig, NodeConfig};
+pub use daemon::run_daemon;

@@ -6,5 +6,5 @@ mod engine;
 mod plan;
 mod provide;
 
-pub(crate) use engine::{announce_file, run};
+pub(crate) use engine::{announce_file, run, schedule_file};
 pub(crate) use provide::{PROVIDE_PROTOCOL, accept_provided};

@@ -1,5 +1,8 @@
-//! The local API: its messages, and the frames that carry them over the Unix socket.
+//! The local API: its messages, the frames that carry them over the Unix socket, and the daemon's end of it.
 
+pub(crate) mod events;
+pub(crate) mod frame;
 pub mod proto;
+pub(crate) mod server;
 
 pub use proto::*;

@@ -407,6 +407,11 @@ impl ApiError {
         why: impl Into<String>,
         next: impl Into<String>,
     ) -> Self {
-        Self { kind, what: what.into(), why: why.into(), next: next.into() }
+        Self {
+            kind,
+            what: what.into(),
+            why: why.into(),
+            next: next.into(),
+        }
     }
 }

@@ -1,0 +1,332 @@
+//! Puts a file together: checks what arrives, keeps it, proves the groups, writes the output.
+//!
+//! It runs on a blocking thread of its own, so that neither hashing nor the disk ever waits on the network or the
+//! other way round. One download has one assembler.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use casnode_cas::{Assembly, ChunkHash, ExportError, HaveBitmap, Manifest, Store, StoreError};
+use tokio::sync::mpsc;
+
+use super::{LiveHave, engine::EngineEvent};
+use crate::sched::PeerSlot;
+
+/// Chunks that may wait to be checked. With the default chunk size 8 MiB, with the largest one 128 MiB.
+pub(super) const JOB_QUEUE: usize = 32;
+
+/// Fetched chunks are acknowledged in groups: at the latest after this many bytes or [`COMMIT_SPAN`].
+const COMMIT_BYTES: u64 = 32 << 20;
+
+/// See [`COMMIT_BYTES`].
+const COMMIT_SPAN: Duration = Duration::from_millis(500);
+
+/// A chunk that a peer sent; its length is already checked.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) peer: PeerSlot,
+    pub(super) index: u32,
+    pub(super) bytes: Bytes,
+}
+
+/// Why a file could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AssembleError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Output(#[from] ExportError),
+    #[error("chunk {0} is no longer in the store")]
+    Vanished(ChunkHash),
+}
+
+/// How it ended, when it did not fail.
+#[derive(Debug)]
+enum Ended {
+    /// Every group is proven and the output is in place.
+    Complete,
+    /// A group's bytes are not the file's although every chunk is the manifest's.
+    Forged,
+    /// The engine went away.
+    Abandoned,
+}
+
+/// Puts one file together.
+pub(super) struct Assembler {
+    pub(super) store: Store,
+    pub(super) manifest: Arc<Manifest>,
+    /// `None` when the bytes go to a stream, which reads proven groups from the store by itself.
+    pub(super) output: Option<Assembly>,
+    /// What others see of this download.
+    pub(super) live: Arc<LiveHave>,
+    pub(super) events: mpsc::Sender<EngineEvent>,
+    /// Only for the wait with a time limit; the thread is a blocking one.
+    pub(super) runtime: tokio::runtime::Handle,
+}
+
+impl Assembler {
+    /// Runs until the file is whole, found forged, or `jobs` closes. `here` are chunks the store already has.
+    pub(super) fn run(mut self, here: &HaveBitmap, jobs: mpsc::Receiver<Job>) {
+        let events = self.events.clone();
+        let last = match self.work(here, jobs) {
+            Ok(Ended::Complete) => EngineEvent::Assembled,
+            Ok(Ended::Forged) => EngineEvent::Forged,
+            Ok(Ended::Abandoned) => return,
+            Err(error) => EngineEvent::AssembleFailed(error),
+        };
+        // An engine that is gone has nothing to learn.
+        let _ = events.blocking_send(last);
+    }
+
+    fn work(
+        &mut self,
+        here: &HaveBitmap,
+        mut jobs: mpsc::Receiver<Job>,
+    ) -> Result<Ended, AssembleError> {
+        let mut groups = Groups::new(&self.manifest);
+        let mut local = here.iter_ones().collect::<Vec<_>>().into_iter();
+        let mut unsynced = Unsynced::default();
+        let mut ended = None;
+        while !groups.all_proven() {
+            let step = match jobs.try_recv() {
+                Ok(job) => self.arrived(&job, &mut groups, &mut unsynced)?,
+                Err(mpsc::error::TryRecvError::Disconnected) => Step::Stop(Ended::Abandoned),
+                Err(mpsc::error::TryRecvError::Empty) => match local.next() {
+                    Some(index) => self.take_local(index, &mut groups)?,
+                    None => match self
+                        .runtime
+                        .block_on(tokio::time::timeout(COMMIT_SPAN, jobs.recv()))
+                    {
+                        Ok(Some(job)) => self.arrived(&job, &mut groups, &mut unsynced)?,
+                        Ok(None) => Step::Stop(Ended::Abandoned),
+                        Err(_quiet) => Step::Go,
+                    },
+                },
+            };
+            if let Step::Stop(how) = step {
+                ended = Some(how);
+                break;
+            }
+            unsynced.commit_if_due(&self.store)?;
+        }
+        self.store.commit()?;
+        if let Some(how) = ended {
+            return Ok(how);
+        }
+        if let Some(output) = self.output.take() {
+            output.finish()?;
+        }
+        Ok(Ended::Complete)
+    }
+
+    /// A chunk from a peer: hash, store, output, groups.
+    fn arrived(
+        &mut self,
+        job: &Job,
+        groups: &mut Groups,
+        unsynced: &mut Unsynced,
+    ) -> Result<Step, AssembleError> {
+        let index = job.index as usize;
+        let Some(chunk) = self.manifest.chunks().get(index) else {
+            return Ok(Step::Go);
+        };
+        if groups.has(index) {
+            self.tell(EngineEvent::Duplicate {
+                bytes: chunk.len_bytes,
+            });
+            return Ok(Step::Go);
+        }
+        if ChunkHash::of(&job.bytes) != chunk.hash {
+            self.tell(EngineEvent::Rejected {
+                peer: job.peer,
+                index: job.index,
+            });
+            return Ok(Step::Go);
+        }
+        self.store.put(&chunk.hash, &job.bytes)?;
+        unsynced.add(u64::from(chunk.len_bytes));
+        self.write_out(index, &job.bytes)?;
+        self.tell(EngineEvent::Stored {
+            peer: job.peer,
+            index: job.index,
+        });
+        self.take(index, &job.bytes, groups)
+    }
+
+    /// A chunk that is here already, from this download's earlier life or from another file.
+    fn take_local(&mut self, index: usize, groups: &mut Groups) -> Result<Step, AssembleError> {
+        if groups.has(index) {
+            return Ok(Step::Go);
+        }
+        let hash = self.manifest.chunks()[index].hash;
+        let wire = u32::try_from(index).unwrap_or(u32::MAX);
+        match self.store.get(&hash) {
+            Ok(Some(bytes)) => {
+                self.write_out(index, &bytes)?;
+                self.tell(EngineEvent::Local { index: wire });
+                self.take(index, &bytes, groups)
+            }
+            Ok(None) => {
+                self.tell(EngineEvent::Lost { index: wire });
+                Ok(Step::Go)
+            }
+            Err(error) if error.is_corruption() => {
+                tracing::warn!(chunk = %hash, "a stored chunk is damaged and will be fetched again");
+                self.tell(EngineEvent::Lost { index: wire });
+                Ok(Step::Go)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn write_out(&mut self, index: usize, bytes: &[u8]) -> Result<(), AssembleError> {
+        if let Some(output) = &mut self.output {
+            output.write_at(self.manifest.chunk_offset(index), bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Counts a chunk as here and proves the groups it completes.
+    fn take(
+        &mut self,
+        index: usize,
+        bytes: &Bytes,
+        groups: &mut Groups,
+    ) -> Result<Step, AssembleError> {
+        self.live.set(index);
+        for group in groups.add(&self.manifest, index) {
+            if !self.prove(group, index, bytes)? {
+                return Ok(Step::Stop(Ended::Forged));
+            }
+            groups.prove(group);
+            self.live.proven(groups.proven_prefix);
+        }
+        Ok(Step::Go)
+    }
+
+    /// Compares a group's bytes with the proof tree. `index` is the chunk at hand, the others come from the store.
+    fn prove(&self, group: usize, index: usize, bytes: &Bytes) -> Result<bool, AssembleError> {
+        let range = self.manifest.proof().group_range(group);
+        let mut hasher = self.manifest.proof().group_hasher(group);
+        for i in self.manifest.chunks_of_group(group) {
+            let chunk = &self.manifest.chunks()[i];
+            let piece = if i == index {
+                bytes.clone()
+            } else {
+                match self.store.get(&chunk.hash)? {
+                    Some(bytes) => bytes,
+                    None => return Err(AssembleError::Vanished(chunk.hash)),
+                }
+            };
+            let start = self.manifest.chunk_offset(i);
+            let from = range.start.saturating_sub(start);
+            let to = (range.end - start).min(u64::from(chunk.len_bytes));
+            let (from, to) = (
+                usize::try_from(from).unwrap_or(0),
+                usize::try_from(to).unwrap_or(0),
+            );
+            hasher.update(&piece[from..to]);
+        }
+        Ok(hasher.finish())
+    }
+
+    fn tell(&self, event: EngineEvent) {
+        let _ = self.events.blocking_send(event);
+    }
+}
+
+enum Step {
+    Go,
+    Stop(Ended),
+}
+
+/// Which chunks are here and which groups are proven.
+struct Groups {
+    here: HaveBitmap,
+    /// Chunks each group still lacks.
+    left: Vec<u32>,
+    proven: Vec<bool>,
+    proven_count: usize,
+    /// Groups proven from the start of the file without a gap.
+    proven_prefix: usize,
+}
+
+impl Groups {
+    fn new(manifest: &Manifest) -> Self {
+        let count = manifest.proof().group_count();
+        let left = (0..count)
+            .map(|g| u32::try_from(manifest.chunks_of_group(g).len()).unwrap_or(u32::MAX))
+            .collect();
+        Self {
+            here: HaveBitmap::new(manifest.chunks().len()),
+            left,
+            proven: vec![false; count],
+            proven_count: 0,
+            proven_prefix: 0,
+        }
+    }
+
+    fn has(&self, index: usize) -> bool {
+        self.here.get(index)
+    }
+
+    fn all_proven(&self) -> bool {
+        self.proven_count == self.proven.len()
+    }
+
+    /// Notes a chunk; returns the groups that are now complete.
+    fn add(&mut self, manifest: &Manifest, index: usize) -> Vec<usize> {
+        self.here.set(index);
+        let mut complete = Vec::new();
+        for group in manifest.groups_of_chunk(index) {
+            self.left[group] -= 1;
+            if self.left[group] == 0 {
+                complete.push(group);
+            }
+        }
+        complete
+    }
+
+    fn prove(&mut self, group: usize) {
+        self.proven[group] = true;
+        self.proven_count += 1;
+        while self.proven.get(self.proven_prefix) == Some(&true) {
+            self.proven_prefix += 1;
+        }
+    }
+}
+
+/// What was put and not yet acknowledged.
+struct Unsynced {
+    bytes: u64,
+    since: Instant,
+}
+
+impl Default for Unsynced {
+    fn default() -> Self {
+        Self {
+            bytes: 0,
+            since: crate::clock::now(),
+        }
+    }
+}
+
+impl Unsynced {
+    fn add(&mut self, bytes: u64) {
+        if self.bytes == 0 {
+            self.since = crate::clock::now();
+        }
+        self.bytes += bytes;
+    }
+
+    fn commit_if_due(&mut self, store: &Store) -> Result<(), StoreError> {
+        if self.bytes >= COMMIT_BYTES || (self.bytes > 0 && self.since.elapsed() >= COMMIT_SPAN) {
+            store.commit()?;
+            self.bytes = 0;
+        }
+        Ok(())
+    }
+}

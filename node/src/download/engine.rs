@@ -1,0 +1,265 @@
+//! One `get` from its request to its report.
+
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+
+use casnode_cas::{Address, FileRecord, HaveBitmap, Manifest, ManifestId};
+use casnode_dht::{Multiaddr, PeerId};
+use tokio::{io::AsyncWrite, sync::Mutex};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use super::output::Target;
+use super::{
+    assembler::AssembleError,
+    attempt::{Attempt, End},
+    emitter::StreamOut,
+    output::{Found, inspect},
+    session::SessionEnd,
+    sources::Sources,
+};
+use crate::{
+    api::{ApiError, ErrorKind, GetReport, events::EventSink},
+    clock, errors,
+    node::Node,
+    sched::{Fault, PeerSlot},
+    tasks::blocking,
+};
+
+/// Manifests tried for one address. Each forged one costs its peers a ban; this bounds what they cost us together.
+const MAX_ATTEMPTS: u32 = 16;
+
+/// What sessions, discovery, the assembler and the emitter tell the engine.
+#[derive(Debug)]
+pub(crate) enum EngineEvent {
+    /// How many peers the node is connected to, after waiting for the network.
+    Network { peers: u32 },
+    /// A peer that may have the file, or only the chunk it was found for.
+    Candidate { peer: PeerId, claim: Option<u32> },
+    /// The dial to a peer named by hand ended.
+    Dialled {
+        addr: String,
+        outcome: Result<PeerId, String>,
+    },
+    /// A lookup of providers ended.
+    LookupDone { asked_peers: u32, found: u32 },
+    /// The lookup of the metadata record ended.
+    Record(Option<Box<FileRecord>>),
+    /// A peer's manifest; it merges to the address.
+    ManifestOffered {
+        peer: PeerSlot,
+        manifest: Arc<Manifest>,
+    },
+    /// A session is ready for requests.
+    Joined { peer: PeerSlot, have: HaveBitmap },
+    /// A peer has more than before.
+    Has { peer: PeerSlot, have: HaveBitmap },
+    /// A chunk came; it is being checked.
+    Arrived { peer: PeerSlot, index: u32 },
+    /// A chunk did not come.
+    Failed {
+        peer: PeerSlot,
+        index: u32,
+        fault: Fault,
+    },
+    /// Bytes came that were here already.
+    Duplicate { bytes: u32 },
+    /// A session ended.
+    Gone { peer: PeerSlot, end: SessionEnd },
+    /// A chunk is right and kept.
+    Stored { peer: PeerSlot, index: u32 },
+    /// A chunk's bytes do not have its hash.
+    Rejected { peer: PeerSlot, index: u32 },
+    /// A chunk that was here is in the output.
+    Local { index: u32 },
+    /// A chunk that was here is not usable.
+    Lost { index: u32 },
+    /// Every group is proven and the output is in place.
+    Assembled,
+    /// The manifest lies about the file's bytes.
+    Forged,
+    /// The store or the output failed.
+    AssembleFailed(AssembleError),
+    /// The stream has taken everything, or has failed.
+    Emitted(std::io::Result<()>),
+}
+
+/// What is asked for.
+pub(crate) struct GetOptions {
+    pub(crate) address: Address,
+    pub(crate) target: Target,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) hints: Vec<Multiaddr>,
+    /// The stream of [`Target::Stream`].
+    pub(crate) output: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+}
+
+/// What lives through all attempts of one `get`.
+pub(super) struct Job {
+    pub(super) node: Arc<Node>,
+    pub(super) address: Address,
+    pub(super) target: Target,
+    pub(super) hints: Vec<Multiaddr>,
+    pub(super) stream: Option<Arc<Mutex<StreamOut>>>,
+    pub(super) events: EventSink,
+    pub(super) cancel: CancellationToken,
+    pub(super) started: std::time::Instant,
+    pub(super) deadline: Option<std::time::Instant>,
+    pub(super) sources: Sources,
+    pub(super) bad_manifests: HashMap<ManifestId, Bad>,
+    pub(super) record: Option<FileRecord>,
+    pub(super) tally: Tally,
+}
+
+/// Why a manifest is not used again in this `get`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bad {
+    /// Its chunks are not the file's. Whoever offers it lies.
+    Forged,
+    /// Nobody serves it any more, and somebody serves another.
+    Deserted,
+}
+
+/// What the report counts.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) local_chunks: u32,
+    pub(super) fetched_chunks: u32,
+    pub(super) duplicate_bytes: u64,
+    pub(super) rejected_chunks: u32,
+}
+
+/// Fetches a file.
+pub(crate) async fn get(
+    node: &Arc<Node>,
+    options: GetOptions,
+    events: EventSink,
+    cancel: CancellationToken,
+) -> Result<GetReport, ApiError> {
+    options.target.check_folder()?;
+    let started = clock::now();
+    let GetOptions {
+        address,
+        target,
+        timeout,
+        hints,
+        output,
+    } = options;
+    if let Some(unchanged) = already_there(node, &target, address).await? {
+        return Ok(unchanged);
+    }
+    let turn = node.downloads.turn(&address);
+    let _turn = match turn.try_lock() {
+        Ok(guard) => guard,
+        Err(_) => {
+            events
+                .warn("another get of this address is running; waiting for it")
+                .await;
+            tokio::select! {
+                guard = turn.lock() => guard,
+                () = cancel.cancelled() => return Err(interrupted()),
+            }
+        }
+    };
+    let mut job = Job {
+        node: node.clone(),
+        address,
+        target,
+        hints,
+        stream: output.map(StreamOut::new),
+        events,
+        cancel,
+        started,
+        deadline: timeout.map(|t| started + t),
+        sources: Sources::default(),
+        bad_manifests: HashMap::new(),
+        record: None,
+        tally: Tally::default(),
+    };
+    for _ in 0..MAX_ATTEMPTS {
+        match Attempt::new(&mut job).run().await? {
+            End::Complete { manifest, path } => {
+                node.after_download(&manifest, job.record.as_ref()).await;
+                return Ok(job.report(&manifest, path));
+            }
+            End::AnotherManifest => job.sources.release_all(),
+            End::Unchanged { path } => return Ok(unchanged(address, &path)),
+        }
+    }
+    Err(ApiError::new(
+        ErrorKind::Integrity,
+        format!("{} could not be fetched", job.address),
+        format!("{MAX_ATTEMPTS} manifests were tried and none describes the file"),
+        "name a provider that you trust with --peer",
+    ))
+}
+
+/// The report of an output that already is the file.
+async fn already_there(
+    node: &Node,
+    target: &Target,
+    address: Address,
+) -> Result<Option<GetReport>, ApiError> {
+    let name = match target {
+        Target::Folder { .. } => node.known_name(&address).await,
+        _ => None,
+    };
+    let Some((path, force)) = target.resolve(name.as_deref(), &address) else {
+        return Ok(None);
+    };
+    if inspect(&path, force, address).await? == Found::Free {
+        return Ok(None);
+    }
+    Ok(Some(unchanged(address, &path)))
+}
+
+fn unchanged(address: Address, path: &Path) -> GetReport {
+    GetReport {
+        address: address.to_string(),
+        path: Some(path.display().to_string()),
+        bytes: std::fs::metadata(path).map(|m| m.len()).unwrap_or_default(),
+        seconds: 0.0,
+        chunks: 0,
+        local_chunks: 0,
+        fetched_chunks: 0,
+        duplicate_bytes: 0,
+        rejected_chunks: 0,
+        unchanged: true,
+        providers: Vec::new(),
+    }
+}
+
+pub(super) fn interrupted() -> ApiError {
+    ApiError::new(
+        ErrorKind::Interrupted,
+        "the download was stopped",
+        "it was interrupted",
+        "the same get goes on with what was kept",
+    )
+}
+
+impl Job {
+    /// The manifest that the store already has for this address.
+    pub(super) async fn known_manifest(&self) -> Result<Option<Manifest>, ApiError> {
+        let (store, address) = (self.node.store.clone(), self.address);
+        let found = blocking(move || store.manifest(&address))
+            .await
+            .map_err(errors::panicked)?;
+        let found = found.map_err(|e| errors::store("the store could not be read", &e))?;
+        Ok(found.filter(|m| !self.bad_manifests.contains_key(&m.id())))
+    }
+
+    fn report(&self, manifest: &Manifest, path: Option<std::path::PathBuf>) -> GetReport {
+        GetReport {
+            address: self.address.to_string(),
+            path: path.map(|p| p.display().to_string()),
+            bytes: manifest.size_bytes(),
+            seconds: self.started.elapsed().as_secs_f64(),
+            chunks: u32::try_from(manifest.chunks().len()).unwrap_or(u32::MAX),
+            local_chunks: self.tally.local_chunks,
+            fetched_chunks: self.tally.fetched_chunks,
+            duplicate_bytes: self.tally.duplicate_bytes,
+            rejected_chunks: self.tally.rejected_chunks,
+            unchanged: false,
+            providers: self.sources.uses(),
+        }
+    }
+}

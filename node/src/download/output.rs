@@ -1,0 +1,107 @@
+//! Where a file goes, and what is there already.
+
+use std::path::{Path, PathBuf};
+
+use casnode_cas::{Address, file_address};
+
+use crate::{
+    api::{ApiError, ErrorKind},
+    tasks::blocking,
+};
+
+/// Where fetched bytes go.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    /// This file.
+    File { path: PathBuf, force: bool },
+    /// A file in this folder, under the name that the file is published with.
+    Folder { path: PathBuf, force: bool },
+    /// The stream of the call.
+    Stream,
+}
+
+/// What is at the place of the output.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing, or something that may be replaced.
+    Free,
+    /// The very file.
+    Same,
+}
+
+impl Target {
+    /// The folder that must exist before anything is fetched.
+    pub(super) fn check_folder(&self) -> Result<(), ApiError> {
+        let folder = match self {
+            Self::Stream => return Ok(()),
+            Self::Folder { path, .. } => path.as_path(),
+            Self::File { path, .. } => match path.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent,
+                _ => return Ok(()),
+            },
+        };
+        if folder.is_dir() {
+            return Ok(());
+        }
+        Err(ApiError::new(
+            ErrorKind::Failure,
+            format!("the output cannot be written to {}", folder.display()),
+            "there is no such folder",
+            "make the folder, or name another place with -o",
+        ))
+    }
+
+    /// The file to make; `None` for a stream.
+    pub(super) fn resolve(&self, name: Option<&str>, address: &Address) -> Option<(PathBuf, bool)> {
+        match self {
+            Self::Stream => None,
+            Self::File { path, force } => Some((path.clone(), *force)),
+            Self::Folder { path, force } => {
+                let name = name.and_then(casnode_cas::safe_file_name);
+                let name = name.map_or_else(|| address.to_string(), str::to_owned);
+                Some((path.join(name), *force))
+            }
+        }
+    }
+}
+
+/// Looks at what is at `path`. A file that already has the address needs nothing; another one needs `force`.
+pub(super) async fn inspect(path: &Path, force: bool, address: Address) -> Result<Found, ApiError> {
+    let refused = |why: String, next: &str| {
+        ApiError::new(
+            ErrorKind::Failure,
+            format!("{} was not written", path.display()),
+            why,
+            next,
+        )
+    };
+    let meta = match std::fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Free),
+        Err(e) => return Err(refused(e.to_string(), "name another place with -o")),
+    };
+    if meta.is_dir() {
+        return Err(refused(
+            "a folder is in its place".to_owned(),
+            "name another place with -o",
+        ));
+    }
+    if force {
+        return Ok(Found::Free);
+    }
+    let owned = path.to_owned();
+    let there = match meta.is_file() {
+        true => blocking(move || file_address(&owned))
+            .await
+            .ok()
+            .and_then(Result::ok),
+        false => None,
+    };
+    if there == Some(address) {
+        return Ok(Found::Same);
+    }
+    Err(refused(
+        "it exists and is another file".to_owned(),
+        "name another place with -o, or replace it with --force",
+    ))
+}

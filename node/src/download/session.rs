@@ -1,0 +1,462 @@
+//! One peer's part in a download: one long-lived stream, requests going out, replies coming in.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use casnode_cas::{Address, HaveBitmap, MAX_MANIFEST_BYTES, Manifest, ManifestId};
+use casnode_dht::{
+    Dht, DhtError, PeerId,
+    exchange::{ExchangeError, Reply, ReplyReceiver, Request, RequestSender},
+};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::{assembler::Job, engine::EngineEvent};
+use crate::sched::{Fault, PeerSlot};
+
+/// Commands that may wait for a session: more than the scheduler ever has out at one peer, with their cancels.
+pub(super) const COMMAND_QUEUE: usize = 256;
+
+/// Opening the stream, the dial included.
+const OPEN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A reply to a question of the handshake.
+const REPLY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Late replies to cancelled requests that are remembered, to tell a duplicate from a lie.
+const CANCELLED_KEPT: usize = 512;
+
+/// What the engine tells a session.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Command {
+    Request { index: u32 },
+    Cancel { index: u32 },
+}
+
+/// What is being downloaded, once a manifest is chosen.
+#[derive(Debug, Clone)]
+pub(super) struct Goal {
+    pub(super) manifest: Arc<Manifest>,
+    pub(super) jobs: mpsc::Sender<Job>,
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionEnd {
+    #[error("{0}")]
+    Unreachable(#[from] DhtError),
+    #[error("the stream broke: {0}")]
+    Stream(#[from] ExchangeError),
+    #[error("it did not answer within {} s", REPLY_DEADLINE.as_secs())]
+    Silent,
+    #[error("it does not have the file")]
+    NotHere,
+    #[error("it closed the stream")]
+    Closed,
+    #[error("it sent a manifest that is not this file's: {0}")]
+    BadManifest(casnode_cas::ManifestError),
+    #[error("it broke the protocol: {0}")]
+    Protocol(&'static str),
+    #[error("it is no longer needed")]
+    Released,
+}
+
+/// One peer's part in a download.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) dht: Dht,
+    pub(super) peer: PeerId,
+    pub(super) slot: PeerSlot,
+    pub(super) address: Address,
+    pub(super) goal: watch::Receiver<Option<Goal>>,
+    pub(super) events: mpsc::Sender<EngineEvent>,
+    /// Few manifests are fetched at a time: one is enough.
+    pub(super) manifest_turns: Arc<Semaphore>,
+    /// A chunk that this peer is known to have although it may not know the file.
+    pub(super) claim: Option<u32>,
+}
+
+impl Session {
+    /// Runs to its end, which it reports.
+    pub(super) async fn run(mut self, commands: mpsc::Receiver<Command>) {
+        let (events, slot) = (self.events.clone(), self.slot);
+        let end = match self.work(commands).await {
+            Ok(()) => SessionEnd::Released,
+            Err(end) => end,
+        };
+        let _ = events.send(EngineEvent::Gone { peer: slot, end }).await;
+    }
+
+    async fn work(&mut self, commands: mpsc::Receiver<Command>) -> Result<(), SessionEnd> {
+        let (mut sender, mut receiver) = self.dht.open_exchange(self.peer, OPEN_DEADLINE).await?;
+        let goal = self.agree_on_manifest(&mut sender, &mut receiver).await?;
+        let have = self.first_have(&goal, &mut sender, &mut receiver).await?;
+        self.tell(EngineEvent::Joined {
+            peer: self.slot,
+            have: have.clone(),
+        })
+        .await;
+        let link = Link {
+            session: self,
+            goal,
+            pending: Mutex::new(Pending::default()),
+        };
+        link.exchange(sender, receiver, commands, have).await
+    }
+
+    /// Waits for the engine's manifest or offers this peer's.
+    async fn agree_on_manifest(
+        &mut self,
+        sender: &mut RequestSender,
+        receiver: &mut ReplyReceiver,
+    ) -> Result<Goal, SessionEnd> {
+        let turns = self.manifest_turns.clone();
+        let permit = tokio::select! {
+            permit = turns.acquire() => permit,
+            goal = chosen(&mut self.goal) => return goal.ok_or(SessionEnd::Released),
+        };
+        let chosen_meanwhile = self.goal.borrow().clone();
+        if let Some(goal) = chosen_meanwhile {
+            return Ok(goal);
+        }
+        let fetched = self.fetch_manifest(sender, receiver).await;
+        drop(permit);
+        match fetched {
+            Ok(manifest) => {
+                self.tell(EngineEvent::ManifestOffered {
+                    peer: self.slot,
+                    manifest,
+                })
+                .await
+            }
+            // It may still have the one chunk it was found for, once there is a manifest from someone else.
+            Err(SessionEnd::NotHere) if self.claim.is_some() => {}
+            Err(end) => return Err(end),
+        }
+        chosen(&mut self.goal).await.ok_or(SessionEnd::Released)
+    }
+
+    async fn fetch_manifest(
+        &self,
+        sender: &mut RequestSender,
+        receiver: &mut ReplyReceiver,
+    ) -> Result<Arc<Manifest>, SessionEnd> {
+        let mut bytes = BytesMut::new();
+        let mut id = MANIFEST_IDS;
+        loop {
+            let offset = bytes.len() as u64;
+            let request = Request::Manifest {
+                address: *self.address.as_bytes(),
+                offset,
+            };
+            let (total, part) = match ask(sender, receiver, id, &request).await? {
+                Reply::Manifest { total_bytes, bytes } => (total_bytes, bytes),
+                Reply::NotFound => return Err(SessionEnd::NotHere),
+                Reply::Busy { .. } => return Err(SessionEnd::Silent),
+                _ => return Err(SessionEnd::Protocol("another reply than was asked for")),
+            };
+            if total > MAX_MANIFEST_BYTES as u64 || (part.is_empty() && total > 0) {
+                return Err(SessionEnd::Protocol(
+                    "a manifest part of an impossible size",
+                ));
+            }
+            bytes.extend_from_slice(&part);
+            if bytes.len() as u64 >= total {
+                break;
+            }
+            id += 1;
+        }
+        let address = self.address;
+        let decoded = crate::tasks::blocking(move || Manifest::decode_for(&address, &bytes)).await;
+        match decoded {
+            Ok(Ok(manifest)) => Ok(Arc::new(manifest)),
+            Ok(Err(error)) => Err(SessionEnd::BadManifest(error)),
+            Err(_) => Err(SessionEnd::Protocol("a manifest that could not be read")),
+        }
+    }
+
+    /// What the peer has of the chosen manifest.
+    async fn first_have(
+        &self,
+        goal: &Goal,
+        sender: &mut RequestSender,
+        receiver: &mut ReplyReceiver,
+    ) -> Result<HaveBitmap, SessionEnd> {
+        let request = have_request(&goal.manifest.id(), 0);
+        match ask(sender, receiver, FIRST_HAVE_ID, &request).await? {
+            Reply::Have { chunks, bits } => parse_have(goal, chunks, &bits),
+            Reply::NotFound => match self.claim {
+                Some(index) => {
+                    let mut have = HaveBitmap::new(goal.manifest.chunks().len());
+                    have.set(index as usize);
+                    Ok(have)
+                }
+                None => self.offer_other(goal, sender, receiver).await,
+            },
+            _ => Err(SessionEnd::Protocol("another reply than was asked for")),
+        }
+    }
+
+    /// The peer may have the file cut differently: its manifest is kept for the case that this one fails.
+    async fn offer_other(
+        &self,
+        goal: &Goal,
+        sender: &mut RequestSender,
+        receiver: &mut ReplyReceiver,
+    ) -> Result<HaveBitmap, SessionEnd> {
+        let manifest = self.fetch_manifest(sender, receiver).await?;
+        if manifest.id() != goal.manifest.id() {
+            self.tell(EngineEvent::ManifestOffered {
+                peer: self.slot,
+                manifest,
+            })
+            .await;
+        }
+        Err(SessionEnd::NotHere)
+    }
+
+    async fn tell(&self, event: EngineEvent) {
+        let _ = self.events.send(event).await;
+    }
+}
+
+/// Request ids of the handshake; chunk requests count from 1.
+const MANIFEST_IDS: u32 = 0x8000_0000;
+const FIRST_HAVE_ID: u32 = 0xc000_0000;
+const HAVE_ID: u32 = 0xc000_0001;
+
+async fn chosen(goal: &mut watch::Receiver<Option<Goal>>) -> Option<Goal> {
+    goal.wait_for(Option::is_some)
+        .await
+        .ok()
+        .and_then(|g| g.clone())
+}
+
+async fn ask(
+    sender: &mut RequestSender,
+    receiver: &mut ReplyReceiver,
+    id: u32,
+    request: &Request,
+) -> Result<Reply, SessionEnd> {
+    let exchange = async {
+        sender.send(id, request).await?;
+        match receiver.next().await? {
+            Some((answered, reply)) if answered == id => Ok(reply),
+            Some(_) => Err(SessionEnd::Protocol("a reply to what was not asked")),
+            None => Err(SessionEnd::Closed),
+        }
+    };
+    tokio::time::timeout(REPLY_DEADLINE, exchange)
+        .await
+        .unwrap_or(Err(SessionEnd::Silent))
+}
+
+fn have_request(manifest: &ManifestId, seen: usize) -> Request {
+    Request::Have {
+        manifest: *manifest.as_bytes(),
+        seen: u32::try_from(seen).unwrap_or(u32::MAX),
+    }
+}
+
+fn parse_have(goal: &Goal, chunks: u32, bits: &[u8]) -> Result<HaveBitmap, SessionEnd> {
+    let expected = goal.manifest.chunks().len();
+    if chunks as usize != expected {
+        return Err(SessionEnd::Protocol(
+            "a have-bitmap of another length than the manifest",
+        ));
+    }
+    HaveBitmap::from_wire(bits, expected)
+        .map_err(|_| SessionEnd::Protocol("a malformed have-bitmap"))
+}
+
+/// What has been asked and not been answered.
+#[derive(Debug, Default)]
+struct Pending {
+    next_id: u32,
+    asked: HashMap<u32, u32>,
+    by_index: HashMap<u32, u32>,
+    /// Ids whose replies are no longer wanted, oldest first.
+    cancelled: VecDeque<u32>,
+}
+
+impl Pending {
+    fn ask(&mut self, index: u32) -> u32 {
+        self.next_id = self.next_id % (MANIFEST_IDS - 1) + 1;
+        self.asked.insert(self.next_id, index);
+        self.by_index.insert(index, self.next_id);
+        self.next_id
+    }
+
+    fn cancel(&mut self, index: u32) -> Option<u32> {
+        let id = self.by_index.remove(&index)?;
+        self.asked.remove(&id);
+        self.cancelled.push_back(id);
+        if self.cancelled.len() > CANCELLED_KEPT {
+            self.cancelled.pop_front();
+        }
+        Some(id)
+    }
+
+    fn answer(&mut self, id: u32) -> Answered {
+        if let Some(index) = self.asked.remove(&id) {
+            self.by_index.remove(&index);
+            return Answered::Wanted(index);
+        }
+        match self.cancelled.iter().position(|c| *c == id) {
+            Some(at) => {
+                self.cancelled.remove(at);
+                Answered::Cancelled
+            }
+            None => Answered::Unknown,
+        }
+    }
+}
+
+enum Answered {
+    Wanted(u32),
+    Cancelled,
+    Unknown,
+}
+
+/// A session past its handshake. Sending and receiving go on side by side.
+struct Link<'a> {
+    session: &'a Session,
+    goal: Goal,
+    pending: Mutex<Pending>,
+}
+
+impl Link<'_> {
+    async fn exchange(
+        &self,
+        sender: RequestSender,
+        receiver: ReplyReceiver,
+        commands: mpsc::Receiver<Command>,
+        have: HaveBitmap,
+    ) -> Result<(), SessionEnd> {
+        // At most one have request is out at a time.
+        let (have_tx, have_rx) = mpsc::channel(1);
+        if !have.is_complete() && self.session.claim.is_none() {
+            let _ = have_tx.try_send(have.count());
+        }
+        tokio::select! {
+            end = self.send_all(sender, commands, have_rx) => end,
+            end = self.receive_all(receiver, have_tx) => end,
+        }
+    }
+
+    async fn send_all(
+        &self,
+        mut sender: RequestSender,
+        mut commands: mpsc::Receiver<Command>,
+        mut have_rx: mpsc::Receiver<usize>,
+    ) -> Result<(), SessionEnd> {
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    None => return Ok(()),
+                    Some(Command::Request { index }) => {
+                        let Some(chunk) = self.goal.manifest.chunks().get(index as usize) else { continue };
+                        let id = self.lock().ask(index);
+                        sender.send(id, &Request::Chunk { hash: *chunk.hash.as_bytes() }).await?;
+                    }
+                    Some(Command::Cancel { index }) => {
+                        let target = self.lock().cancel(index);
+                        if let Some(target) = target {
+                            sender.send(0, &Request::Cancel { target }).await?;
+                        }
+                    }
+                },
+                Some(seen) = have_rx.recv() => {
+                    sender.send(HAVE_ID, &have_request(&self.goal.manifest.id(), seen)).await?;
+                }
+            }
+        }
+    }
+
+    async fn receive_all(
+        &self,
+        mut receiver: ReplyReceiver,
+        have_tx: mpsc::Sender<usize>,
+    ) -> Result<(), SessionEnd> {
+        loop {
+            let Some((id, reply)) = receiver.next().await? else {
+                return Err(SessionEnd::Closed);
+            };
+            if id == HAVE_ID {
+                self.have_reply(reply, &have_tx).await?;
+                continue;
+            }
+            let answered = self.lock().answer(id);
+            match answered {
+                Answered::Wanted(index) => self.chunk_reply(index, reply).await?,
+                Answered::Cancelled => {
+                    if let Reply::Chunk(bytes) = reply {
+                        let bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                        self.session.tell(EngineEvent::Duplicate { bytes }).await;
+                    }
+                }
+                Answered::Unknown => {
+                    return Err(SessionEnd::Protocol("a reply to what was not asked"));
+                }
+            }
+        }
+    }
+
+    async fn have_reply(
+        &self,
+        reply: Reply,
+        have_tx: &mpsc::Sender<usize>,
+    ) -> Result<(), SessionEnd> {
+        let Reply::Have { chunks, bits } = reply else {
+            // The peer no longer has the file; chunks that are under way may still come.
+            return Ok(());
+        };
+        let have = parse_have(&self.goal, chunks, &bits)?;
+        if !have.is_complete() {
+            let _ = have_tx.try_send(have.count());
+        }
+        self.session
+            .tell(EngineEvent::Has {
+                peer: self.session.slot,
+                have,
+            })
+            .await;
+        Ok(())
+    }
+
+    async fn chunk_reply(&self, index: u32, reply: Reply) -> Result<(), SessionEnd> {
+        let peer = self.session.slot;
+        let expected = self
+            .goal
+            .manifest
+            .chunks()
+            .get(index as usize)
+            .map_or(0, |c| c.len_bytes as usize);
+        let failed = |fault| EngineEvent::Failed { peer, index, fault };
+        match reply {
+            Reply::Chunk(bytes) if bytes.len() == expected => {
+                self.session
+                    .tell(EngineEvent::Arrived { peer, index })
+                    .await;
+                let job = Job { peer, index, bytes };
+                self.goal
+                    .jobs
+                    .send(job)
+                    .await
+                    .map_err(|_| SessionEnd::Released)?;
+            }
+            Reply::Chunk(_) => self.session.tell(failed(Fault::WrongBytes)).await,
+            Reply::NotFound => self.session.tell(failed(Fault::NotFound)).await,
+            Reply::Busy { .. } => self.session.tell(failed(Fault::Busy)).await,
+            _ => return Err(SessionEnd::Protocol("another reply than was asked for")),
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

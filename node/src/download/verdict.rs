@@ -1,0 +1,279 @@
+//! When a download gives up, and what it says. Pure: facts in, verdict out.
+
+use std::time::Duration;
+
+use crate::api::{ApiError, ErrorKind};
+
+/// The first manifest comes within this time or never.
+pub(super) const FIND_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A download that makes no progress for this long gives up with what it has.
+pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
+
+/// Lookups that must have come back with nothing before an address is unknown: a record may be on its way.
+const LOOKUPS_TO_BE_SURE: u32 = 3;
+
+/// Lookups after the last liar was banned before nobody else is believed to have the file.
+const LOOKUPS_AFTER_BAN: u32 = 2;
+
+/// What is known of a download that is not complete.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facts {
+    pub(super) address: String,
+    /// Since the get began.
+    pub(super) elapsed: Duration,
+    /// The person's own limit has passed.
+    pub(super) out_of_time: bool,
+    pub(super) has_manifest: bool,
+    /// Chunks that are kept.
+    pub(super) kept_chunks: u32,
+    pub(super) all_chunks: u32,
+    /// Sessions that run, joined or not.
+    pub(super) active: usize,
+    /// Peers named by hand that are still being dialled.
+    pub(super) dialling: usize,
+    /// Since the last chunk was kept, or since the manifest was chosen.
+    pub(super) idle: Duration,
+    /// Lookups of the file that have ended.
+    pub(super) lookups: u32,
+    /// The same since the last ban.
+    pub(super) lookups_since_ban: u32,
+    pub(super) banned: usize,
+    /// Peers this node is connected to; `None` while it waits for the network.
+    pub(super) network_peers: Option<u32>,
+    pub(super) asked_peers: u32,
+    /// Providers that lookups named.
+    pub(super) known_providers: u32,
+    /// How the peers that were tried ended.
+    pub(super) story: String,
+    /// Peers named by hand that could not be reached.
+    pub(super) dial_failures: String,
+}
+
+/// Gives up with an error, or goes on.
+pub(super) fn verdict(f: &Facts) -> Option<ApiError> {
+    if f.out_of_time {
+        return Some(out_of_time(f));
+    }
+    if f.active > 0 || f.dialling > 0 {
+        let stuck = if f.has_manifest {
+            f.idle >= GIVE_UP_AFTER
+        } else {
+            f.elapsed >= FIND_DEADLINE
+        };
+        return stuck.then(|| out_of_time(f));
+    }
+    if f.banned > 0 && f.lookups_since_ban >= LOOKUPS_AFTER_BAN {
+        return Some(only_liars(f));
+    }
+    if !f.has_manifest {
+        let sure = f.lookups >= LOOKUPS_TO_BE_SURE || f.elapsed >= FIND_DEADLINE;
+        return sure.then(|| not_found(f));
+    }
+    (f.idle >= GIVE_UP_AFTER).then(|| out_of_time(f))
+}
+
+fn what(f: &Facts) -> String {
+    format!("{} could not be fetched", f.address)
+}
+
+fn with_story(why: String, f: &Facts) -> String {
+    let details: Vec<&str> = [f.story.as_str(), f.dial_failures.as_str()]
+        .into_iter()
+        .filter(|s| !s.is_empty())
+        .collect();
+    if details.is_empty() {
+        why
+    } else {
+        format!("{why} ({})", details.join("; "))
+    }
+}
+
+fn kept(f: &Facts) -> String {
+    format!(
+        "{} of {} chunks are here and kept",
+        f.kept_chunks, f.all_chunks
+    )
+}
+
+fn out_of_time(f: &Facts) -> ApiError {
+    if f.kept_chunks > 0 {
+        let why = format!("no provider sent what is missing in time; {}", kept(f));
+        return ApiError::new(
+            ErrorKind::Partial,
+            what(f),
+            with_story(why, f),
+            "the same get goes on from there; name a provider with --peer if you know one",
+        );
+    }
+    let secs = f.elapsed.as_secs();
+    let why = match (f.network_peers, f.known_providers) {
+        (None | Some(0), 0) => return no_peers(f, ErrorKind::TimedOut),
+        (_, 0) => format!(
+            "within {secs} s no provider was found; {} peers were asked",
+            f.asked_peers
+        ),
+        (_, n) => format!(
+            "within {secs} s none of {n} known providers sent it; {} peers were asked",
+            f.asked_peers
+        ),
+    };
+    ApiError::new(
+        ErrorKind::TimedOut,
+        what(f),
+        with_story(why, f),
+        "try again with a longer --timeout, or name a provider with --peer",
+    )
+}
+
+fn not_found(f: &Facts) -> ApiError {
+    if f.network_peers.unwrap_or(0) == 0 && f.asked_peers == 0 && f.known_providers == 0 {
+        return no_peers(f, ErrorKind::NotFound);
+    }
+    let why = match f.known_providers {
+        0 => format!(
+            "nobody is known to have it; {} peers were asked",
+            f.asked_peers
+        ),
+        n => format!(
+            "none of {n} known providers could give it; {} peers were asked",
+            f.asked_peers
+        ),
+    };
+    ApiError::new(
+        ErrorKind::NotFound,
+        what(f),
+        with_story(why, f),
+        "check the address, make sure that a node which has it is running, or name one with --peer",
+    )
+}
+
+fn no_peers(f: &Facts, kind: ErrorKind) -> ApiError {
+    ApiError::new(
+        kind,
+        what(f),
+        with_story(
+            "this node is connected to no peers, so 0 peers were asked".to_owned(),
+            f,
+        ),
+        "name a peer of the network with --bootstrap /ip4/…/tcp/4101, or a provider with --peer",
+    )
+}
+
+fn only_liars(f: &Facts) -> ApiError {
+    ApiError::new(
+        ErrorKind::Integrity,
+        what(f),
+        with_story(
+            format!(
+                "the only providers sent wrong bytes and were banned; {}",
+                kept(f)
+            ),
+            f,
+        ),
+        "name another provider with --peer, or try again when one is there: right chunks are kept",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts {
+            address: "ab".into(),
+            network_peers: Some(3),
+            asked_peers: 3,
+            ..Facts::default()
+        }
+    }
+
+    #[test]
+    fn an_address_nobody_knows_is_not_found_after_three_lookups() {
+        assert_eq!(
+            verdict(&Facts {
+                lookups: 2,
+                ..facts()
+            }),
+            None
+        );
+        let error = verdict(&Facts {
+            lookups: 3,
+            ..facts()
+        })
+        .unwrap();
+        assert_eq!(error.kind, ErrorKind::NotFound);
+        assert!(error.why.contains("3 peers were asked"), "{error}");
+    }
+
+    #[test]
+    fn a_node_without_peers_says_so_and_how_to_name_one() {
+        let error = verdict(&Facts {
+            lookups: 3,
+            network_peers: Some(0),
+            asked_peers: 0,
+            ..facts()
+        })
+        .unwrap();
+        assert!(
+            error.why.contains("no peers") && error.next.contains("--bootstrap"),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn a_session_that_runs_is_given_time() {
+        let busy = Facts {
+            lookups: 9,
+            active: 1,
+            ..facts()
+        };
+        assert_eq!(verdict(&busy), None);
+        let stuck = Facts {
+            elapsed: FIND_DEADLINE,
+            ..busy
+        };
+        assert_eq!(verdict(&stuck).map(|e| e.kind), Some(ErrorKind::TimedOut));
+    }
+
+    #[test]
+    fn providers_that_vanish_leave_a_resumable_part() {
+        let part = Facts {
+            has_manifest: true,
+            kept_chunks: 4,
+            all_chunks: 9,
+            lookups: 50,
+            ..facts()
+        };
+        assert_eq!(verdict(&part), None, "it waits for them to come back");
+        let late = Facts {
+            idle: GIVE_UP_AFTER,
+            ..part.clone()
+        };
+        assert_eq!(verdict(&late).map(|e| e.kind), Some(ErrorKind::Partial));
+        let limited = Facts {
+            out_of_time: true,
+            ..part
+        };
+        let error = verdict(&limited).unwrap();
+        assert_eq!(error.kind, ErrorKind::Partial);
+        assert!(error.why.contains("4 of 9"), "{error}");
+    }
+
+    #[test]
+    fn only_liars_is_an_integrity_failure() {
+        let lied = Facts {
+            has_manifest: true,
+            banned: 1,
+            lookups: 5,
+            lookups_since_ban: 1,
+            ..facts()
+        };
+        assert_eq!(verdict(&lied), None);
+        let sure = Facts {
+            lookups_since_ban: 2,
+            ..lied
+        };
+        assert_eq!(verdict(&sure).map(|e| e.kind), Some(ErrorKind::Integrity));
+    }
+}

@@ -1,0 +1,108 @@
+//! Errors of the crates below, in the three parts a person needs.
+
+use casnode_cas::{Address, ExportError, ImportError, StoreError};
+use casnode_dht::DhtError;
+
+use crate::{
+    api::{ApiError, ErrorKind},
+    download::AssembleError,
+};
+
+/// A blocking task that panicked. A bug, and said so.
+pub(crate) fn panicked(error: tokio::task::JoinError) -> ApiError {
+    ApiError::new(
+        ErrorKind::Failure,
+        "casnode failed inside",
+        error.to_string(),
+        "this is a bug: please report it with what you did",
+    )
+}
+
+pub(crate) fn store(what: &str, error: &StoreError) -> ApiError {
+    let (kind, next) = if error.is_no_space() {
+        (
+            ErrorKind::NoSpace,
+            "free some space on the disk of the data directory and try again; nothing stored is lost",
+        )
+    } else if error.is_corruption() {
+        (
+            ErrorKind::Integrity,
+            "fetch the file again: damaged chunks are replaced",
+        )
+    } else {
+        (
+            ErrorKind::Failure,
+            "look at the data directory's disk and permissions",
+        )
+    };
+    ApiError::new(kind, what, error.to_string(), next)
+}
+
+pub(crate) fn import(path: &str, error: &ImportError) -> ApiError {
+    let what = format!("{path} was not stored");
+    let (kind, next) = if error.is_no_space() {
+        (
+            ErrorKind::NoSpace,
+            "free some space on the disk of the data directory and try again; nothing stored is lost",
+        )
+    } else {
+        match error {
+            ImportError::Cancelled => (ErrorKind::Interrupted, "run the command again"),
+            ImportError::Changed { .. } => {
+                (ErrorKind::Failure, "store it when nothing writes to it")
+            }
+            ImportError::NotAFile { .. } => (
+                ErrorKind::Failure,
+                "store a regular file, or pipe it: `casnode store -`",
+            ),
+            _ => (ErrorKind::Failure, "check the path and its permissions"),
+        }
+    };
+    ApiError::new(kind, what, error.to_string(), next)
+}
+
+pub(crate) fn output(error: &ExportError) -> ApiError {
+    let (kind, next) = if error.is_no_space() {
+        (
+            ErrorKind::NoSpace,
+            "free some space there and run the same get again: what was fetched is kept",
+        )
+    } else {
+        (
+            ErrorKind::Failure,
+            "name another place with -o, or mend this one; what was fetched is kept",
+        )
+    };
+    ApiError::new(kind, "the output was not written", error.to_string(), next)
+}
+
+pub(crate) fn assemble(error: &AssembleError, address: &Address) -> ApiError {
+    match error {
+        AssembleError::Store(error) => store(&format!("{address} could not be kept"), error),
+        AssembleError::Output(error) => output(error),
+        AssembleError::Vanished(_) => ApiError::new(
+            ErrorKind::Partial,
+            format!("{address} could not be put together"),
+            error.to_string(),
+            "run the same get again",
+        ),
+    }
+}
+
+pub(crate) fn network(what: &str, error: &DhtError) -> ApiError {
+    ApiError::new(
+        ErrorKind::Failure,
+        what,
+        error.to_string(),
+        "check --listen and --bootstrap",
+    )
+}
+
+pub(crate) fn no_network(address: &Address) -> ApiError {
+    ApiError::new(
+        ErrorKind::NotFound,
+        format!("{address} could not be fetched"),
+        "it is not all here, and this command runs without a network",
+        "start `casnode daemon`, or give --bootstrap",
+    )
+}

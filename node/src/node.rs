@@ -1,0 +1,251 @@
+//! The node: one store, one place in the network, and the tasks between them.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use casnode_cas::{Address, FileRecord, FileState, Manifest, Store, StoreConfig, StoreError};
+use casnode_dht::{Dht, DhtConfig, Key, Mode, Multiaddr, RecordCheck};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{ApiError, ErrorKind, Outcome, Request, events::EventSink},
+    client::{Streams, busy},
+    config::{NetworkConfig, NodeConfig},
+    download::Downloads,
+    errors, identity, ops, publish, seeder,
+    tasks::{Tasks, blocking},
+};
+
+/// Leaving takes no longer than this; what is not done then is cut off.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(8);
+
+/// How long a command waits for a first peer: with a bootstrap peer named, and without.
+const BOOTSTRAP_PATIENCE: Duration = Duration::from_secs(10);
+const LOCAL_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A running node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) store: Store,
+    pub(crate) dht: Option<Dht>,
+    pub(crate) tasks: Tasks,
+    pub(crate) downloads: Arc<Downloads>,
+    pub(crate) serve_dht: bool,
+    has_bootstrap: bool,
+}
+
+/// Lets the DHT keep only metadata records that merge to their key.
+struct FileRecordCheck;
+
+impl RecordCheck for FileRecordCheck {
+    fn check(&self, key: &Key, value: &[u8]) -> bool {
+        FileRecord::decode_for(&Address::from_bytes(*key), value).is_ok()
+    }
+}
+
+impl Node {
+    /// Opens the store and, where a network is configured, joins it.
+    pub(crate) async fn start(config: NodeConfig) -> Result<Arc<Self>, ApiError> {
+        let network = config.network.as_ref().map(check_network).transpose()?;
+        let store = open_store(config.data_dir.clone()).await?;
+        let tasks = Tasks::new();
+        let (dht, incoming) = match network {
+            None => (None, None),
+            Some(network) => {
+                let (dht, incoming) = join(&config, network).await?;
+                (Some(dht), Some(incoming))
+            }
+        };
+        let node = Arc::new(Self {
+            store,
+            dht,
+            tasks,
+            downloads: Arc::default(),
+            serve_dht: config.serve_dht,
+            has_bootstrap: config.network.is_some_and(|n| !n.bootstrap.is_empty()),
+        });
+        if let Some(incoming) = incoming {
+            node.tasks
+                .spawn("seeder", seeder::run(node.clone(), incoming));
+        }
+        if node.serve_dht {
+            node.tasks
+                .spawn("reconcile announcements", publish::reconcile(node.clone()));
+        }
+        Ok(node)
+    }
+
+    /// Carries out one call. Dropping the future cancels it.
+    pub(crate) async fn execute(
+        self: &Arc<Self>,
+        request: Request,
+        streams: Streams,
+        events: EventSink,
+        cancel: CancellationToken,
+    ) -> Outcome {
+        ops::execute(self, request, streams, events, cancel).await
+    }
+
+    /// How long a command waits for a first peer.
+    pub(crate) fn network_patience(&self) -> Duration {
+        if self.has_bootstrap {
+            BOOTSTRAP_PATIENCE
+        } else {
+            LOCAL_PATIENCE
+        }
+    }
+
+    /// True when a network beyond this machine's neighbourhood was named.
+    pub(crate) fn has_bootstrap(&self) -> bool {
+        self.has_bootstrap
+    }
+
+    /// The name under which a file is known here.
+    pub(crate) async fn known_name(&self, address: &Address) -> Option<String> {
+        let (store, address) = (self.store.clone(), *address);
+        blocking(move || store.file(&address))
+            .await
+            .ok()?
+            .ok()?
+            .and_then(|e| e.name)
+    }
+
+    /// Tells the DHT that this node has a file, while it goes on.
+    pub(crate) fn announce_in_background(
+        self: &Arc<Self>,
+        manifest: &Manifest,
+        record: Option<&FileRecord>,
+    ) {
+        if self.serve_dht && self.dht.is_some() {
+            let name = record.and_then(|r| r.name().map(str::to_owned));
+            self.tasks.spawn(
+                "announce",
+                publish::file(self.clone(), manifest.clone(), name),
+            );
+        }
+    }
+
+    /// A download is complete: the file is the store's, and others may have its chunks from here.
+    pub(crate) async fn after_download(
+        self: &Arc<Self>,
+        manifest: &Manifest,
+        record: Option<&FileRecord>,
+    ) {
+        let (store, m) = (self.store.clone(), manifest.clone());
+        let done = blocking(move || -> Result<bool, StoreError> {
+            match store.file(&m.address())? {
+                Some(entry) if entry.state == FileState::Complete => Ok(false),
+                _ => store.complete_partial(&m.address(), false).map(|_| true),
+            }
+        })
+        .await;
+        match done {
+            Ok(Ok(new)) => {
+                if new && self.serve_dht {
+                    let name = record.and_then(|r| r.name().map(str::to_owned));
+                    self.tasks.spawn(
+                        "publish",
+                        publish::file_and_chunks(self.clone(), manifest.clone(), name),
+                    );
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "a fetched file was not entered in the store"),
+            Err(error) => tracing::warn!(%error, "a fetched file was not entered in the store"),
+        }
+    }
+
+    /// Leaves: no new work, running work ends, the network is left, the store is flushed.
+    pub(crate) async fn shutdown(&self) {
+        let leave = async {
+            self.tasks.finish().await;
+            if let Some(dht) = &self.dht {
+                dht.shutdown().await;
+            }
+            let store = self.store.clone();
+            if let Ok(Err(error)) = blocking(move || store.commit()).await {
+                tracing::warn!(%error, "the store was not flushed");
+            }
+        };
+        if tokio::time::timeout(SHUTDOWN_DEADLINE, leave)
+            .await
+            .is_err()
+        {
+            tracing::warn!("leaving took too long and was cut off");
+        }
+    }
+}
+
+struct Network {
+    listen: Vec<Multiaddr>,
+    bootstrap: Vec<Multiaddr>,
+    mdns: bool,
+}
+
+fn check_network(config: &NetworkConfig) -> Result<Network, ApiError> {
+    Ok(Network {
+        listen: multiaddrs("--listen", &config.listen)?,
+        bootstrap: multiaddrs("--bootstrap", &config.bootstrap)?,
+        mdns: config.mdns,
+    })
+}
+
+/// Parses multiaddrs that a person wrote.
+pub(crate) fn multiaddrs(option: &str, addrs: &[String]) -> Result<Vec<Multiaddr>, ApiError> {
+    let parse = |addr: &String| {
+        addr.parse().map_err(|error| {
+            ApiError::new(
+                ErrorKind::Usage,
+                format!("{option} {addr} is not a multiaddr"),
+                format!("{error}"),
+                "write it like /ip4/192.0.2.1/tcp/4101 or /dns4/node.example/udp/4101/quic-v1",
+            )
+        })
+    };
+    addrs.iter().map(parse).collect()
+}
+
+async fn open_store(data_dir: PathBuf) -> Result<Store, ApiError> {
+    let dir = data_dir.clone();
+    let opened = blocking(move || Store::open(&dir, StoreConfig::default()))
+        .await
+        .map_err(errors::panicked)?;
+    opened.map_err(|error| match error {
+        StoreError::Locked { pid, .. } => busy(&data_dir, pid),
+        error => errors::store(
+            &format!(
+                "the data directory {} could not be opened",
+                data_dir.display()
+            ),
+            &error,
+        ),
+    })
+}
+
+async fn join(
+    config: &NodeConfig,
+    network: Network,
+) -> Result<(Dht, casnode_dht::IncomingStreams), ApiError> {
+    let data_dir = config.data_dir.clone();
+    let key = blocking(move || identity::load_or_create(&data_dir))
+        .await
+        .map_err(errors::panicked)?;
+    let keypair = key.map_err(|error| {
+        ApiError::new(
+            ErrorKind::Failure,
+            "the node's identity could not be read",
+            error.to_string(),
+            "restore the file identity.key in the data directory, or remove it to get a new identity",
+        )
+    })?;
+    let mut dht = DhtConfig::new(keypair, config.data_dir.clone(), Arc::new(FileRecordCheck));
+    dht.listen = network.listen;
+    dht.bootstrap = network.bootstrap;
+    dht.mdns = network.mdns;
+    dht.mode = if config.serve_dht {
+        Mode::Server
+    } else {
+        Mode::Client
+    };
+    casnode_dht::start(dht)
+        .await
+        .map_err(|e| errors::network("the network could not be joined", &e))
+}

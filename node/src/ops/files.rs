@@ -1,0 +1,126 @@
+//! `ls`, `stat`, `rm`: what is here.
+
+use std::sync::Arc;
+
+use casnode_cas::{Address, ChunkerParams, FileEntry, FileState, Manifest, StoreError};
+
+use crate::{
+    api::{ApiError, ErrorKind, FileInfo, FileStat, Outcome, Response, RmReport},
+    errors,
+    node::Node,
+    tasks::blocking,
+};
+
+pub(super) async fn ls(node: &Arc<Node>) -> Outcome {
+    let mut files = on_store(node, |store| store.files()).await?;
+    files.sort_by_key(|f| (f.stored_unix_ms, f.address));
+    Ok(Response::Ls {
+        files: files.iter().map(info).collect(),
+    })
+}
+
+pub(super) async fn stat(node: &Arc<Node>, address: &str) -> Outcome {
+    let address: Address = super::parse("an address", address)?;
+    let found = on_store(node, move |store| {
+        let Some(entry) = store.file(&address)? else {
+            return Ok(None);
+        };
+        let Some(manifest) = store.manifest(&address)? else {
+            return Ok(None);
+        };
+        let have = store.have(&manifest)?;
+        let bytes_here = have
+            .iter_ones()
+            .map(|i| u64::from(manifest.chunks()[i].len_bytes))
+            .sum();
+        Ok(Some(FileStat {
+            file: info(&entry),
+            chunks_here: u32::try_from(have.count()).unwrap_or(u32::MAX),
+            bytes_here,
+            chunker: chunker(&manifest),
+            manifest: manifest.id().to_string(),
+        }))
+    })
+    .await?;
+    found.map(Response::Stat).ok_or_else(|| not_here(&address))
+}
+
+pub(super) async fn rm(node: &Arc<Node>, address: &str) -> Outcome {
+    let address: Address = super::parse("an address", address)?;
+    if node.downloads.is_running(&address) {
+        return Err(ApiError::new(
+            ErrorKind::Busy,
+            format!("{address} was not removed"),
+            "it is being fetched right now",
+            "stop that get first, or wait for it",
+        ));
+    }
+    let removed = on_store(node, move |store| store.remove_file(&address)).await?;
+    let removed = removed.ok_or_else(|| not_here(&address))?;
+    if let Some(dht) = &node.dht {
+        let mut keys: Vec<[u8; 32]> = removed.freed_chunks.iter().map(|c| *c.as_bytes()).collect();
+        keys.push(*address.as_bytes());
+        if let Err(error) = dht.unschedule(keys).await {
+            tracing::warn!(%error, "a removed file's keys stay scheduled until the next start");
+        }
+    }
+    Ok(Response::Rm(RmReport {
+        address: address.to_string(),
+        freed_chunks: removed.freed_chunks.len() as u64,
+        freed_bytes: removed.freed_bytes,
+    }))
+}
+
+fn not_here(address: &Address) -> ApiError {
+    ApiError::new(
+        ErrorKind::NotFound,
+        format!("{address} is not here"),
+        "no file of this data directory has that address",
+        "see `casnode ls`, or fetch it with `casnode get`",
+    )
+}
+
+fn info(entry: &FileEntry) -> FileInfo {
+    FileInfo {
+        address: entry.address.to_string(),
+        name: entry.name.clone(),
+        bytes: entry.size_bytes,
+        chunks: entry.chunk_count,
+        state: match entry.state {
+            FileState::Complete => "complete".to_owned(),
+            _ => "partial".to_owned(),
+        },
+        pinned: entry.pinned,
+        stored_unix_ms: entry.stored_unix_ms,
+    }
+}
+
+fn chunker(manifest: &Manifest) -> String {
+    match manifest.params() {
+        ChunkerParams::Fixed { chunk_bytes } => format!("fixed, {} KiB", chunk_bytes >> 10),
+        ChunkerParams::FastCdc {
+            min_bytes,
+            avg_bytes,
+            max_bytes,
+        } => {
+            format!(
+                "fastcdc, {}/{}/{} KiB",
+                min_bytes >> 10,
+                avg_bytes >> 10,
+                max_bytes >> 10
+            )
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+async fn on_store<T: Send + 'static>(
+    node: &Arc<Node>,
+    work: impl FnOnce(&casnode_cas::Store) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let store = node.store.clone();
+    let done = blocking(move || work(&store))
+        .await
+        .map_err(errors::panicked)?;
+    done.map_err(|e| errors::store("the store could not be used", &e))
+}

@@ -1,0 +1,54 @@
+//! `get`: checks the call and hands it to the downloader.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{ApiError, GetReport, Output, events::EventSink},
+    client::Streams,
+    download::{self, GetOptions, Target},
+    node::{Node, multiaddrs},
+};
+
+/// The fields of [`crate::api::Request::Get`].
+pub(super) struct GetCall {
+    pub(super) address: String,
+    pub(super) output: Output,
+    pub(super) timeout_ms: Option<u64>,
+    pub(super) peers: Vec<String>,
+}
+
+pub(super) async fn get(
+    node: &Arc<Node>,
+    call: GetCall,
+    streams: Streams,
+    events: EventSink,
+    cancel: CancellationToken,
+) -> Result<GetReport, ApiError> {
+    let (target, output) = match call.output {
+        Output::File { path, force } => (
+            Target::File {
+                path: PathBuf::from(path),
+                force,
+            },
+            None,
+        ),
+        Output::Folder { path, force } => (
+            Target::Folder {
+                path: PathBuf::from(path),
+                force,
+            },
+            None,
+        ),
+        Output::Stream => (Target::Stream, streams.output),
+    };
+    let options = GetOptions {
+        address: super::parse("an address", &call.address)?,
+        target,
+        timeout: call.timeout_ms.map(Duration::from_millis),
+        hints: multiaddrs("--peer", &call.peers)?,
+        output,
+    };
+    download::get(node, options, events, cancel).await
+}

@@ -1,0 +1,75 @@
+//! What each call does.
+
+mod files;
+mod get;
+mod network;
+mod store;
+
+use std::{str::FromStr, sync::Arc};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{ApiError, ErrorKind, Outcome, Request, Response, events::EventSink},
+    client::Streams,
+    node::Node,
+};
+
+/// Carries out one call.
+pub(crate) async fn execute(
+    node: &Arc<Node>,
+    request: Request,
+    streams: Streams,
+    events: EventSink,
+    cancel: CancellationToken,
+) -> Outcome {
+    match request {
+        Request::Store {
+            source,
+            name,
+            chunker,
+        } => store::store(node, source, streams, name, chunker, &events, cancel)
+            .await
+            .map(Response::Store),
+        Request::Get {
+            address,
+            output,
+            timeout_ms,
+            peers,
+        } => {
+            let call = get::GetCall {
+                address,
+                output,
+                timeout_ms,
+                peers,
+            };
+            get::get(node, call, streams, events, cancel)
+                .await
+                .map(Response::Get)
+        }
+        Request::Ls => files::ls(node).await,
+        Request::Stat { address } => files::stat(node, &address).await,
+        Request::Rm { address } => files::rm(node, &address).await,
+        Request::Providers { key, timeout_ms } => network::providers(node, &key, timeout_ms).await,
+        Request::Status => network::status(node).await.map(Response::Status),
+        Request::Peers => Ok(network::peers(node).await),
+    }
+}
+
+pub(crate) use network::status;
+
+/// Parses a hash that a person wrote.
+fn parse<T>(what: &str, text: &str) -> Result<T, ApiError>
+where
+    T: FromStr,
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| {
+        ApiError::new(
+            ErrorKind::Usage,
+            format!("{text} is not {what}"),
+            error.to_string(),
+            "write the 64 hex digits that `casnode store` or `b3sum` printed",
+        )
+    })
+}

@@ -1,0 +1,137 @@
+//! `providers`, `status`, `peers`: what the network says and how this node stands in it.
+
+use std::{sync::Arc, time::Duration};
+
+use casnode_cas::ChunkHash;
+use casnode_dht::{FindEvent, FindOptions};
+
+use crate::{
+    api::{
+        ApiError, DropCount, ErrorKind, Outcome, PeerReport, ProviderInfo, ProvidersReport,
+        Response, StatusReport,
+    },
+    errors,
+    node::Node,
+    tasks::blocking,
+};
+
+/// A lookup by hand ends after this.
+const PROVIDERS_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Providers that a lookup by hand lists.
+const PROVIDERS_LISTED: usize = 64;
+
+pub(super) async fn providers(node: &Arc<Node>, key: &str, timeout_ms: Option<u64>) -> Outcome {
+    let key: ChunkHash = super::parse("an address or a chunk hash", key)?;
+    let Some(dht) = &node.dht else {
+        return Err(ApiError::new(
+            ErrorKind::Failure,
+            "providers could not be looked up",
+            "this command runs without a network",
+            "start `casnode daemon`, or give --bootstrap",
+        ));
+    };
+    let connected = dht.connected_within(node.network_patience()).await;
+    let options = FindOptions {
+        limit: PROVIDERS_LISTED,
+        deadline: timeout_ms.map_or(PROVIDERS_DEADLINE, Duration::from_millis),
+        connect: false,
+        include_self: true,
+    };
+    let mut answers = dht.find_providers(*key.as_bytes(), options);
+    let mut report = ProvidersReport {
+        key: key.to_string(),
+        providers: Vec::new(),
+        asked_peers: 0,
+    };
+    while let Some(answer) = answers.recv().await {
+        match answer {
+            FindEvent::Provider { peer, addrs } => report.providers.push(ProviderInfo {
+                peer: peer.to_string(),
+                addrs: addrs.iter().map(ToString::to_string).collect(),
+            }),
+            FindEvent::Done { asked_peers, .. } => report.asked_peers = asked_peers,
+        }
+    }
+    if report.providers.is_empty() {
+        let why = match connected {
+            0 => "this node is connected to no peers, so 0 peers were asked".to_owned(),
+            _ => format!("{} peers were asked", report.asked_peers),
+        };
+        return Err(ApiError::new(
+            ErrorKind::NotFound,
+            format!("nobody is known to have {key}"),
+            why,
+            "check the hash; a file stored a moment ago may take a second to be known",
+        ));
+    }
+    Ok(Response::Providers(report))
+}
+
+/// This node's own state.
+pub(crate) async fn status(node: &Arc<Node>) -> Result<StatusReport, ApiError> {
+    let store = node.store.clone();
+    let stats = blocking(move || store.stats())
+        .await
+        .map_err(errors::panicked)?;
+    let stats = stats.map_err(|e| errors::store("the store could not be read", &e))?;
+    let mut report = StatusReport {
+        peer_id: String::new(),
+        listen: Vec::new(),
+        daemon: node.serve_dht,
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        peers: 0,
+        files: stats.files,
+        chunks: stats.chunks,
+        stored_bytes: stats.stored_bytes,
+        disk_bytes: stats.disk_bytes,
+        announced: 0,
+        to_announce: 0,
+        dropped: Vec::new(),
+    };
+    if let Some(dht) = &node.dht {
+        let announce = dht.announce_status();
+        report.peer_id = dht.local_peer_id().to_string();
+        report.listen = dht
+            .listen_addrs()
+            .await
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        report.peers = u32::try_from(dht.peers().await.len()).unwrap_or(u32::MAX);
+        report.announced = announce.announced;
+        report.to_announce = announce.to_announce;
+        report.dropped = dropped(dht);
+    }
+    Ok(report)
+}
+
+fn dropped(dht: &casnode_dht::Dht) -> Vec<DropCount> {
+    dht.dropped()
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(what, count)| DropCount {
+            what: what.to_owned(),
+            count,
+        })
+        .collect()
+}
+
+pub(super) async fn peers(node: &Arc<Node>) -> Response {
+    let peers = match &node.dht {
+        Some(dht) => dht.peers().await,
+        None => Vec::new(),
+    };
+    let report = |p: casnode_dht::PeerInfo| PeerReport {
+        peer: p.peer.to_string(),
+        addrs: p.addrs.iter().map(ToString::to_string).collect(),
+        agent: p.agent,
+        outbound: p.outbound,
+        transport: p.transport.to_owned(),
+        rtt_ms: p.rtt_ms,
+    };
+    Response::Peers {
+        peers: peers.into_iter().map(report).collect(),
+    }
+}
