@@ -10,7 +10,7 @@ use std::{
 use casnode_cas::Store;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{UnixStream, unix::OwnedReadHalf, unix::OwnedWriteHalf},
+    net::unix::{OwnedReadHalf, OwnedWriteHalf},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,8 @@ use crate::{
         API_VERSION, ApiError, ErrorKind, Event, Outcome, Request, Response,
         events::EventSink,
         frame::{DATA_FRAME_BYTES, FrameKind, parse, read_frame, write_frame, write_message},
-        server::{Hello, ServerMessage, socket_path},
+        server::{Hello, ServerMessage},
+        socket,
     },
     config::NodeConfig,
     node::Node,
@@ -55,12 +56,11 @@ impl Client {
     /// # Errors
     /// `Busy` when a process owns the directory and does not answer.
     pub async fn connect(data_dir: &Path) -> Result<Option<Client>, ApiError> {
-        let socket = socket_path(data_dir);
         let deadline = tokio::time::Instant::now() + DAEMON_DEADLINE;
         loop {
-            if UnixStream::connect(&socket).await.is_ok() {
+            if socket::connect(data_dir).await.is_ok() {
                 return Ok(Some(Client {
-                    inner: Inner::Daemon(socket),
+                    inner: Inner::Daemon(data_dir.to_owned()),
                 }));
             }
             let Some(owner) = owner(data_dir)? else {
@@ -111,15 +111,17 @@ impl Client {
                 };
                 tokio::join!(call, listen).0
             }
-            Inner::Daemon(socket) => match call_daemon(socket, request, streams, on_event).await {
-                Ok(outcome) => outcome,
-                Err(error) => Err(ApiError::new(
-                    ErrorKind::Failure,
-                    "the daemon went away in the middle of the command",
-                    error.to_string(),
-                    "look at the daemon's log, start it again, and repeat the command: what was fetched is kept",
-                )),
-            },
+            Inner::Daemon(data_dir) => {
+                match call_daemon(data_dir, request, streams, on_event).await {
+                    Ok(outcome) => outcome,
+                    Err(error) => Err(ApiError::new(
+                        ErrorKind::Failure,
+                        "the daemon went away in the middle of the command",
+                        error.to_string(),
+                        "look at the daemon's log, start it again, and repeat the command: what was fetched is kept",
+                    )),
+                }
+            }
         }
     }
 
@@ -160,12 +162,12 @@ pub(crate) fn busy(data_dir: &Path, pid: Option<u32>) -> ApiError {
 }
 
 async fn call_daemon(
-    socket: &Path,
+    data_dir: &Path,
     request: Request,
     streams: Streams,
     on_event: &mut (dyn FnMut(Event) + Send),
 ) -> io::Result<Outcome> {
-    let (reader, mut writer) = UnixStream::connect(socket).await?.into_split();
+    let (reader, mut writer) = socket::connect(data_dir).await?.into_split();
     write_message(
         &mut writer,
         &Hello {

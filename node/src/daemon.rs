@@ -1,11 +1,9 @@
 //! The daemon: a node that stays, with its API socket.
 
-use std::fs;
-
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{ApiError, ErrorKind, StatusReport, server},
+    api::{ApiError, ErrorKind, StatusReport, server, socket},
     config::NodeConfig,
     node::Node,
     ops,
@@ -23,7 +21,7 @@ pub async fn run_daemon(
 ) -> Result<(), ApiError> {
     let data_dir = config.data_dir.clone();
     let node = Node::start(config).await?;
-    let listener = match server::bind(&data_dir) {
+    let listener = match socket::bind(&data_dir) {
         Ok(listener) => listener,
         Err(error) => {
             node.shutdown().await;
@@ -31,7 +29,7 @@ pub async fn run_daemon(
                 ErrorKind::Failure,
                 format!(
                     "the socket {} could not be made",
-                    server::socket_path(&data_dir).display()
+                    socket::socket_path(&data_dir).display()
                 ),
                 error.to_string(),
                 "choose a data directory with a short path on a local file system",
@@ -44,7 +42,7 @@ pub async fn run_daemon(
     stop.cancelled().await;
     tracing::info!("leaving");
     api.finish().await;
-    let _ = fs::remove_file(server::socket_path(&data_dir));
+    let _ = socket::remove(&data_dir);
     node.shutdown().await;
     Ok(())
 }

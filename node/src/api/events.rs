@@ -25,7 +25,7 @@ impl EventSink {
     /// A warning waits for room; a caller that is gone no longer wants it.
     pub(crate) async fn warn(&self, message: impl Into<String>) {
         let message = message.into();
-        tracing::warn!("{message}");
+        tracing::debug!("{message}");
         let _ = self.0.send(Event::Warning { message }).await;
     }
 }

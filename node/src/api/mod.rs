@@ -4,5 +4,6 @@ pub(crate) mod events;
 pub(crate) mod frame;
 pub mod proto;
 pub(crate) mod server;
+pub(crate) mod socket;
 
 pub use proto::*;

@@ -1,12 +1,6 @@
 //! The daemon's end of the socket.
 
-use std::{
-    fs, io,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -45,24 +39,6 @@ pub(crate) struct Hello {
 pub(crate) enum ServerMessage {
     Event(Event),
     Outcome(Outcome),
-}
-
-/// Where the socket of a data directory is.
-pub(crate) fn socket_path(data_dir: &Path) -> PathBuf {
-    data_dir.join("api.sock")
-}
-
-/// Binds the socket, readable by its owner alone. The caller holds the data directory's lock, so a socket file that
-/// is already there is a dead process's.
-pub(crate) fn bind(data_dir: &Path) -> io::Result<UnixListener> {
-    let path = socket_path(data_dir);
-    match fs::remove_file(&path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&path)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
 }
 
 /// Serves callers until cancelled.

@@ -346,9 +346,8 @@ fn the_first_group_goes_first_and_sequential_is_in_order() {
 /// Events as a hostile or unlucky world may send them, in any order.
 fn any_event(chunks: u32) -> impl Strategy<Value = Event> {
     let peer = (0u32..4).prop_map(PeerSlot);
-    let have = proptest::collection::vec(any::<bool>(), chunks as usize).prop_map(|bits| {
-        bitmap(bits.len(), (0..bits.len()).filter(|i| bits[*i]))
-    });
+    let have = proptest::collection::vec(any::<bool>(), chunks as usize)
+        .prop_map(|bits| bitmap(bits.len(), (0..bits.len()).filter(|i| bits[*i])));
     let fault = prop_oneof![
         Just(Fault::NotFound),
         Just(Fault::Busy),
