@@ -169,7 +169,9 @@ pub async fn start(config: DhtConfig) -> Result<(Dht, IncomingStreams), DhtError
 
 impl std::fmt::Debug for Dht {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dht").field("peer", &self.local_peer_id()).finish_non_exhaustive()
+        f.debug_struct("Dht")
+            .field("peer", &self.local_peer_id())
+            .finish_non_exhaustive()
     }
 }
 
@@ -328,6 +330,11 @@ impl Dht {
     /// [`DhtError::Store`].
     pub async fn unschedule(&self, keys: Vec<Key>) -> Result<(), DhtError> {
         Ok(self.inner.records.unschedule(&keys).await?)
+    }
+
+    /// Every key of the schedule, files' and chunks', in no order: 32 bytes of memory each.
+    pub fn scheduled_keys(&self) -> Vec<Key> {
+        self.inner.records.due().keys().copied().collect()
     }
 
     /// How far announcing has come.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use casnode_cas::{FileEntry, FileRecord, Manifest, StoreError};
+use casnode_cas::{Address, ChunkHash, FileEntry, FileRecord, Manifest, Store, StoreError};
 use casnode_dht::{Dht, DhtError, Key};
 
 use crate::{node::Node, tasks::blocking};
@@ -69,6 +69,27 @@ pub(crate) async fn file_and_chunks(
     Ok(())
 }
 
+/// Takes a removed file and the chunks that went with it off the schedule.
+pub(crate) async fn withdraw(
+    node: &Node,
+    address: &Address,
+    freed_chunks: &[ChunkHash],
+) -> Result<(), PublishError> {
+    let Some(dht) = &node.dht else { return Ok(()) };
+    let mut keys: Vec<Key> = freed_chunks.iter().map(|c| *c.as_bytes()).collect();
+    keys.push(*address.as_bytes());
+    dht.unschedule(keys).await?;
+    // A file of one chunk has the chunk's hash for its address, and another file may have that chunk.
+    let (store, chunk) = (
+        node.store.clone(),
+        ChunkHash::from_bytes(*address.as_bytes()),
+    );
+    if blocking(move || store.has(&chunk)).await?? {
+        dht.schedule(vec![*address.as_bytes()]).await?;
+    }
+    Ok(())
+}
+
 /// At the start of a daemon: whatever was stored while no network was there enters the schedule, and what the schedule
 /// has but the store lacks leaves it.
 pub(crate) async fn reconcile(node: Arc<Node>) -> Result<(), PublishError> {
@@ -86,5 +107,27 @@ pub(crate) async fn reconcile(node: Arc<Node>) -> Result<(), PublishError> {
         let record = FileRecord::for_manifest(&manifest, entry.name.as_deref()).encode();
         dht.schedule_file(*address.as_bytes(), record).await?;
     }
+    let (store, scheduled) = (node.store.clone(), dht.scheduled_keys());
+    let stale = blocking(move || stale(&store, scheduled)).await??;
+    if !stale.is_empty() {
+        tracing::info!(
+            keys = stale.len(),
+            "keys of removed files leave the announce schedule"
+        );
+        dht.unschedule(stale).await?;
+    }
     Ok(())
+}
+
+/// The keys of which the store has neither a file nor a chunk.
+fn stale(store: &Store, keys: Vec<Key>) -> Result<Vec<Key>, StoreError> {
+    let mut stale = Vec::new();
+    for key in keys {
+        if !store.has(&ChunkHash::from_bytes(key))?
+            && store.file(&Address::from_bytes(key))?.is_none()
+        {
+            stale.push(key);
+        }
+    }
+    Ok(stale)
 }

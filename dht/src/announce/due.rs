@@ -99,6 +99,11 @@ impl DueTable {
         Some(due.kind)
     }
 
+    /// Every key, in no order.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.keys.keys()
+    }
+
     pub(crate) fn contains(&self, key: &Key) -> bool {
         self.keys.contains_key(key)
     }

@@ -8,6 +8,7 @@ use crate::{
     api::{ApiError, ErrorKind, FileInfo, FileStat, Outcome, Response, RmReport},
     errors,
     node::Node,
+    publish,
     tasks::blocking,
 };
 
@@ -57,12 +58,8 @@ pub(super) async fn rm(node: &Arc<Node>, address: &str) -> Outcome {
     }
     let removed = on_store(node, move |store| store.remove_file(&address)).await?;
     let removed = removed.ok_or_else(|| not_here(&address))?;
-    if let Some(dht) = &node.dht {
-        let mut keys: Vec<[u8; 32]> = removed.freed_chunks.iter().map(|c| *c.as_bytes()).collect();
-        keys.push(*address.as_bytes());
-        if let Err(error) = dht.unschedule(keys).await {
-            tracing::warn!(%error, "a removed file's keys stay scheduled until the next start");
-        }
+    if let Err(error) = publish::withdraw(node, &address, &removed.freed_chunks).await {
+        tracing::warn!(%error, "a removed file's keys stay scheduled until the next start");
     }
     Ok(Response::Rm(RmReport {
         address: address.to_string(),
