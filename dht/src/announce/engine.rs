@@ -246,7 +246,11 @@ async fn put_value(inner: &Inner, key: Key, peers: Vec<PeerId>) {
 }
 
 /// Enters one file in the schedule; the background run announces it.
-pub(crate) async fn schedule_file(inner: &Arc<Inner>, key: Key, value: Vec<u8>) -> Result<(), DhtError> {
+pub(crate) async fn schedule_file(
+    inner: &Arc<Inner>,
+    key: Key,
+    value: Vec<u8>,
+) -> Result<(), DhtError> {
     let (len, max) = (value.len(), inner.max_value_bytes);
     if inner.records.put_own_value(key, value).is_err() {
         return Err(DhtError::ValueTooLarge { len, max });

@@ -49,7 +49,7 @@ impl Writer {
             .take();
         let Some(inbox) = inbox else { return };
         let records = Arc::downgrade(records);
-        let run = move || run(&disk, &inbox, &records);
+        let run = move || run(disk, &inbox, &records);
         let started = std::thread::Builder::new()
             .name("dht-records".into())
             .spawn(run);
@@ -82,7 +82,7 @@ impl Writer {
     }
 }
 
-fn run(disk: &Disk, inbox: &Receiver<Order>, records: &Weak<Records>) {
+fn run(disk: Disk, inbox: &Receiver<Order>, records: &Weak<Records>) {
     let mut synced_at = Instant::now();
     let mut unsynced = false;
     loop {
@@ -95,7 +95,7 @@ fn run(disk: &Disk, inbox: &Receiver<Order>, records: &Weak<Records>) {
             break;
         };
         let orders: Vec<_> = first.into_iter().chain(inbox.try_iter()).collect();
-        let mut result = write_all(disk, &records).map(|wrote| unsynced |= wrote);
+        let mut result = write_all(&disk, &records).map(|wrote| unsynced |= wrote);
         let due = unsynced && synced_at.elapsed() >= SYNC_EVERY;
         if result.is_ok() && (!orders.is_empty() || due) {
             result = disk.sync();
@@ -106,10 +106,13 @@ fn run(disk: &Disk, inbox: &Receiver<Order>, records: &Weak<Records>) {
             tracing::error!(%error, "the record store cannot write");
         }
         let close = orders.iter().any(|order| order.close);
-        answer(orders, result);
         if close {
+            // Whoever asked may open the database again at once.
+            drop(disk);
+            answer(orders, result);
             return;
         }
+        answer(orders, result);
     }
     if unsynced && let Err(error) = disk.sync() {
         tracing::error!(%error, "the record store cannot write");
