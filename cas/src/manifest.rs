@@ -389,4 +389,4 @@ fn chunk_lens(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

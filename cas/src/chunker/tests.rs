@@ -1,1 +1,180 @@
+use proptest::prelude::*;
+
 use super::*;
+
+fn sample(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new()
+        .update(&seed.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
+    bytes
+}
+
+/// Shows the bytes in pieces of the given lengths, as a reader would.
+fn lengths(params: ChunkerParams, bytes: &[u8], pieces: &[usize]) -> Vec<usize> {
+    let chunker = Chunker::new(params).unwrap();
+    let mut pieces = pieces.iter().cycle();
+    let (mut start, mut shown) = (0, 0);
+    let mut found = Vec::new();
+    loop {
+        match chunker.cut(&bytes[start..shown], shown == bytes.len()) {
+            Some(len) => {
+                found.push(len);
+                start += len;
+            }
+            None if shown == bytes.len() => return found,
+            None => shown = bytes.len().min(shown + pieces.next().unwrap()),
+        }
+    }
+}
+
+#[test]
+fn fastcdc_boundaries_are_pinned() {
+    let params = Chunking::FastCdc.params(None);
+    let bytes = sample(1, 3_000_000);
+    let expected = [
+        491_952, 274_245, 519_854, 255_535, 134_248, 517_331, 532_654, 274_181,
+    ];
+    assert_eq!(lengths(params, &bytes, &[bytes.len()]), expected);
+}
+
+#[test]
+fn fixed_cuts_equal_pieces() {
+    let params = Chunking::Fixed.params(Some(1));
+    assert_eq!(
+        params,
+        ChunkerParams::Fixed {
+            chunk_bytes: 262_144
+        }
+    );
+    for (len, expected) in [
+        (0, vec![]),
+        (1, vec![1]),
+        (262_143, vec![262_143]),
+        (262_144, vec![262_144]),
+        (262_145, vec![262_144, 1]),
+        (600_000, vec![262_144, 262_144, 75_712]),
+    ] {
+        assert_eq!(
+            lengths(params, &sample(2, len), &[100_000]),
+            expected,
+            "{len} bytes"
+        );
+    }
+}
+
+#[test]
+fn parameters_grow_with_the_file_and_stay_valid() {
+    const GIB: u64 = 1 << 30;
+    let fixed = |size| match Chunking::Fixed.params(size) {
+        ChunkerParams::Fixed { chunk_bytes } => chunk_bytes,
+        ChunkerParams::FastCdc { .. } => 0,
+    };
+    assert_eq!(fixed(None), 256 << 10);
+    assert_eq!(fixed(Some(64 * GIB)), 256 << 10);
+    assert_eq!(fixed(Some(64 * GIB + 1)), 512 << 10);
+    assert_eq!(fixed(Some(128 * GIB)), 512 << 10);
+    assert_eq!(fixed(Some(u64::MAX)), MAX_CHUNK_BYTES);
+    for size in [
+        None,
+        Some(0),
+        Some(64 * GIB),
+        Some(65 * GIB),
+        Some(u64::MAX),
+    ] {
+        for chunking in [Chunking::Fixed, Chunking::FastCdc] {
+            let params = chunking.params(size);
+            assert!(params.is_valid(), "{params:?}");
+            assert_eq!(params.chunking(), chunking);
+        }
+    }
+}
+
+#[test]
+fn impossible_parameters_make_no_chunker() {
+    let cdc = |min_bytes, avg_bytes, max_bytes| ChunkerParams::FastCdc {
+        min_bytes,
+        avg_bytes,
+        max_bytes,
+    };
+    for params in [
+        ChunkerParams::Fixed { chunk_bytes: 0 },
+        ChunkerParams::Fixed {
+            chunk_bytes: MAX_CHUNK_BYTES + 1,
+        },
+        cdc(0, 0, 0),
+        cdc(64, 255, 1024),
+        cdc(65, 256, 1024),
+        cdc(512, 256, 1024),
+        cdc(64, 2048, 1024),
+        cdc(64, 256, MAX_CHUNK_BYTES + 2),
+        cdc(u32::MAX, u32::MAX, u32::MAX),
+    ] {
+        assert!(Chunker::new(params).is_none(), "{params:?}");
+    }
+    assert!(Chunker::new(cdc(64, 256, 1024)).is_some());
+}
+
+#[test]
+fn an_insertion_moves_few_fastcdc_boundaries() {
+    let params = ChunkerParams::FastCdc {
+        min_bytes: 1024,
+        avg_bytes: 4096,
+        max_bytes: 16384,
+    };
+    let bytes = sample(3, 400_000);
+    let mut edited = bytes.clone();
+    edited.splice(200_000..200_000, *b"seven!!");
+    let chunks = |bytes: &[u8]| {
+        let mut rest = bytes;
+        let mut hashes = std::collections::HashSet::new();
+        for len in lengths(params, bytes, &[50_000]) {
+            let (chunk, later) = rest.split_at(len);
+            hashes.insert(*blake3::hash(chunk).as_bytes());
+            rest = later;
+        }
+        hashes
+    };
+    let (before, after) = (chunks(&bytes), chunks(&edited));
+    assert!(before.len() > 50);
+    assert!(after.difference(&before).count() <= 4);
+}
+
+fn any_params() -> impl Strategy<Value = ChunkerParams> {
+    prop_oneof![
+        (1u32..5000).prop_map(|chunk_bytes| ChunkerParams::Fixed { chunk_bytes }),
+        Just(ChunkerParams::FastCdc {
+            min_bytes: 64,
+            avg_bytes: 256,
+            max_bytes: 1024
+        }),
+        Just(ChunkerParams::FastCdc {
+            min_bytes: 256,
+            avg_bytes: 1024,
+            max_bytes: 8192
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn chunks_add_up_to_the_input_whatever_the_read_splits(
+        params in any_params(),
+        seed in any::<u64>(),
+        len in 0usize..40_000,
+        repetitive in any::<bool>(),
+        pieces in prop::collection::vec(1usize..5000, 1..8),
+    ) {
+        let bytes = if repetitive { vec![7; len] } else { sample(seed, len) };
+        let found = lengths(params, &bytes, &pieces);
+        prop_assert_eq!(found.iter().sum::<usize>(), len);
+        prop_assert_eq!(&found, &lengths(params, &bytes, &[len.max(1)]));
+        for (index, len) in found.iter().enumerate() {
+            let len = u32::try_from(*len).unwrap();
+            prop_assert!(params.allows(len, index + 1 == found.len()), "chunk {index}: {len}");
+        }
+    }
+}
