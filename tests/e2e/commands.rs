@@ -201,9 +201,9 @@ fn provider_records_outlive_those_who_hold_them() {
     wait_until("all chunks to be announced", || {
         a.status()["to_announce"] == 0
     });
-    let b = Node::start_on(b.into_home(), &[&a.addr]);
+    let b = Node::start_on(b.leave(), &[&a.addr]);
     let a_id = a.peer_id.clone();
-    let a = Node::start_on(a.into_home(), &[&b.addr]);
+    let a = Node::start_on(a.leave(), &[&b.addr]);
     assert_eq!(a.peer_id, a_id);
     let status = a.status();
     assert_eq!(

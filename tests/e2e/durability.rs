@@ -25,8 +25,7 @@ fn a_daemon_leaves_cleanly_and_comes_back_as_itself() {
         let sample = Sample::new(100, 3 * CHUNK);
         node.store(&sample.path);
         let peer_id = node.peer_id.clone();
-        crate::harness::signal(&node.child, which);
-        let home = node.leave();
+        let home = node.leave_by(which);
         let node = Node::start_on(home, &[]);
         assert_eq!(node.peer_id, peer_id);
         assert_eq!(node.status()["files"], 1);

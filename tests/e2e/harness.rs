@@ -270,7 +270,8 @@ impl Home {
         call_on(self.path(), words)
     }
 
-    /// A call that runs a node of its own, which knows these peers alone.
+    /// A call that runs a node of its own, which knows these peers alone. The words may not end in an option
+    /// without its value.
     pub(crate) fn networked<S: AsRef<OsStr>>(
         &self,
         words: impl IntoIterator<Item = S>,
@@ -286,7 +287,8 @@ impl Home {
 }
 
 fn call_on<S: AsRef<OsStr>>(data_dir: &Path, words: impl IntoIterator<Item = S>) -> Call {
-    casnode(words).arg("--data-dir").arg(data_dir)
+    // In front, so that a test may add the value of its last word.
+    casnode([OsStr::new("--data-dir"), data_dir.as_os_str()]).args(words)
 }
 
 /// A daemon. Killed when dropped; what it logged is shown when the test fails.
@@ -387,8 +389,14 @@ impl Node {
 
     /// Asks it to leave (SIGTERM), waits until it has, and gives back its data directory.
     #[track_caller]
-    pub(crate) fn leave(mut self) -> Home {
-        signal(&self.child, Signal::TERM);
+    pub(crate) fn leave(self) -> Home {
+        self.leave_by(Signal::TERM)
+    }
+
+    /// Asks it to leave by this signal, waits until it has, and gives back its data directory.
+    #[track_caller]
+    pub(crate) fn leave_by(mut self, which: Signal) -> Home {
+        signal(&self.child, which);
         let mut status = None;
         wait_until("the daemon to leave", || {
             status = self.child.try_wait().unwrap();

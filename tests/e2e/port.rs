@@ -38,7 +38,8 @@ fn garbage_half_open_and_oversized_input_leave_the_node_alive() {
     }
     // It serves on, and says what it dropped.
     Home::new()
-        .networked(["get", &sample.address, "-o"], &[&node.addr])
+        .networked(["get", &sample.address], &[&node.addr])
+        .arg("-o")
         .arg(sample.copy_path())
         .run()
         .ok();

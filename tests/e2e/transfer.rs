@@ -245,7 +245,8 @@ fn nothing_need_run_but_the_storing_node() {
     let getter = Home::new();
     // The variable serves where the flag is not given.
     getter
-        .networked(["get", &sample.address, "-o"], &[])
+        .networked(["get", &sample.address], &[])
+        .arg("-o")
         .arg(sample.copy_path())
         .env("CASNODE_BOOTSTRAP", format!(",{} ,", bootstrap.addr))
         .run()

@@ -167,11 +167,11 @@ async fn get_past_damage(stage: &mut Stage, nodes: usize) -> Result<PathBuf> {
         call(stage, FOURTH, request).await?;
     }
     let data_dir = stage.cluster.node(sick).data_dir.clone();
-    let flipped = damage::corrupt(&data_dir)
+    let damaged = damage::corrupt(&data_dir)
         .map_err(|error| Failure::io(format!("cannot damage the store of node {sick}"), &error))?;
     wait_for_providers(stage, last, &[sick, THIRD]).await?;
     let (report, path) = download(stage, last, "damage", &mut |_| {}).await?;
-    let note = damage_in_words(stage, sick, flipped, &report).await?;
+    let note = damage_in_words(stage, sick, damaged, &report).await?;
     Act::get("damage", stage, last, &report, note).print(stage.json)?;
     Ok(path)
 }
@@ -180,10 +180,10 @@ async fn get_past_damage(stage: &mut Stage, nodes: usize) -> Result<PathBuf> {
 async fn damage_in_words(
     stage: &mut Stage,
     sick: usize,
-    flipped: u32,
+    damaged: u32,
     report: &GetReport,
 ) -> Result<String> {
-    if flipped == 0 {
+    if damaged == 0 {
         return Ok(format!(
             "nothing to damage on node {sick}: a file this small is inside its database"
         ));
@@ -207,7 +207,7 @@ async fn damage_in_words(
         (rejected, _) => format!("{rejected} of its chunks were rejected here"),
     };
     Ok(format!(
-        "{flipped} bytes were flipped in the store of node {sick}; {how}"
+        "{damaged} chunks in the store of node {sick} were damaged; {how}"
     ))
 }
 
