@@ -2,7 +2,10 @@
 
 use std::{fmt::Display, future::Future};
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 use tracing::Instrument;
 
 /// The tasks of one owner. Cancelling the token asks them to end; [`Tasks::finish`] waits until they have.
@@ -10,6 +13,8 @@ use tracing::Instrument;
 pub(crate) struct Tasks {
     tracker: TaskTracker,
     token: CancellationToken,
+    /// The owners above: they wait for these tasks too, even when the owner between was dropped in the middle.
+    above: Vec<TaskTracker>,
 }
 
 impl Tasks {
@@ -19,14 +24,21 @@ impl Tasks {
 
     /// Tasks that end with these but can also be ended alone.
     pub(crate) fn child(&self) -> Self {
+        let above = self.above.iter().chain([&self.tracker]).cloned().collect();
         Self {
             tracker: TaskTracker::new(),
             token: self.token.child_token(),
+            above,
         }
     }
 
     pub(crate) fn token(&self) -> &CancellationToken {
         &self.token
+    }
+
+    /// While these live, every owner above waits.
+    fn held(&self) -> Vec<TaskTrackerToken> {
+        self.above.iter().map(TaskTracker::token).collect()
     }
 
     /// Runs `task` until it ends or the owner does. An error is logged under the task's name: a failure is seen
@@ -36,7 +48,7 @@ impl Tasks {
         name: &'static str,
         task: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
-        let token = self.token.clone();
+        let (token, held) = (self.token.clone(), self.held());
         let body = async move {
             tokio::select! {
                 () = token.cancelled() => {}
@@ -44,6 +56,7 @@ impl Tasks {
                     tracing::warn!(task = name, %error, "task failed");
                 },
             }
+            drop(held);
         };
         self.tracker
             .spawn(body.instrument(tracing::debug_span!("task", name)));
@@ -51,8 +64,11 @@ impl Tasks {
 
     /// Runs blocking work to its end on the blocking pool. It cannot be cancelled from here: whatever feeds it must end.
     pub(crate) fn spawn_blocking(&self, name: &'static str, work: impl FnOnce() + Send + 'static) {
-        let span = tracing::debug_span!("blocking task", name);
-        self.tracker.spawn_blocking(move || span.in_scope(work));
+        let (span, held) = (tracing::debug_span!("blocking task", name), self.held());
+        self.tracker.spawn_blocking(move || {
+            span.in_scope(work);
+            drop(held);
+        });
     }
 
     /// Asks all tasks to end and waits for it.
@@ -68,4 +84,46 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, tokio::task::JoinError> {
     tokio::task::spawn_blocking(work).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        time::Duration,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_owner_waits_for_the_tasks_of_a_child_that_was_dropped() {
+        let owner = Tasks::new();
+        let done = Arc::new(AtomicBool::new(false));
+        let (feed, gate) = std::sync::mpsc::sync_channel::<()>(0);
+        {
+            let child = owner.child();
+            let done = done.clone();
+            child.spawn_blocking("slow", move || {
+                let _ = gate.recv();
+                std::thread::sleep(Duration::from_millis(20));
+                done.store(true, Ordering::SeqCst);
+            });
+        }
+        drop(feed);
+        owner.finish().await;
+        assert!(done.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test]
+    async fn cancelling_an_owner_ends_its_children() {
+        let owner = Tasks::new();
+        let child = owner.child();
+        child.spawn("endless", std::future::pending::<Result<(), Infallible>>());
+        owner.finish().await;
+        child.finish().await;
+    }
 }

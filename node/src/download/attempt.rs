@@ -113,6 +113,8 @@ pub(super) struct Attempt<'a> {
     next_orphans: Instant,
     dialling: usize,
     dial_failures: Vec<String>,
+    /// When something last came of the search for a manifest.
+    last_sign: Instant,
     network_peers: Option<u32>,
     asked_peers: u32,
     known_providers: u32,
@@ -146,6 +148,7 @@ impl<'a> Attempt<'a> {
             next_orphans: now,
             dialling: 0,
             dial_failures: Vec::new(),
+            last_sign: now,
             network_peers: None,
             asked_peers: 0,
             known_providers: 0,
@@ -335,6 +338,7 @@ impl<'a> Attempt<'a> {
                 }
             }
             EngineEvent::LookupDone { asked_peers, found } => self.lookup_done(asked_peers, found),
+            EngineEvent::ManifestPart => self.last_sign = clock::now(),
             EngineEvent::Record(record) => return self.record(record.map(|r| *r)).await,
             EngineEvent::ManifestOffered { peer, manifest } => {
                 return self.offered(peer, manifest).await;
@@ -722,7 +726,7 @@ impl<'a> Attempt<'a> {
             }),
             active: self.job.sources.active(),
             dialling: self.dialling,
-            idle: r.map_or(Duration::ZERO, |r| r.last_progress.elapsed()),
+            idle: r.map_or(self.last_sign, |r| r.last_progress).elapsed(),
             lookups: self.lookups,
             lookups_since_ban: self.lookups_since_ban,
             banned: self.job.sources.banned(),

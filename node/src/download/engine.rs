@@ -43,6 +43,8 @@ pub(crate) enum EngineEvent {
     LookupDone { asked_peers: u32, found: u32 },
     /// The lookup of the metadata record ended.
     Record(Option<Box<FileRecord>>),
+    /// A part of a manifest came: whoever sends it is not silent.
+    ManifestPart,
     /// A peer's manifest; it merges to the address.
     ManifestOffered {
         peer: PeerSlot,

@@ -164,6 +164,7 @@ impl Session {
                 ));
             }
             bytes.extend_from_slice(&part);
+            self.tell(EngineEvent::ManifestPart).await;
             if bytes.len() as u64 >= total {
                 break;
             }

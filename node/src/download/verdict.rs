@@ -32,7 +32,7 @@ pub(super) struct Facts {
     pub(super) active: usize,
     /// Peers named by hand that are still being dialled.
     pub(super) dialling: usize,
-    /// Since the last chunk was kept, or since the manifest was chosen.
+    /// Since the last chunk was kept or the manifest was chosen; before that, since the last part of one came.
     pub(super) idle: Duration,
     /// Lookups of the file that have ended.
     pub(super) lookups: u32,
@@ -56,11 +56,12 @@ pub(super) fn verdict(f: &Facts) -> Option<ApiError> {
         return Some(out_of_time(f));
     }
     if f.active > 0 || f.dialling > 0 {
-        let stuck = if f.has_manifest {
-            f.idle >= GIVE_UP_AFTER
+        let limit = if f.has_manifest {
+            GIVE_UP_AFTER
         } else {
-            f.elapsed >= FIND_DEADLINE
+            FIND_DEADLINE
         };
+        let stuck = f.idle >= limit;
         return stuck.then(|| out_of_time(f));
     }
     if f.banned > 0 && f.lookups_since_ban >= LOOKUPS_AFTER_BAN {
@@ -230,7 +231,7 @@ mod tests {
         };
         assert_eq!(verdict(&busy), None);
         let stuck = Facts {
-            elapsed: FIND_DEADLINE,
+            idle: FIND_DEADLINE,
             ..busy
         };
         assert_eq!(verdict(&stuck).map(|e| e.kind), Some(ErrorKind::TimedOut));
