@@ -144,7 +144,9 @@ fn a_removed_file_is_not_served_but_what_it_shared_is() {
     let copy = one.copy_path();
     b.get(&two, &copy);
     assert!(std::fs::read(&copy).unwrap() == bytes);
-    b.call(["get", &one.address, "--timeout", "10s", "-o"])
+    // One who has nothing of it yet.
+    let c = Node::start(&[&a.addr]);
+    c.call(["get", &one.address, "--timeout", "4s", "-o"])
         .arg(one.folder.path().join("gone"))
         .run()
         .exits_one_of(&[10, 11]);
