@@ -52,7 +52,7 @@ async fn a_file_is_found_through_a_node_in_the_middle() {
         incoming.requests.next().await.unwrap()
     };
     let ask = async {
-        let (mut requests, mut replies) = c.dht.open_exchange(a.id(), LONG).await.unwrap();
+        let (mut requests, mut replies) = c.dht.open_exchange(a_id, LONG).await.unwrap();
         requests
             .send(9, &Request::Chunk { hash: key })
             .await

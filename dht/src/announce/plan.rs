@@ -48,13 +48,13 @@ impl Plan {
             .collect();
         keys.sort_unstable();
         keys.dedup();
+        let whole = 0..keys.len();
         Self {
             replication,
-            uncovered: if keys.is_empty() {
-                Vec::new()
-            } else {
-                vec![0..keys.len()]
-            },
+            uncovered: Some(whole)
+                .filter(|whole| !whole.is_empty())
+                .into_iter()
+                .collect(),
             keys,
             peers: BTreeMap::new(),
             in_flight: HashMap::new(),

@@ -1,6 +1,7 @@
 //! The task that owns the swarm: commands in, answers out.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,22 +126,28 @@ impl Driver {
 
     /// Listens on all addresses; returns when each is in use.
     pub(crate) async fn listen(&mut self, wanted: &[Multiaddr]) -> Result<(), DhtError> {
+        // All before the first is used: on some systems `::` also stands for `0.0.0.0`.
+        for addr in wanted {
+            let in_use = |source| DhtError::Listen {
+                addr: addr.clone(),
+                source,
+            };
+            addrs::check_free(addr).map_err(in_use)?;
+        }
         let mut pending = HashMap::new();
         for addr in wanted {
-            let refused = |error| {
+            let id = self.swarm.listen_on(addr.clone()).map_err(|error| {
                 let source = match error {
                     TransportError::Other(error) => error,
-                    TransportError::MultiaddrNotSupported(_) => std::io::Error::new(
-                        std::io::ErrorKind::Unsupported,
-                        "not a TCP or QUIC address",
-                    ),
+                    TransportError::MultiaddrNotSupported(_) => {
+                        io::Error::new(io::ErrorKind::Unsupported, "not a TCP or QUIC address")
+                    }
                 };
                 DhtError::Listen {
                     addr: addr.clone(),
                     source,
                 }
-            };
-            let id = self.swarm.listen_on(addr.clone()).map_err(refused)?;
+            })?;
             pending.insert(id, addr);
         }
         let ends = Instant::now() + LISTEN_DEADLINE;
@@ -160,7 +167,7 @@ impl Driver {
                     ..
                 } => {
                     if let Some(addr) = pending.remove(&listener_id) {
-                        let source = std::io::Error::new(source.kind(), source.to_string());
+                        let source = io::Error::new(source.kind(), source.to_string());
                         return Err(DhtError::Listen {
                             addr: addr.clone(),
                             source,

@@ -17,8 +17,8 @@ use super::queries::Purpose;
 use crate::Key;
 use crate::command::FindEvent;
 
-/// The longest agent name kept, in bytes.
-const MAX_AGENT_BYTES: usize = 64;
+/// The longest agent name kept.
+const MAX_AGENT_CHARS: usize = 64;
 /// How long a provider record that came over Kademlia's own protocol is kept.
 const PROVIDER_TTL: Duration = Duration::from_secs(48 * 3600);
 /// Peers found on the local network that are dialled at once.
@@ -177,9 +177,7 @@ impl Driver {
         let mut listed = addrs::usable(&peer, info.listen_addrs);
         // A loopback address of another machine would lead to this one.
         listed.retain(|addr| near || !addrs::is_loopback(addr));
-        let mut agent = info.agent_version;
-        agent.truncate(agent.floor_char_boundary(MAX_AGENT_BYTES));
-        known.agent = Some(agent);
+        known.agent = Some(info.agent_version.chars().take(MAX_AGENT_CHARS).collect());
         known.addrs = listed.clone();
         let dialled = known.outbound.then(|| known.remote.clone());
         self.records.tables().set_addrs(&peer, &listed);
@@ -289,10 +287,7 @@ impl Driver {
         }
         match result {
             QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) => {
-                if self.on_providers(id, providers) {
-                    self.end_query(&id, false);
-                    return;
-                }
+                self.on_providers(id, providers);
             }
             QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))) => {
                 if let Some(query) = self.queries.get_mut(&id)
@@ -311,16 +306,16 @@ impl Driver {
         }
     }
 
-    /// Reports new providers; returns whether there are enough.
-    fn on_providers(&mut self, id: QueryId, peers: impl IntoIterator<Item = PeerId>) -> bool {
+    /// Reports new providers; ends the search when there are enough.
+    fn on_providers(&mut self, id: QueryId, peers: impl IntoIterator<Item = PeerId>) {
         let me = *self.swarm.local_peer_id();
         let mut enough = false;
         for peer in peers {
             let Some(query) = self.queries.get_mut(&id) else {
-                return false;
+                return;
             };
             let Purpose::Providers(search) = &mut query.purpose else {
-                return false;
+                return;
             };
             let wanted = (peer != me || search.include_self)
                 && !self
@@ -345,7 +340,9 @@ impl Driver {
             // The channel has room for as many as may be reported.
             let _ = events.try_send(FindEvent::Provider { peer, addrs });
         }
-        enough
+        if enough {
+            self.end_query(&id, false);
+        }
     }
 
     /// Addresses of a provider just found. They are in the lookup, and only while it lives: the
