@@ -64,6 +64,17 @@ pub(crate) enum SessionEnd {
     Released,
 }
 
+impl SessionEnd {
+    /// True when the peer sent what no honest peer sends.
+    pub(super) fn is_peer_fault(&self) -> bool {
+        match self {
+            Self::BadManifest(_) | Self::Protocol(_) => true,
+            Self::Stream(error) => error.is_peer_fault(),
+            _ => false,
+        }
+    }
+}
+
 /// One peer's part in a download.
 #[derive(Debug)]
 pub(super) struct Session {

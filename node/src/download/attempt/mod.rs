@@ -1,0 +1,293 @@
+//! One attempt to fetch a file under one manifest: the loop that owns the scheduler.
+
+mod report;
+mod running;
+mod search;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use casnode_cas::{Manifest, ManifestId};
+use casnode_dht::PeerId;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::DropGuard;
+
+use self::{running::Running, search::Search};
+use super::{
+    engine::{Bad, EngineEvent, Job, interrupted},
+    session::{Command, Goal, SessionEnd},
+    verdict::verdict,
+};
+use crate::{
+    api::ApiError,
+    clock, errors,
+    sched::{Action, DropReason, Event, Fault, Mono},
+    tasks::Tasks,
+};
+
+/// Events that may wait for the engine. Senders wait when it is full; the engine never waits for them.
+const EVENT_QUEUE: usize = 512;
+
+/// How often progress is told and the verdict is asked.
+const TICK: Duration = Duration::from_millis(150);
+
+/// How long a fetched manifest waits for the metadata record, which has the name of the output.
+const NAME_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Manifests fetched at a time.
+const MANIFEST_TURNS: usize = 2;
+
+/// How an attempt ended.
+pub(super) enum End {
+    /// The file is there.
+    Complete {
+        manifest: Arc<Manifest>,
+        path: Option<PathBuf>,
+    },
+    /// This manifest is of no use; try another.
+    AnotherManifest,
+    /// The output already was the file.
+    Unchanged { path: PathBuf },
+}
+
+/// One attempt.
+pub(super) struct Attempt<'a> {
+    job: &'a mut Job,
+    tasks: Tasks,
+    /// Ends the tasks when the attempt is dropped in the middle.
+    _guard: DropGuard,
+    events: mpsc::Sender<EngineEvent>,
+    queue: mpsc::Receiver<EngineEvent>,
+    goal: watch::Sender<Option<Goal>>,
+    manifest_turns: Arc<Semaphore>,
+    running: Option<Running>,
+    /// A manifest that waits for the name of the output.
+    waiting: Option<(Arc<Manifest>, Instant)>,
+    /// Somebody has the file under another manifest: a second chance if this one's providers vanish.
+    others: bool,
+    /// Who offered which manifest.
+    offered_by: HashMap<ManifestId, Vec<PeerId>>,
+    /// The chosen manifest lies.
+    forged: bool,
+    search: Search,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(job: &'a mut Job) -> Self {
+        let (events, queue) = mpsc::channel(EVENT_QUEUE);
+        let tasks = job.node.tasks.child();
+        Self {
+            _guard: tasks.token().clone().drop_guard(),
+            tasks,
+            job,
+            events,
+            queue,
+            goal: watch::Sender::new(None),
+            manifest_turns: Arc::new(Semaphore::new(MANIFEST_TURNS)),
+            running: None,
+            waiting: None,
+            others: false,
+            offered_by: HashMap::new(),
+            forged: false,
+            search: Search::new(clock::now()),
+        }
+    }
+
+    /// Runs to its end; whatever it started is gone afterwards.
+    pub(super) async fn run(mut self) -> Result<End, ApiError> {
+        let end = self.work().await;
+        let tasks = self.tasks.clone();
+        if self.forged {
+            self.discard_forged().await;
+        }
+        drop(self); // closes every channel: sessions and the assembler end
+        tasks.finish().await;
+        end
+    }
+
+    async fn work(&mut self) -> Result<End, ApiError> {
+        if let Some(manifest) = self.job.known_manifest().await?
+            && let Some(end) = self.choose(Arc::new(manifest)).await?
+        {
+            return Ok(end);
+        }
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            if let Some(end) = self.finished() {
+                return Ok(end);
+            }
+            self.discover().await;
+            self.carry_out();
+            let wake = self.scheduler_deadline();
+            tokio::select! {
+                event = self.queue.recv() => if let Some(event) = event
+                    && let Some(end) = self.handle(event).await?
+                {
+                    return Ok(end);
+                },
+                () = tokio::time::sleep_until(wake.into()) => {}
+                _ = tick.tick() => if let Some(end) = self.tick().await? {
+                    return Ok(end);
+                },
+                () = self.job.cancel.cancelled() => return Err(interrupted()),
+            }
+        }
+    }
+
+    fn finished(&self) -> Option<End> {
+        let r = self.running.as_ref()?;
+        (r.assembled && r.emitted).then(|| End::Complete {
+            manifest: r.manifest.clone(),
+            path: r.path.clone(),
+        })
+    }
+
+    fn mono(&self) -> Mono {
+        Mono(clock::now().saturating_duration_since(self.job.started))
+    }
+
+    fn scheduler_deadline(&self) -> Instant {
+        let now = self.mono();
+        let wake = self
+            .running
+            .as_ref()
+            .and_then(|r| r.sched.next_deadline(now));
+        wake.map_or_else(
+            || clock::now() + Duration::from_secs(3600),
+            |w| self.job.started + w.0,
+        )
+    }
+
+    /// True when something must come from the network.
+    fn needs_network(&self) -> bool {
+        self.running.as_ref().is_none_or(|r| !r.sched.is_complete())
+    }
+
+    /// Carries out what the scheduler wants.
+    fn carry_out(&mut self) {
+        let now = self.mono();
+        let Some(r) = &mut self.running else { return };
+        if self
+            .goal
+            .borrow()
+            .as_ref()
+            .is_some_and(|g| g.jobs.capacity() == 0)
+        {
+            r.sched.handle(Event::OwnStall, now);
+        }
+        while let Some(action) = r.sched.poll(now) {
+            let (slot, command) = match action {
+                Action::Request { peer, index } => (peer, Command::Request { index }),
+                Action::Cancel { peer, index } => (peer, Command::Cancel { index }),
+                Action::Drop { peer, reason } => {
+                    if reason == DropReason::Stalled {
+                        self.job
+                            .sources
+                            .gone(peer, &SessionEnd::Silent, clock::now());
+                    }
+                    continue;
+                }
+            };
+            let sent = self
+                .job
+                .sources
+                .get(slot)
+                .is_some_and(|s| s.commands.try_send(command).is_ok());
+            if !sent {
+                // A session that does not take its commands is as good as gone.
+                r.sched.handle(Event::PeerLeft { peer: slot }, now);
+                self.job
+                    .sources
+                    .gone(slot, &SessionEnd::Closed, clock::now());
+            }
+        }
+    }
+
+    async fn handle(&mut self, event: EngineEvent) -> Result<Option<End>, ApiError> {
+        match event {
+            EngineEvent::Network { peers } => self.search.network_peers = Some(peers),
+            EngineEvent::Candidate { peer, claim } => self.candidate(peer, claim),
+            EngineEvent::Dialled { addr, outcome } => self.dialled(&addr, outcome),
+            EngineEvent::LookupDone { asked_peers, found } => self.lookup_done(asked_peers, found),
+            EngineEvent::ManifestPart => self.search.last_sign = clock::now(),
+            EngineEvent::Record(record) => return self.record(record.map(|r| *r)).await,
+            EngineEvent::ManifestOffered { peer, manifest } => {
+                return self.offered(peer, manifest).await;
+            }
+            EngineEvent::Joined { peer, have } => {
+                self.job.sources.joined(peer);
+                self.schedule(Event::PeerJoined { peer, have });
+            }
+            EngineEvent::Has { peer, have } => self.schedule(Event::PeerHas { peer, have }),
+            EngineEvent::Arrived { peer, index } => self.schedule(Event::Arrived { peer, index }),
+            EngineEvent::Failed { peer, index, fault } => self.failed(peer, index, fault),
+            EngineEvent::Duplicate { bytes } => self.job.tally.duplicate_bytes += u64::from(bytes),
+            EngineEvent::Gone { peer, end } => self.gone(peer, &end),
+            EngineEvent::Stored { peer, index } => self.stored(peer, index),
+            EngineEvent::Rejected { peer, index } => self.failed(peer, index, Fault::WrongBytes),
+            EngineEvent::Local { index } => self.local(index),
+            EngineEvent::Lost { index } => self.schedule(Event::Lost { index }),
+            EngineEvent::Assembled => {
+                if let Some(r) = &mut self.running {
+                    r.assembled = true;
+                }
+            }
+            EngineEvent::Forged => {
+                self.forged = true;
+                return Ok(Some(End::AnotherManifest));
+            }
+            EngineEvent::AssembleFailed(error) => {
+                return Err(errors::assemble(&error, &self.job.address));
+            }
+            EngineEvent::Emitted(outcome) => self.emitted(outcome)?,
+        }
+        Ok(None)
+    }
+
+    fn schedule(&mut self, event: Event) {
+        let now = self.mono();
+        if let Some(r) = &mut self.running {
+            r.sched.handle(event, now);
+        }
+    }
+
+    async fn tick(&mut self) -> Result<Option<End>, ApiError> {
+        if let Some((manifest, since)) = self.waiting.take() {
+            if since.elapsed() >= NAME_PATIENCE {
+                if let Some(end) = self.choose(manifest).await? {
+                    return Ok(Some(end));
+                }
+            } else {
+                self.waiting = Some((manifest, since));
+            }
+        }
+        self.tell_progress();
+        if !self.needs_network() {
+            return Ok(None);
+        }
+        if self.job.node.dht.is_none() {
+            return Err(errors::no_network(&self.job.address));
+        }
+        if self.search.network_peers.is_none() && !self.out_of_time() {
+            return Ok(None);
+        }
+        if let Some(r) = &self.running
+            && self.others
+            && self.job.sources.active() == 0
+        {
+            tracing::info!(manifest = %r.manifest.id(), "nobody serves this manifest any more; trying another one");
+            self.job
+                .bad_manifests
+                .insert(r.manifest.id(), Bad::Deserted);
+            return Ok(Some(End::AnotherManifest));
+        }
+        match verdict(&self.facts()) {
+            Some(error) => Err(error),
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What a person is told: progress, and the facts the verdict is made of.
+
+use std::time::Duration;
+
+use super::{
+    super::verdict::{Facts, GIVE_UP_AFTER},
+    Attempt,
+};
+use crate::{
+    api::{Phase, Progress},
+    clock,
+};
+
+/// A silence is mentioned after this.
+const QUIET_SPAN: Duration = Duration::from_secs(3);
+
+impl Attempt<'_> {
+    pub(super) fn out_of_time(&self) -> bool {
+        self.job.deadline.is_some_and(|d| clock::now() >= d)
+    }
+
+    pub(super) fn facts(&self) -> Facts {
+        let r = self.running.as_ref();
+        Facts {
+            address: self.job.address.to_string(),
+            elapsed: self.job.started.elapsed(),
+            out_of_time: self.out_of_time(),
+            has_manifest: r.is_some() || self.waiting.is_some(),
+            kept_chunks: r.map_or(0, |r| r.here_chunks),
+            all_chunks: r.map_or(0, |r| {
+                u32::try_from(r.manifest.chunks().len()).unwrap_or(u32::MAX)
+            }),
+            active: self.job.sources.active(),
+            dialling: self.search.dialling,
+            idle: r
+                .map_or(self.search.last_sign, |r| r.last_progress)
+                .elapsed(),
+            lookups: self.search.lookups,
+            lookups_since_ban: self.search.lookups_since_ban,
+            banned: self.job.sources.banned(),
+            network_peers: self.search.network_peers,
+            asked_peers: self.search.asked_peers,
+            known_providers: self.search.known_providers,
+            story: self.job.sources.story(),
+            dial_failures: self.search.dial_failures.join("; "),
+        }
+    }
+
+    pub(super) fn tell_progress(&self) {
+        let sources = self.job.sources.joined_count();
+        let (phase, done, total, detail) = match &self.running {
+            None if self.search.network_peers.is_none() => (
+                Phase::Connecting,
+                0,
+                None,
+                "waiting for a first peer".to_owned(),
+            ),
+            None => (
+                Phase::Finding,
+                0,
+                None,
+                format!(
+                    "{} peers asked, {} providers known",
+                    self.search.asked_peers, self.search.known_providers
+                ),
+            ),
+            Some(r) => {
+                let idle = r.last_progress.elapsed();
+                let detail = if r.sched.is_complete() || idle < QUIET_SPAN {
+                    String::new()
+                } else if sources == 0 {
+                    let left = GIVE_UP_AFTER.saturating_sub(idle).as_secs();
+                    format!("no provider is connected; looking again, giving up in {left} s")
+                } else {
+                    format!("nothing came for {} s", idle.as_secs())
+                };
+                let phase = if r.sched.is_complete() {
+                    Phase::Verifying
+                } else {
+                    Phase::Fetching
+                };
+                (phase, r.done_bytes, Some(r.manifest.size_bytes()), detail)
+            }
+        };
+        self.job.events.progress(Progress {
+            phase,
+            done_bytes: done,
+            total_bytes: total,
+            sources,
+            detail,
+        });
+    }
+}
