@@ -1,1 +1,159 @@
+//! Tests of the store as a whole; the twins' conformance suite; power cuts against a model.
+
+mod behaviour;
+mod conformance;
+mod damage;
+mod model;
+
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use super::medium::PackFile;
 use super::*;
+use crate::chunker::{ChunkerParams, Chunking};
+use crate::manifest::tests::manifest_of;
+
+/// Bytes that only this seed gives.
+pub(super) fn bytes_of(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new()
+        .update(&seed.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
+    bytes
+}
+
+pub(super) fn put(store: &Store, bytes: &[u8]) -> ChunkHash {
+    let hash = ChunkHash::of(bytes);
+    store.put(&hash, bytes).unwrap();
+    hash
+}
+
+/// Puts all chunks of a file, cut small enough that several make up even a short file.
+pub(super) fn put_file(store: &Store, bytes: &[u8]) -> Manifest {
+    let manifest = manifest_of(
+        ChunkerParams::Fixed {
+            chunk_bytes: 10_000,
+        },
+        bytes,
+    );
+    put_chunks(store, bytes, &manifest);
+    manifest
+}
+
+pub(super) fn put_chunks(store: &Store, bytes: &[u8], manifest: &Manifest) {
+    for (index, chunk) in manifest.chunks().iter().enumerate() {
+        let range = manifest.chunk_range(index);
+        let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+        store.put(&chunk.hash, &bytes[range]).unwrap();
+    }
+}
+
+/// The file put together from the store; `None` where a chunk is absent.
+pub(super) fn read_file(store: &Store, address: &Address) -> Option<Vec<u8>> {
+    let manifest = store.manifest(address).unwrap()?;
+    let mut bytes = Vec::new();
+    for chunk in manifest.chunks() {
+        bytes.extend_from_slice(&store.get(&chunk.hash).unwrap()?);
+    }
+    Some(bytes)
+}
+
+/// A medium whose writes fail as on a full disk once its space is used up, and whose syncs can be made
+/// to fail.
+pub(super) struct FaultMedium {
+    below: MemoryMedium,
+    faults: Arc<Faults>,
+}
+
+#[derive(Default)]
+pub(super) struct Faults {
+    space_bytes: AtomicI64,
+    failing_syncs: AtomicI64,
+}
+
+struct FaultFile {
+    below: Arc<dyn PackFile>,
+    faults: Arc<Faults>,
+}
+
+impl FaultMedium {
+    pub(super) fn new(space_bytes: i64) -> (Arc<Self>, Arc<Faults>) {
+        let faults = Arc::new(Faults::default());
+        faults.space_bytes.store(space_bytes, Ordering::Relaxed);
+        let medium = Self {
+            below: MemoryMedium::default(),
+            faults: Arc::clone(&faults),
+        };
+        (Arc::new(medium), faults)
+    }
+
+    fn wrap(&self, below: Arc<dyn PackFile>) -> Arc<dyn PackFile> {
+        Arc::new(FaultFile {
+            below,
+            faults: Arc::clone(&self.faults),
+        })
+    }
+}
+
+impl Medium for FaultMedium {
+    fn ids(&self) -> io::Result<Vec<u32>> {
+        self.below.ids()
+    }
+
+    fn open(&self, id: u32) -> io::Result<Arc<dyn PackFile>> {
+        Ok(self.wrap(self.below.open(id)?))
+    }
+
+    fn create(&self, id: u32, header: &[u8]) -> io::Result<Arc<dyn PackFile>> {
+        Ok(self.wrap(self.below.create(id, header)?))
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.below.disk_bytes()
+    }
+
+    fn path(&self) -> PathBuf {
+        self.below.path()
+    }
+}
+
+impl PackFile for FaultFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.below.read_at(buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        let wanted = i64::try_from(buf.len()).unwrap();
+        let before = self.faults.space_bytes.fetch_sub(wanted, Ordering::Relaxed);
+        if before < wanted {
+            self.faults.space_bytes.store(before, Ordering::Relaxed);
+            // A full disk lets the first part through.
+            let part = usize::try_from(before.max(0)).unwrap();
+            self.below.write_at(&buf[..part], offset)?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.below.write_at(buf, offset)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.below.len()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.below.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if self.faults.failing_syncs.fetch_sub(1, Ordering::Relaxed) > 0 {
+            return Err(io::Error::other("sync failed"));
+        }
+        self.below.sync()
+    }
+
+    fn punch(&self, range: Range<u64>) -> io::Result<()> {
+        self.below.punch(range)
+    }
+}
