@@ -50,15 +50,34 @@ fn run(args: Args) -> Result<()> {
 
 /// Logs to standard error: warnings, more with -v, or what RUST_LOG says.
 fn init_log(verbose: u8) {
-    let default = match verbose {
-        0 => "warn",
-        1 => "info",
-        _ => "debug",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(log_filter(verbose)));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| progress::Stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
+}
+
+/// A node that starts alone is no reason for a warning of the Kademlia library; and its debug lines, and those of
+/// the libraries around it, drown everything else, so that they have to be asked for by RUST_LOG.
+fn log_filter(verbose: u8) -> &'static str {
+    match verbose {
+        0 => "warn,libp2p_kad::behaviour=error",
+        1 => "info,libp2p_kad::behaviour=error",
+        _ => "info,casnode=debug,casnode_node=debug,casnode_dht=debug,casnode_cas=debug",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_filters_parse() {
+        for verbose in 0..4 {
+            let filter = EnvFilter::builder().parse(log_filter(verbose));
+            assert!(filter.is_ok(), "{verbose}: {filter:?}");
+        }
+    }
 }
