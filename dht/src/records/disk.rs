@@ -102,6 +102,12 @@ impl Disk {
         Ok(self.db.apply_batch(batch)?)
     }
 
+    /// Hands all changes so far to the operating system: they survive this process, not the machine.
+    pub(crate) fn hand_over(&self) -> Result<(), StoreError> {
+        self.db.flush()?;
+        Ok(())
+    }
+
     /// Makes all changes so far durable: sled 0.34's own flush does not reach the disk
     /// (spacejam/sled#1351), so the file is synced after it.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {

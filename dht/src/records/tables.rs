@@ -17,6 +17,9 @@ pub(crate) const MAX_ADDRS_PER_PEER: usize = 16;
 /// Changes that may wait for the disk before others' records are refused; the writer drains some ten
 /// thousand a second.
 const MAX_DIRTY: usize = 1 << 18;
+/// Peers whose records are held: with 16 addresses each, some 100 MiB. Without this, many identities
+/// with one record each would be dear.
+const MAX_PEERS: usize = 1 << 16;
 /// Index of this node itself among the peers.
 const SELF: u32 = 0;
 
@@ -117,6 +120,7 @@ pub(crate) struct Tables {
     provider_records: usize,
     values: BTreeMap<Key, StoredValue>,
     foreign_values: usize,
+    foreign_bytes: usize,
     loading: Option<(Key, Vec<u8>)>,
     sweep_from: Key,
     dirty: VecDeque<Change>,
@@ -140,6 +144,7 @@ impl Tables {
             provider_records: 0,
             values: BTreeMap::new(),
             foreign_values: 0,
+            foreign_bytes: 0,
             loading: None,
             sweep_from: [0; 32],
             dirty: VecDeque::new(),
@@ -258,6 +263,7 @@ impl Tables {
         if provided >= self.limits.provider_records_per_peer
             || self.provider_records >= self.limits.provider_records
             || self.dirty.len() >= MAX_DIRTY
+            || (known.is_none() && self.peers.len() >= MAX_PEERS)
         {
             return Err(Refused::Quota);
         }
@@ -376,14 +382,7 @@ impl Tables {
                     return Err(Refused::Known);
                 }
             }
-            let values = index
-                .and_then(|index| self.peers.get(&index))
-                .map_or(0, |peer| peer.values);
-            if !self.values.contains_key(&key)
-                && (values >= self.limits.value_records_per_peer
-                    || self.foreign_values >= self.limits.value_records
-                    || self.dirty.len() >= MAX_DIRTY)
-            {
+            if !self.has_room_for_value(&key, index, value.len()) {
                 return Err(Refused::Quota);
             }
         }
@@ -400,6 +399,20 @@ impl Tables {
         );
         self.touch(Change::Value(key));
         Ok(())
+    }
+
+    fn has_room_for_value(&self, key: &Key, source: Option<u32>, len: usize) -> bool {
+        let replaced = self.values.get(key).filter(|held| held.source != SELF);
+        let bytes = self.foreign_bytes - replaced.map_or(0, |held| held.value.len()) + len;
+        if bytes > self.limits.value_records_bytes {
+            return false;
+        }
+        let peer = source.and_then(|index| self.peers.get(&index));
+        self.values.contains_key(key)
+            || (peer.map_or(0, |peer| peer.values) < self.limits.value_records_per_peer
+                && self.foreign_values < self.limits.value_records
+                && self.dirty.len() < MAX_DIRTY
+                && (peer.is_some() || self.peers.len() < MAX_PEERS))
     }
 
     /// The value of a key and when it expires.
@@ -459,12 +472,12 @@ impl Tables {
         dropped
     }
 
-    /// Up to `max` changes for the disk, oldest first.
-    pub(crate) fn take_dirty(&mut self, max: usize) -> Vec<DiskOp> {
-        let count = max.min(self.dirty.len());
-        let changes: Vec<_> = self.dirty.drain(..count).collect();
-        let mut ops = Vec::with_capacity(changes.len());
-        for change in changes {
+    /// The oldest changes, as at most about `max_ops` operations for the disk.
+    pub(crate) fn take_dirty(&mut self, max_ops: usize) -> Vec<DiskOp> {
+        let mut ops = Vec::new();
+        while ops.len() < max_ops
+            && let Some(change) = self.dirty.pop_front()
+        {
             self.dirty_set.remove(&change);
             match change {
                 Change::Peer(index) => {
@@ -573,6 +586,7 @@ impl Tables {
         }
         if stored.source != SELF {
             self.foreign_values += 1;
+            self.foreign_bytes += stored.value.len();
         }
         self.values.insert(key, stored);
     }
@@ -583,6 +597,7 @@ impl Tables {
         };
         if stored.source != SELF {
             self.foreign_values -= 1;
+            self.foreign_bytes -= stored.value.len();
         }
         if let Some(peer) = self.peers.get_mut(&stored.source) {
             peer.values -= 1;

@@ -392,3 +392,28 @@ fn the_sweep_goes_round() {
     assert_eq!(dropped, 100);
     assert_eq!(tables.sweep(START + 10, 10), 0);
 }
+
+#[test]
+fn values_are_bounded_by_their_bytes_too() {
+    let limits = Limits {
+        value_records_bytes: 1000,
+        ..Limits::default()
+    };
+    let mut tables = Tables::new(peer(0), limits);
+    tables
+        .put_value(key(1), value(1, 600), &peer(1), START + 9, START)
+        .unwrap();
+    let second = tables.put_value(key(2), value(1, 600), &peer(2), START + 9, START);
+    assert_eq!(second, Err(Refused::Quota));
+    // Own values do not count, a replaced one counts once, and a removed one no more.
+    tables
+        .put_value(key(3), value(1, 600), &peer(0), NEVER, START)
+        .unwrap();
+    tables
+        .put_value(key(1), value(2, 900), &peer(1), START + 9, START)
+        .unwrap();
+    tables.remove_value(&key(1));
+    tables
+        .put_value(key(2), value(1, 600), &peer(2), START + 9, START)
+        .unwrap();
+}

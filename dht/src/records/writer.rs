@@ -19,6 +19,9 @@ const WRITE_EVERY: Duration = Duration::from_millis(500);
 /// How long a written change may stay unsynced when nobody asks for it.
 const SYNC_EVERY: Duration = Duration::from_secs(10);
 
+/// A value is cut into this many entries.
+const MAX_OPS_PER_CHANGE: usize = 5;
+
 struct Order {
     close: bool,
     done: oneshot::Sender<Result<(), StoreError>>,
@@ -95,7 +98,12 @@ fn run(disk: Disk, inbox: &Receiver<Order>, records: &Weak<Records>) {
             break;
         };
         let orders: Vec<_> = first.into_iter().chain(inbox.try_iter()).collect();
-        let mut result = write_all(&disk, &records).map(|wrote| unsynced |= wrote);
+        let written = write_all(&disk, &records);
+        let mut result = written.and_then(|wrote| {
+            unsynced |= wrote;
+            // What only this process holds goes with it when it is killed.
+            if wrote { disk.hand_over() } else { Ok(()) }
+        });
         let due = unsynced && synced_at.elapsed() >= SYNC_EVERY;
         if result.is_ok() && (!orders.is_empty() || due) {
             result = disk.sync();
@@ -122,20 +130,24 @@ fn run(disk: Disk, inbox: &Receiver<Order>, records: &Weak<Records>) {
 /// Writes what had changed at the call, oldest first; returns whether that was anything.
 fn write_all(disk: &Disk, records: &Records) -> Result<bool, StoreError> {
     let mut wrote = false;
-    let mut left = records.tables().dirty_len();
-    while left > 0 {
-        // A value takes up to five operations.
-        let some = left.min(BATCH_OPS / 5);
-        let ops = records.tables().take_dirty(some);
-        left -= some;
+    // What comes meanwhile has to wait for the next round, or a round might never end.
+    let mut batches = records
+        .tables()
+        .dirty_len()
+        .div_ceil(BATCH_OPS / MAX_OPS_PER_CHANGE);
+    while batches > 0 {
+        let ops = records.tables().take_dirty(BATCH_OPS);
+        if ops.is_empty() {
+            break;
+        }
+        batches -= 1;
         wrote = true;
         disk.apply(ops)?;
     }
-    let mut left = records.due().dirty_len();
-    while left > 0 {
-        let some = left.min(BATCH_OPS);
-        let ops = records.due().take_dirty(some);
-        left -= some;
+    let mut batches = records.due().dirty_len().div_ceil(BATCH_OPS);
+    while batches > 0 {
+        let ops = records.due().take_dirty(BATCH_OPS);
+        batches -= 1;
         wrote = true;
         disk.apply(ops)?;
     }
