@@ -50,6 +50,8 @@ pub struct Limits {
     pub value_records: usize,
     /// Value records held on behalf of any one sending peer.
     pub value_records_per_peer: usize,
+    /// Size of all these values together, in bytes.
+    pub value_records_bytes: usize,
     /// Size of the value of one record, in bytes. At most 8,192.
     pub value_bytes: usize,
     /// Established connections that others opened to this node.
@@ -77,6 +79,7 @@ impl Default for Limits {
             provider_records_per_peer: 1_000_000,
             value_records: 65_536,
             value_records_per_peer: 16_384,
+            value_records_bytes: 64 << 20,
             value_bytes: 8_192,
             connections_in: 512,
             connections: 1_024,

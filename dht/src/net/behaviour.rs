@@ -12,6 +12,7 @@ use libp2p::swarm::{NetworkBehaviour, StreamProtocol};
 use libp2p::{PeerId, identify, mdns, ping};
 
 use super::book::Book;
+use super::keep::Keep;
 use crate::config::{DhtConfig, Limits, Mode};
 use crate::records::{KadStore, Records};
 
@@ -32,6 +33,8 @@ const RECORD_TTL: Duration = Duration::from_secs(48 * 3600);
 const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Round trips are measured this often; it also finds dead connections.
 const PING_EVERY: Duration = Duration::from_secs(15);
+/// A peer that takes this long to answer a ping is gone; bulk data in front of it is not the reason.
+const PING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Everything a node speaks.
 #[derive(NetworkBehaviour)]
@@ -39,6 +42,7 @@ pub(super) struct Behaviour {
     pub(super) limits: connection_limits::Behaviour,
     pub(super) blocked: allow_block_list::Behaviour<BlockedPeers>,
     pub(super) book: Book,
+    pub(super) keep: Keep,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
     pub(super) kad: kad::Behaviour<KadStore>,
@@ -60,12 +64,16 @@ impl Behaviour {
             mdns.inspect_err(|error| tracing::warn!(%error, "no discovery on the local network"))
                 .ok()
         });
+        let ping = ping::Config::new()
+            .with_interval(PING_EVERY)
+            .with_timeout(PING_TIMEOUT);
         Self {
             limits: connection_limits::Behaviour::new(connections(&config.limits)),
             blocked: allow_block_list::Behaviour::default(),
             book: Book::default(),
+            keep: Keep::default(),
             identify: identify::Behaviour::new(identify),
-            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY)),
+            ping: ping::Behaviour::new(ping),
             kad: kademlia(config.mode, me, records),
             mdns: Toggle::from(mdns),
             streams: libp2p_stream::Behaviour::new(),

@@ -36,6 +36,8 @@ const TICK: Duration = Duration::from_millis(100);
 const MAX_BANS: usize = 1024;
 /// Callers that wait for one peer's connection; more than the queries and streams there can be.
 const MAX_WAITING: usize = 1024;
+/// Peers of the routing table that are dialled at once when nobody is connected.
+const MAX_REJOIN_DIALS: usize = 16;
 /// How long the first address of a listener may take to appear.
 const LISTEN_DEADLINE: Duration = Duration::from_secs(5);
 /// Streams of one connection that are still being negotiated.
@@ -75,7 +77,9 @@ pub(crate) struct Driver {
     dials: HashMap<ConnectionId, Answer<PeerId>>,
     waiting: HashMap<PeerId, Vec<Answer<()>>>,
     bans: HashMap<PeerId, Instant>,
-    bootstrap: Vec<Multiaddr>,
+    /// Nodes to join by, and who answered there last.
+    bootstrap: Vec<(Multiaddr, Option<PeerId>)>,
+    bootstrap_dials: HashMap<ConnectionId, usize>,
     backoff: Backoff,
 }
 
@@ -98,7 +102,10 @@ impl Driver {
             // The default of 7 makes connections wait for the swarm when many answer at once.
             .with_per_connection_event_buffer_size(32)
             .with_notify_handler_buffer_size(NonZeroUsize::new(32).expect("32 is not 0"));
-        let named_other = |addr: &&Multiaddr| addrs::named_peer(addr) != Some(me);
+        let bootstrap = config
+            .bootstrap
+            .iter()
+            .filter(|addr| addrs::named_peer(addr) != Some(me));
         let driver = Self {
             swarm: Swarm::new(transport, behaviour, me, swarm),
             records: records.clone(),
@@ -113,12 +120,10 @@ impl Driver {
             dials: HashMap::new(),
             waiting: HashMap::new(),
             bans: HashMap::new(),
-            bootstrap: config
-                .bootstrap
-                .iter()
-                .filter(named_other)
-                .cloned()
+            bootstrap: bootstrap
+                .map(|addr| (addr.clone(), addrs::named_peer(addr)))
                 .collect(),
+            bootstrap_dials: HashMap::new(),
             backoff: Backoff::new(Instant::now()),
         };
         Ok((driver, control))
@@ -219,9 +224,29 @@ impl Driver {
             self.bans.remove(&peer);
             self.swarm.behaviour_mut().blocked.unblock_peer(peer);
         }
-        if self.backoff.is_due(now, !self.connected.is_empty()) {
-            for addr in self.bootstrap.clone() {
-                self.dial_quietly(addr);
+        let joined = *self.routed.borrow() > 0;
+        if self.backoff.is_due(now, joined) {
+            self.join();
+        }
+    }
+
+    /// Nobody of the network is connected: dials the nodes to join by, and some known before.
+    fn join(&mut self) {
+        for at in 0..self.bootstrap.len() {
+            let (addr, peer) = &self.bootstrap[at];
+            if peer.is_some_and(|peer| self.connected.contains_key(&peer)) {
+                continue;
+            }
+            let opts = DialOpts::from(addr.clone());
+            let id = opts.connection_id();
+            match self.swarm.dial(opts) {
+                Ok(()) => drop(self.bootstrap_dials.insert(id, at)),
+                Err(error) => tracing::debug!(%error, "not dialled"),
+            }
+        }
+        for peer in self.routing_table().into_iter().take(MAX_REJOIN_DIALS) {
+            if let Err(error) = self.dial_peer(peer) {
+                tracing::debug!(%peer, %error, "not dialled");
             }
         }
     }
@@ -373,12 +398,6 @@ impl Driver {
         }
     }
 
-    pub(super) fn dial_quietly(&mut self, addr: Multiaddr) {
-        if let Err(error) = self.swarm.dial(DialOpts::from(addr)) {
-            tracing::debug!(%error, "not dialled");
-        }
-    }
-
     /// Dials a peer by the addresses in the book, unless it is connected or being dialled.
     pub(super) fn dial_peer(&mut self, peer: PeerId) -> Result<(), libp2p::swarm::DialError> {
         let opts = DialOpts::peer_id(peer)
@@ -441,6 +460,9 @@ impl Driver {
         if let Some(answer) = self.dials.remove(&id) {
             let _ = answer.send(Ok(peer));
         }
+        if let Some(at) = self.bootstrap_dials.remove(&id) {
+            self.bootstrap[at].1 = Some(peer);
+        }
         for answer in self.waiting.remove(&peer).unwrap_or_default() {
             let _ = answer.send(Ok(()));
         }
@@ -454,6 +476,9 @@ impl Driver {
         error: libp2p::swarm::DialError,
     ) {
         let reason = error.to_string();
+        if let Some(at) = self.bootstrap_dials.remove(&id) {
+            tracing::info!(addr = %self.bootstrap[at].0, reason, "no answer from a bootstrap node");
+        }
         if let Some(answer) = self.dials.remove(&id) {
             let target = peer.map_or_else(|| "the address".to_owned(), |peer| peer.to_string());
             let _ = answer.send(Err(DhtError::Dial {
@@ -499,17 +524,21 @@ impl Driver {
 
     /// Tells the rest of the node how many connected peers are in the routing table.
     pub(super) fn count_routed(&mut self) {
-        let connected = &self.connected;
-        let kad = &mut self.swarm.behaviour_mut().kad;
-        let entries = kad.kbuckets().flat_map(|bucket| {
-            bucket
-                .iter()
-                .map(|entry| *entry.node.key.preimage())
-                .collect::<Vec<_>>()
-        });
-        let count = entries.filter(|peer| connected.contains_key(peer)).count();
+        let table = self.routing_table();
+        let count = table
+            .iter()
+            .filter(|peer| self.connected.contains_key(peer))
+            .count();
         self.routed
             .send_if_modified(|was| std::mem::replace(was, count) != count);
+    }
+
+    fn routing_table(&mut self) -> Vec<PeerId> {
+        let mut peers = Vec::new();
+        for bucket in self.swarm.behaviour_mut().kad.kbuckets() {
+            peers.extend(bucket.iter().map(|entry| *entry.node.key.preimage()));
+        }
+        peers
     }
 }
 

@@ -147,6 +147,15 @@ impl Driver {
                     known.rtt = Some(rtt);
                 }
             }
+            BehaviourEvent::Ping(ping::Event {
+                peer,
+                connection,
+                result: Err(ping::Failure::Timeout | ping::Failure::Other { .. }),
+            }) => {
+                // libp2p leaves dead connections to whoever notices.
+                tracing::debug!(%peer, "no answer to a ping");
+                self.swarm.close_connection(connection);
+            }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.on_local_peers(found),
             _ => {}
         }

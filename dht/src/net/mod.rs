@@ -10,6 +10,7 @@ mod bootstrap;
 mod driver;
 mod events;
 mod incoming;
+mod keep;
 mod queries;
 mod transport;
 
