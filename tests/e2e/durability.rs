@@ -1,5 +1,6 @@
 //! One owner for a data directory, and SIGKILL at any moment.
 
+use std::io::Write;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -89,6 +90,31 @@ fn sigkill_of_a_store_without_a_daemon_leaves_a_store_that_opens() {
     }
     let stored = home.networked(["store"], &[]).arg(&sample.path).run().ok();
     assert_eq!(stored.text().trim(), sample.address);
+}
+
+/// A pipe whose writer died looks like one that ended; a caller that died must not.
+#[test]
+fn input_that_breaks_off_is_not_stored() {
+    let node = Node::start(&[]);
+    let half = Sample::new(125, 20 * CHUNK);
+    for which in [Signal::KILL, Signal::INT] {
+        let (storing, mut stdin) = node.call(["store", "-"]).spawn_open();
+        stdin.write_all(&half.bytes).unwrap();
+        storing.signal(which);
+        let ended = storing.wait();
+        assert!(ended.text().is_empty(), "{ended:?}");
+        drop(stdin);
+        assert_eq!(node.call(["ls", "--json"]).run().ok().text(), "");
+    }
+    let home = node.leave();
+    let (storing, mut stdin) = home.networked(["store", "-"], &[]).spawn_open();
+    stdin.write_all(&half.bytes).unwrap();
+    storing.signal(Signal::INT);
+    storing.wait().exits(130);
+    assert_eq!(home.call(["ls", "--json"]).run().ok().text(), "");
+    // The chunks of it were nobody's, and nothing of them stands in the way.
+    let stored = home.networked(["store"], &[]).arg(&half.path).run().ok();
+    assert_eq!(stored.text().trim(), half.address);
 }
 
 #[test]

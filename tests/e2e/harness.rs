@@ -90,8 +90,24 @@ impl Call {
         self
     }
 
+    /// Starts it, with a standard input that the test holds.
+    pub(crate) fn spawn_open(self) -> (Running, ChildStdin) {
+        let mut running = self.spawn_piped();
+        let stdin = running.child.stdin.take().unwrap();
+        (running, stdin)
+    }
+
     /// Starts it.
     pub(crate) fn spawn(mut self) -> Running {
+        let input = std::mem::take(&mut self.input);
+        let mut running = self.spawn_piped();
+        let mut stdin = running.child.stdin.take().unwrap();
+        // The reader may leave early; that is for the test to judge.
+        running.writer = Some(thread::spawn(move || drop(stdin.write_all(&input))));
+        running
+    }
+
+    fn spawn_piped(mut self) -> Running {
         let shown = format!("{:?}", self.command);
         let mut child = self
             .command
@@ -100,16 +116,12 @@ impl Call {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = self.input;
-        // The reader may leave early; that is for the test to judge.
-        let writer = thread::spawn(move || drop(stdin.write_all(&input)));
         let stdout = collect(child.stdout.take().unwrap());
         let stderr = collect(child.stderr.take().unwrap());
         Running {
             shown,
             child,
-            writer: Some(writer),
+            writer: None,
             stdout: Some(stdout),
             stderr: Some(stderr),
         }
@@ -153,7 +165,9 @@ impl Running {
             }
             thread::sleep(POLL);
         };
-        self.writer.take().unwrap().join().unwrap();
+        if let Some(writer) = self.writer.take() {
+            writer.join().unwrap();
+        }
         let stdout = self.stdout.take().unwrap().join().unwrap();
         let stderr = self.stderr.take().unwrap().join().unwrap();
         let stderr = String::from_utf8_lossy(&stderr).into_owned();

@@ -217,6 +217,60 @@ fn a_provider_may_stall_in_the_middle() {
 }
 
 #[test]
+fn who_is_still_fetching_serves_already() {
+    let a = Node::start(&[]);
+    let sample = Sample::new(43, 80 * CHUNK);
+    a.store(&sample.path);
+    let slow = Proxy::start(&a, RATE);
+    let b = Node::start(&[]);
+    let first = b
+        .call(["get", &sample.address, "--peer", &slow.addr, "-o"])
+        .arg(sample.copy_path())
+        .spawn();
+    wait_until("b to have a part", || slow.relayed_bytes() > 4 << 20);
+    let copy = sample.folder.path().join("second copy");
+    let second = Home::new()
+        .networked(["get", "--json", &sample.address, "--peer", &b.addr], &[])
+        .arg("-o")
+        .arg(&copy)
+        .spawn();
+    let report = second.wait().ok().json();
+    sample.assert_at(&copy);
+    assert!(senders(&report).contains(&b.peer_id.as_str()), "{report}");
+    first.wait().ok();
+    sample.assert_at(&sample.copy_path());
+}
+
+#[test]
+fn many_calls_at_once_do_not_disturb_each_other() {
+    let a = Node::start(&[]);
+    let b = Node::start(&[&a.addr]);
+    let samples: Vec<_> = (300..306)
+        .map(|seed| Sample::new(seed, 9 * CHUNK + 1))
+        .collect();
+    let stores: Vec<_> = samples
+        .iter()
+        .map(|sample| a.call(["store"]).arg(&sample.path).spawn())
+        .collect();
+    for (store, sample) in stores.into_iter().zip(&samples) {
+        assert_eq!(store.wait().ok().text().trim(), sample.address);
+    }
+    // Each file by two callers at once, into different places.
+    let places: Vec<_> = samples
+        .iter()
+        .flat_map(|sample| ["one", "two"].map(|name| (sample, sample.folder.path().join(name))))
+        .collect();
+    let gets: Vec<_> = places
+        .iter()
+        .map(|(sample, place)| b.call(["get", &sample.address, "-o"]).arg(place).spawn())
+        .collect();
+    for (get, (sample, place)) in gets.into_iter().zip(&places) {
+        get.wait().ok();
+        sample.assert_at(place);
+    }
+}
+
+#[test]
 fn quic_carries_a_file_too() {
     let a = Node::start_with(Home::new(), &[], "/ip4/127.0.0.1/udp/0/quic-v1");
     let sample = Sample::new(35, 7 * CHUNK);
