@@ -253,7 +253,7 @@ def act_announce(lab):
         count = 0
         for key in hashes:
             lines, _, _ = c.run("providers", key, ok=(0, 10))
-            count += any(a.peer == line["peer"] for line in lines)
+            count += any(a.peer == provider["peer"] for line in lines for provider in line.get("providers", []))
         return count
 
     check(found() == 20, "providers on C finds A for each of 20 random chunk hashes")

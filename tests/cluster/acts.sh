@@ -154,7 +154,7 @@ act_store() {
 }
 
 act_get() {
-    on "${nodes[1]}" "$GET_DEADLINE_S" -q get "$small" -o /tmp/small.bin
+    on "${nodes[1]}" "$GET_DEADLINE_S" -q get "$small" -o /tmp/small.bin >/dev/null
     same_bytes "${nodes[1]}" /tmp/small.bin "$work/small.bin"
 }
 
@@ -162,7 +162,7 @@ act_providers() { wait_provides "${nodes[2]}" "$small" "$peer_1" "$peer_2"; }
 
 act_get_from_both() {
     local from_1 from_2
-    on "${nodes[2]}" "$GET_DEADLINE_S" --json get "$small" -o /tmp/small.bin >"$work/get.json"
+    on "${nodes[2]}" "$GET_DEADLINE_S" -q --json get "$small" -o /tmp/small.bin >"$work/get.json"
     same_bytes "${nodes[2]}" /tmp/small.bin "$work/small.bin"
     from_1=$(bytes_from "$peer_1" <"$work/get.json")
     from_2=$(bytes_from "$peer_2" <"$work/get.json")
@@ -225,7 +225,7 @@ act_scale_up() {
     start_nodes "$((scale + 1))"
     local newcomer
     newcomer=$(containers node | tail -n 1)
-    on "$newcomer" "$GET_DEADLINE_S" -q get "$small" -o /tmp/small.bin
+    on "$newcomer" "$GET_DEADLINE_S" -q get "$small" -o /tmp/small.bin >/dev/null
     same_bytes "$newcomer" /tmp/small.bin "$work/small.bin"
     mapfile -t -O "${#volumes[@]}" volumes < <(volumes_of "$newcomer")
 }
