@@ -1,8 +1,8 @@
 //! From a file or a stream to chunks and a manifest, in one pass and constant memory.
 //!
-//! Two threads: the caller's reads, cuts and hashes; the other writes to the store. Between them is a
-//! bounded channel of chunks, and the buffers come back for reuse. The file is recorded only when all
-//! of it was read and it did not change meanwhile.
+//! The caller's thread reads, cuts and hashes; a second one appends to the store; a third waits for the
+//! disk. Between the first two is a bounded channel of chunks, and the buffers come back for reuse. The
+//! file is recorded only when all of it was read and it did not change meanwhile.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -373,14 +373,21 @@ fn cut_and_write(
     let (full, filled) = sync_channel(depth);
     let (empty, emptied) = sync_channel(depth + 2);
     thread::scope(|scope| {
-        let writer = scope.spawn(move || write_chunks(store, hold, written, filled, &empty));
+        let (dirty, commits) = sync_channel(1);
+        let committer = scope.spawn(move || commits.into_iter().try_for_each(|()| store.commit()));
+        let writer =
+            scope.spawn(move || write_chunks(store, hold, written, filled, &empty, &dirty));
         let cut = cut_chunks(reader, total, chunker, full, &emptied, progress);
-        match writer.join() {
-            // The reading side stops when the writer does: the writer's reason is the reason.
-            Ok(Err(error)) => Err(error.into()),
-            Ok(Ok(())) => cut,
-            Err(panic) => std::panic::resume_unwind(panic),
+        let joined = [committer.join(), writer.join()];
+        for result in joined {
+            match result {
+                // The reading side stops when the writer does, the writer when a commit failed: the
+                // first reason of these is the reason.
+                Ok(result) => result?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
         }
+        cut
     })
 }
 
@@ -391,6 +398,7 @@ fn write_chunks(
     written: &mut Written,
     filled: Receiver<CutChunk>,
     empty: &SyncSender<Vec<u8>>,
+    dirty: &SyncSender<()>,
 ) -> Result<(), StoreError> {
     let mut uncommitted_bytes = 0;
     for CutChunk { hash, bytes } in filled {
@@ -403,7 +411,8 @@ fn write_chunks(
         // Full when the reading side has not taken the last ones: then this one is not needed.
         let _ = empty.try_send(bytes);
         if uncommitted_bytes >= COMMIT_BYTES {
-            store.commit()?;
+            // Full when a commit is running and the next one asked for: that one will do.
+            let _ = dirty.try_send(());
             uncommitted_bytes = 0;
         }
     }

@@ -81,7 +81,7 @@ impl Core {
     fn missing_chunks(&self, manifest: &Manifest) -> Result<usize, StoreError> {
         let mut missing = 0;
         for hash in distinct(manifest) {
-            if !self.indexed(&hash)?.is_some_and(|entry| !entry.bad) {
+            if self.indexed(&hash)?.is_none_or(|entry| entry.bad) {
                 missing += 1;
             }
         }
@@ -249,7 +249,9 @@ impl Core {
         self.flush(committed, extra)?;
         let hashes = dropped.as_ref().map(distinct).unwrap_or_default();
         if old.is_some() && !same_manifest {
-            self.release(committed, hashes.into_iter().collect(), was_counted, freed)?;
+            let hashes = hashes.into_iter().collect();
+            let (_, freed) = self.release(committed, hashes, was_counted, freed)?;
+            self.packs.free(&freed)?;
         }
         Ok(new)
     }
@@ -316,31 +318,34 @@ impl Core {
         let hashes = manifest.as_ref().map(distinct).unwrap_or_default();
         let counted = file.state == FileState::Complete;
         let freed = record.map(|record| record.at).into_iter().collect();
-        self.release(&mut committed, hashes.into_iter().collect(), counted, freed)
-            .map(Some)
+        let hashes = hashes.into_iter().collect();
+        let (removed, freed) = self.release(&mut committed, hashes, counted, freed)?;
+        drop(committed);
+        self.packs.free(&freed)?;
+        Ok(Some(removed))
     }
 
     pub(crate) fn drop_unreferenced(&self, hashes: &[ChunkHash]) -> Result<Removed, StoreError> {
         let mut committed = lock(&self.commit);
         self.flush(&mut committed, Extra::default())?;
         let distinct: HashSet<ChunkHash> = hashes.iter().copied().collect();
-        self.release(
-            &mut committed,
-            distinct.into_iter().collect(),
-            false,
-            Vec::new(),
-        )
+        let hashes = distinct.into_iter().collect();
+        let (removed, freed) = self.release(&mut committed, hashes, false, Vec::new())?;
+        drop(committed);
+        self.packs.free(&freed)?;
+        Ok(removed)
     }
 
-    /// Takes a reference from each of these chunks (when `counted`), removes those that nothing needs any
-    /// more, and gives their space and that of `freed` back.
+    /// Takes a reference from each of these chunks (when `counted`), and durably forgets those that
+    /// nothing needs any more. Returns their records, added to `freed`: their space may be given back,
+    /// which needs no lock.
     fn release(
         &self,
         committed: &mut Committed,
         hashes: Vec<ChunkHash>,
         counted: bool,
         mut freed: Vec<Location>,
-    ) -> Result<Removed, StoreError> {
+    ) -> Result<(Removed, Vec<Location>), StoreError> {
         let wanted = self.wanted_by_partials()?;
         let mut removed = Removed::default();
         for part in hashes.chunks(BATCH_CHUNKS) {
@@ -367,11 +372,10 @@ impl Core {
             self.apply_with_totals(committed, ops)?;
         }
         if !freed.is_empty() {
-            // Durably forgotten first: a power cut must not bring an entry back whose bytes are gone.
+            // Before the bytes go: a power cut must not bring an entry back whose bytes are gone.
             self.noting(self.index.sync())?;
-            self.packs.free(&freed)?;
         }
-        Ok(removed)
+        Ok((removed, freed))
     }
 
     /// The chunks of unfinished downloads: kept though no complete file refers to them.

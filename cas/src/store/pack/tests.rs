@@ -100,9 +100,9 @@ fn any_flipped_bit_costs_at_most_its_record() {
     let medium = Arc::new(MemoryMedium::default());
     let packs = packs(&medium, u64::MAX);
     let payloads: Vec<Vec<u8>> = (0..4u8).map(|n| vec![n; 40]).collect();
-    payloads
-        .iter()
-        .for_each(|payload| drop(append(&packs, payload)));
+    for payload in &payloads {
+        append(&packs, payload);
+    }
     let file = medium.open(0).unwrap();
     for offset in PACK_HEADER_BYTES..packs.len(0).unwrap() {
         let mut byte = [0u8];

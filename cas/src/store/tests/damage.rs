@@ -200,7 +200,7 @@ fn damage_to_packs_and_index_together_costs_only_what_was_hit() {
         let places = hashes.map(|chunk| store.core.indexed(&chunk.hash).unwrap().unwrap().at);
         places
             .filter(|at| at.pack == pack && at.len_bytes > 5000)
-            .last()
+            .next_back()
             .unwrap()
     };
     let (first, second) = (chunk_in(0), chunk_in(1));

@@ -45,7 +45,7 @@ fn any_action() -> impl Strategy<Value = Action> {
 
 /// Chunk `n`; every third is small enough to be inline.
 fn chunk(n: u8) -> Vec<u8> {
-    bytes_of(u64::from(n), if n % 3 == 0 { 500 } else { 5000 })
+    bytes_of(u64::from(n), if n.is_multiple_of(3) { 500 } else { 5000 })
 }
 
 /// File `n` has chunks `n`, `n + 3`, `n + 6` of the large kind, and a short last one.
