@@ -32,10 +32,7 @@ note=""
 
 step_fmt() { cargo fmt --all --check; }
 
-step_layers() {
-    python3 scripts/check-layers.py --self-test
-    python3 scripts/check-layers.py
-}
+step_layers() { scripts/check-layers.sh; }
 
 step_deny() {
     if [ -n "${CASNODE_SKIP_DENY:-}" ]; then
