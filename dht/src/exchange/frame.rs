@@ -18,9 +18,9 @@ pub const MAX_FRAME_BYTES: usize = (4 << 20) + 64;
 const MIN_FRAME_BYTES: usize = 5;
 /// Bytes of length, kind and id.
 const HEADER_BYTES: usize = 9;
-/// How much of a body travels in the same write as its header. The stream multiplexer cuts larger
-/// writes into frames of 16 KiB anyway, so nothing is gained by copying more.
-const FIRST_WRITE_BYTES: usize = 16 * 1024;
+/// How much travels in the first write, with the header: about the piece that the multiplexer cuts
+/// larger writes into, so that nothing would be gained by copying more.
+const FIRST_WRITE_BYTES: usize = 64 * 1024 + 64;
 /// How much memory a frame may claim ahead of the bytes that have arrived: enough that a chunk of
 /// the usual size is read into place, little enough that a bare header costs next to nothing.
 const AHEAD_BYTES: usize = 320 * 1024;

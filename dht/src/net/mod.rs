@@ -11,7 +11,9 @@ mod driver;
 mod events;
 mod incoming;
 mod keep;
+mod multiplex;
 mod queries;
+mod security;
 mod transport;
 
 pub(crate) use driver::{Driver, Ways};

@@ -5,16 +5,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::future::{BoxFuture, Either, FutureExt};
-use futures::io::{AsyncRead, AsyncWrite};
+use futures::future::{BoxFuture, FutureExt};
 use libp2p::core::Transport;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
-use libp2p::core::upgrade::{
-    InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo, Version,
-};
+use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{Multiaddr, PeerId, dns, noise, quic, tcp, tls, yamux};
+use libp2p::{Multiaddr, PeerId, dns, quic, tcp};
+
+use super::multiplex::Multiplexer;
+use super::security::Security;
 
 /// How long a connection may take from its first byte to the multiplexer.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -38,14 +38,11 @@ pub(super) fn build(keypair: &Keypair) -> Result<Boxed<Muxed>, Error> {
 }
 
 fn by_number(keypair: &Keypair) -> Result<Boxed<Muxed>, Error> {
-    let security = Security {
-        tls: tls::Config::new(keypair)?,
-        noise: noise::Config::new(keypair)?,
-    };
+    let security = Security::new(keypair)?;
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(security)
-        .multiplex(yamux::Config::default())
+        .multiplex(Multiplexer)
         .timeout(HANDSHAKE)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let quic = quic::tokio::Transport::new(quic::Config::new(keypair))
@@ -94,107 +91,4 @@ impl Transport for Delayed {
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
         Pin::new(&mut self.0).poll(cx)
     }
-}
-
-/// A connection could not be secured.
-#[derive(Debug, thiserror::Error)]
-enum SecurityError {
-    #[error("TLS")]
-    Tls(#[from] tls::UpgradeError),
-    #[error("Noise")]
-    Noise(#[from] noise::Error),
-    #[error("a security protocol without a name")]
-    NoName,
-}
-
-/// TLS 1.3 if the other side has it, else Noise.
-#[derive(Clone)]
-struct Security {
-    tls: tls::Config,
-    noise: noise::Config,
-}
-
-/// What the two sides may agree on, in the order of preference of the one that dials.
-#[derive(Clone, Copy)]
-enum Protocol {
-    Tls,
-    Noise,
-}
-
-impl AsRef<str> for Protocol {
-    fn as_ref(&self) -> &str {
-        match self {
-            Self::Tls => "/tls/1.0.0",
-            Self::Noise => "/noise",
-        }
-    }
-}
-
-impl UpgradeInfo for Security {
-    type Info = Protocol;
-    type InfoIter = [Protocol; 2];
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        [Protocol::Tls, Protocol::Noise]
-    }
-}
-
-impl<C> InboundConnectionUpgrade<C> for Security
-where
-    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    type Output = (PeerId, Either<tls::TlsStream<C>, noise::Output<C>>);
-    type Error = SecurityError;
-    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
-
-    fn upgrade_inbound(self, socket: C, protocol: Protocol) -> Self::Future {
-        async move {
-            Ok(match protocol {
-                Protocol::Tls => {
-                    let name = protocol_name(&self.tls)?;
-                    let (peer, stream) = self.tls.upgrade_inbound(socket, name).await?;
-                    (peer, Either::Left(stream))
-                }
-                Protocol::Noise => {
-                    let name = protocol_name(&self.noise)?;
-                    let (peer, stream) = self.noise.upgrade_inbound(socket, name).await?;
-                    (peer, Either::Right(stream))
-                }
-            })
-        }
-        .boxed()
-    }
-}
-
-impl<C> OutboundConnectionUpgrade<C> for Security
-where
-    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    type Output = (PeerId, Either<tls::TlsStream<C>, noise::Output<C>>);
-    type Error = SecurityError;
-    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
-
-    fn upgrade_outbound(self, socket: C, protocol: Protocol) -> Self::Future {
-        async move {
-            Ok(match protocol {
-                Protocol::Tls => {
-                    let name = protocol_name(&self.tls)?;
-                    let (peer, stream) = self.tls.upgrade_outbound(socket, name).await?;
-                    (peer, Either::Left(stream))
-                }
-                Protocol::Noise => {
-                    let name = protocol_name(&self.noise)?;
-                    let (peer, stream) = self.noise.upgrade_outbound(socket, name).await?;
-                    (peer, Either::Right(stream))
-                }
-            })
-        }
-        .boxed()
-    }
-}
-
-/// The one name an upgrade goes by.
-fn protocol_name<U: UpgradeInfo>(upgrade: &U) -> Result<U::Info, SecurityError> {
-    let name = upgrade.protocol_info().into_iter().next();
-    name.ok_or(SecurityError::NoName)
 }

@@ -1,0 +1,140 @@
+//! Many streams over one TCP connection, by yamux.
+//!
+//! libp2p's own wrapper does not let its two costly defaults be changed: a connection may make this
+//! node buffer a GiB, and data is sent in pieces of 16 KiB, each with two writes and a TLS record.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use futures::io::{AsyncRead, AsyncWrite};
+use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
+use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
+use yamux::{Config, Connection, ConnectionError, Mode};
+
+/// Data is sent in pieces of this size: a chunk of 256 KiB and its header are four. A piece cannot be interrupted: at 10 Mbit/s this one delays
+/// a DHT answer behind it by 50 ms.
+const PIECE_BYTES: usize = 64 * 1024 + 64;
+/// What one connection may make this node buffer: twice what its streams need at least.
+const RECEIVE_WINDOW_BYTES: usize = 256 << 20;
+/// Streams that wait to be taken; yamux peers do not open more unacknowledged ones.
+const MAX_WAITING: usize = 256;
+/// Streams taken in one go, before other tasks get a turn.
+const MAX_TAKEN: usize = 32;
+
+/// The upgrade to a multiplexed connection.
+#[derive(Clone, Copy)]
+pub(super) struct Multiplexer;
+
+impl UpgradeInfo for Multiplexer {
+    type Info = &'static str;
+    type InfoIter = [&'static str; 1];
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        ["/yamux/1.0.0"]
+    }
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> InboundConnectionUpgrade<C> for Multiplexer {
+    type Output = Multiplexed<C>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_inbound(self, socket: C, _: &'static str) -> Self::Future {
+        ready(Ok(Multiplexed::new(socket, Mode::Server)))
+    }
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> OutboundConnectionUpgrade<C> for Multiplexer {
+    type Output = Multiplexed<C>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_outbound(self, socket: C, _: &'static str) -> Self::Future {
+        ready(Ok(Multiplexed::new(socket, Mode::Client)))
+    }
+}
+
+/// A connection with many streams.
+pub(super) struct Multiplexed<C> {
+    connection: Connection<C>,
+    waiting: VecDeque<yamux::Stream>,
+    taker: Option<Waker>,
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> Multiplexed<C> {
+    fn new(socket: C, mode: Mode) -> Self {
+        let mut config = Config::default();
+        config.set_max_connection_receive_window(Some(RECEIVE_WINDOW_BYTES));
+        config.set_split_send_size(PIECE_BYTES);
+        Self {
+            connection: Connection::new(socket, config, mode),
+            waiting: VecDeque::new(),
+            taker: None,
+        }
+    }
+
+    /// Moves data on all streams, and takes new ones.
+    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
+        for _ in 0..MAX_TAKEN {
+            match self.connection.poll_next_inbound(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => return Poll::Ready(ConnectionError::Closed),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(error),
+                // One stream too many is reset by being dropped.
+                Poll::Ready(Some(Ok(stream))) if self.waiting.len() < MAX_WAITING => {
+                    self.waiting.push_back(stream);
+                    if let Some(taker) = self.taker.take() {
+                        taker.wake();
+                    }
+                }
+                Poll::Ready(Some(Ok(_))) => {}
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Multiplexed<C> {
+    type Substream = yamux::Stream;
+    type Error = ConnectionError;
+
+    fn poll_inbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Substream, Self::Error>> {
+        if self.waiting.is_empty()
+            && let Poll::Ready(error) = self.drive(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
+        match self.waiting.pop_front() {
+            Some(stream) => Poll::Ready(Ok(stream)),
+            None => {
+                self.taker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_outbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Substream, Self::Error>> {
+        self.connection.poll_new_outbound(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.connection.poll_close(cx)
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
+        self.drive(cx).map(Err)
+    }
+}
