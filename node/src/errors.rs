@@ -8,6 +8,20 @@ use crate::{
     download::AssembleError,
 };
 
+/// An error with its causes. A cause that its effect already tells is not told again.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let why = error.to_string();
+        if !text.contains(&why) {
+            text = format!("{text}: {why}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// A blocking task that panicked. A bug, and said so.
 pub(crate) fn panicked(error: tokio::task::JoinError) -> ApiError {
     ApiError::new(
@@ -35,7 +49,7 @@ pub(crate) fn store(what: &str, error: &StoreError) -> ApiError {
             "look at the data directory's disk and permissions",
         )
     };
-    ApiError::new(kind, what, error.to_string(), next)
+    ApiError::new(kind, what, chain(error), next)
 }
 
 pub(crate) fn import(path: &str, error: &ImportError) -> ApiError {
@@ -58,7 +72,7 @@ pub(crate) fn import(path: &str, error: &ImportError) -> ApiError {
             _ => (ErrorKind::Failure, "check the path and its permissions"),
         }
     };
-    ApiError::new(kind, what, error.to_string(), next)
+    ApiError::new(kind, what, chain(error), next)
 }
 
 pub(crate) fn output(error: &ExportError) -> ApiError {
@@ -73,7 +87,7 @@ pub(crate) fn output(error: &ExportError) -> ApiError {
             "name another place with -o, or mend this one; what was fetched is kept",
         )
     };
-    ApiError::new(kind, "the output was not written", error.to_string(), next)
+    ApiError::new(kind, "the output was not written", chain(error), next)
 }
 
 pub(crate) fn assemble(error: &AssembleError, address: &Address) -> ApiError {
@@ -83,7 +97,7 @@ pub(crate) fn assemble(error: &AssembleError, address: &Address) -> ApiError {
         AssembleError::Vanished(_) => ApiError::new(
             ErrorKind::Partial,
             format!("{address} could not be put together"),
-            error.to_string(),
+            chain(error),
             "run the same get again",
         ),
     }
@@ -93,7 +107,7 @@ pub(crate) fn network(what: &str, error: &DhtError) -> ApiError {
     ApiError::new(
         ErrorKind::Failure,
         what,
-        error.to_string(),
+        chain(error),
         "check --listen and --bootstrap",
     )
 }
@@ -105,4 +119,26 @@ pub(crate) fn no_network(address: &Address) -> ApiError {
         "it is not all here, and this command runs without a network",
         "start `casnode daemon`, or give --bootstrap",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot listen")]
+    struct Outer(#[source] io::Error);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot listen: {0}")]
+    struct Telling(#[source] io::Error);
+
+    #[test]
+    fn causes_are_told_once() {
+        let cause = || io::Error::other("address in use");
+        assert_eq!(chain(&Outer(cause())), "cannot listen: address in use");
+        assert_eq!(chain(&Telling(cause())), "cannot listen: address in use");
+    }
 }
