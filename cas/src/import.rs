@@ -310,6 +310,12 @@ fn import(
         return Err(ImportError::Name(name.clone()));
     }
     let params = options.chunking.params(size_bytes);
+    let least_chunks = size_bytes
+        .unwrap_or(0)
+        .div_ceil(params.max_chunk_bytes().into());
+    if usize::try_from(least_chunks).is_ok_and(|chunks| chunks > MAX_CHUNKS) {
+        return Err(ImportError::TooLarge);
+    }
     let hold = store.hold();
     let mut written = Written::default();
     let result = cut_and_write(

@@ -168,6 +168,21 @@ fn progress_is_told_and_can_cancel() {
 }
 
 #[test]
+fn a_size_that_no_manifest_can_list_is_refused_before_reading() {
+    let store = Store::in_memory().unwrap();
+    let mut never = io::empty();
+    let size = Some((4 << 40) + 1);
+    let error = import_reader(
+        &store,
+        &mut never,
+        size,
+        &ImportOptions::default(),
+        &mut go_on,
+    );
+    assert!(matches!(error, Err(ImportError::TooLarge)));
+}
+
+#[test]
 fn a_failing_reader_leaves_nothing() {
     struct Failing(usize);
     impl Read for Failing {

@@ -217,5 +217,9 @@ fn write_format(dir: &Path) -> Result<[u8; 16], StoreError> {
     written.map_err(failed("write", &temp))?;
     fs::rename(&temp, &path).map_err(failed("rename", &temp))?;
     sync_dir(dir)?;
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent)?,
+        _ => {}
+    }
     Ok(store_id)
 }

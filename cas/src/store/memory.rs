@@ -1,7 +1,7 @@
 //! The in-memory twins of the index and of the pack folder.
 //!
-//! Both remember what was synced, so a test can cut the power: [`MemoryIndex::power_cut`] and
-//! [`MemoryMedium::power_cut`] give what a disk would still have.
+//! Both remember what was synced, so a test can cut the power: their `power_cut` gives what a disk would
+//! still have.
 
 use std::collections::BTreeMap;
 use std::io;

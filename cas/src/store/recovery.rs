@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::core::BATCH_CHUNKS;
 use super::entry::{self, ChunkEntry, FileEntry, FileState, INLINE_BYTES, ManifestEntry, Totals};
-use super::index::{Index, Op};
+use super::index::{Index, MAX_BATCH_KEYS, Op};
 use super::pack::{Location, PACK_HEADER_BYTES, Packs, RecordKind, Scanned, Verify};
 use crate::error::{IndexError, StoreError};
 use crate::id::{Address, ChunkHash, ManifestId};
@@ -69,6 +69,7 @@ pub(crate) fn recover(index: &Arc<dyn Index>, packs: &Packs) -> Result<Totals, S
         totals: read_totals(index.as_ref())?,
         batch: BTreeMap::new(),
         manifests: HashMap::new(),
+        checkpoints: Vec::new(),
         adopted: 0,
     };
     for id in &ids {
@@ -78,6 +79,7 @@ pub(crate) fn recover(index: &Arc<dyn Index>, packs: &Packs) -> Result<Totals, S
     adopter.write_batch()?;
     if rebuild {
         adopter.count_references()?;
+        adopter.write_checkpoints()?;
     }
     if adopter.adopted > 0 {
         tracing::info!(
@@ -98,6 +100,8 @@ struct Adopter<'a> {
     batch: BTreeMap<ChunkHash, ChunkEntry>,
     /// Manifest records met, until a file entry says whose they are.
     manifests: HashMap<ManifestId, Location>,
+    /// Of a rebuild, in the order of the packs; written when all is done.
+    checkpoints: Vec<Op>,
     adopted: u64,
 }
 
@@ -149,10 +153,21 @@ impl Adopter<'_> {
         if is_last {
             packs.resume(pack, end)?;
         }
-        self.index.apply(vec![(
-            entry::pack_key(pack),
-            Some(entry::encode_checkpoint(end)),
-        )])?;
+        self.checkpoints
+            .push((entry::pack_key(pack), Some(entry::encode_checkpoint(end))));
+        // A rebuild that is cut off must begin anew, or nobody would count the references.
+        if self.rebuild {
+            Ok(())
+        } else {
+            self.write_checkpoints()
+        }
+    }
+
+    /// In the order of the packs: whatever is walked again after a crash then ends in the newest state.
+    fn write_checkpoints(&mut self) -> Result<(), StoreError> {
+        for part in std::mem::take(&mut self.checkpoints).chunks(MAX_BATCH_KEYS) {
+            self.index.apply(part.to_vec())?;
+        }
         Ok(())
     }
 
@@ -203,7 +218,8 @@ impl Adopter<'_> {
                 if let Some(old) = old.as_ref().filter(|old| !old.bad) {
                     self.totals.remove(old);
                 }
-                old.map_or(0, |old| old.refs)
+                // A rebuild counts from nothing, whatever an earlier one that was cut off has counted.
+                old.filter(|_| !self.rebuild).map_or(0, |old| old.refs)
             }
         };
         let chunk = ChunkEntry {
@@ -234,10 +250,11 @@ impl Adopter<'_> {
         Ok(self.index.apply(ops)?)
     }
 
+    /// The order of [`super::files`]: references before the entry, and dropped after it, so that a crash
+    /// in between leaves them too high and never too low.
     fn adopt_file(&mut self, file: &FileEntry) -> Result<(), StoreError> {
         self.write_batch()?;
         let old = self.file(&file.address)?;
-        let mut ops = Vec::new();
         if let Some(at) = self.manifests.remove(&file.manifest) {
             let bytes = self.packs.read(at)?;
             let inline = (bytes.len() <= INLINE_BYTES).then_some(bytes);
@@ -247,25 +264,19 @@ impl Adopter<'_> {
                 inline,
             }
             .encode();
-            ops.push((entry::manifest_key(&file.manifest), Some(value)));
+            self.index
+                .apply(vec![(entry::manifest_key(&file.manifest), Some(value))])?;
         }
-        let replaced = old.as_ref().filter(|old| old.manifest != file.manifest);
-        let drop_refs = replaced.map(|old| self.counted_chunks(old)).transpose()?;
-        if let Some(old) = replaced {
-            ops.push((entry::manifest_key(&old.manifest), None));
-        }
-        ops.push((entry::file_key(&file.address), Some(file.encode())));
-        // The manifest must be found before its chunks can be counted; a crash here is repaired by
-        // walking the same records again, which may count them twice, and too high is allowed.
-        self.index.apply(ops)?;
-        let was_counted = replaced.is_none()
-            && old
-                .as_ref()
-                .is_some_and(|old| old.state == FileState::Complete);
-        if !was_counted {
+        let same = old.as_ref().filter(|old| old.manifest == file.manifest);
+        if same.is_none_or(|old| old.state != FileState::Complete) {
             let add = self.counted_chunks(file)?;
             self.change_references(&add, 1)?;
         }
+        let replaced = old.as_ref().filter(|old| old.manifest != file.manifest);
+        let drop_refs = replaced.map(|old| self.counted_chunks(old)).transpose()?;
+        let mut ops = vec![(entry::file_key(&file.address), Some(file.encode()))];
+        ops.extend(replaced.map(|old| (entry::manifest_key(&old.manifest), None)));
+        self.index.apply(ops)?;
         self.change_references(&drop_refs.unwrap_or_default(), -1)
     }
 

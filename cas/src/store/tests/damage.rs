@@ -197,10 +197,9 @@ fn damage_to_packs_and_index_together_costs_only_what_was_hit() {
             .iter()
             .map(|(address, _)| store.manifest(address).unwrap().unwrap());
         let hashes = manifests.flat_map(|manifest| manifest.chunks().to_vec());
-        let places = hashes.map(|chunk| store.core.indexed(&chunk.hash).unwrap().unwrap().at);
+        let mut places = hashes.map(|chunk| store.core.indexed(&chunk.hash).unwrap().unwrap().at);
         places
-            .filter(|at| at.pack == pack && at.len_bytes > 5000)
-            .next_back()
+            .rfind(|at| at.pack == pack && at.len_bytes > 5000)
             .unwrap()
     };
     let (first, second) = (chunk_in(0), chunk_in(1));

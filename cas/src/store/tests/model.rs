@@ -259,3 +259,81 @@ fn counts_are_exact_after_a_rebuild() {
     }
     assert_eq!(harness.store.stats().unwrap().chunks, 0);
 }
+
+/// An index whose writes fail after some batches, as if the process had ended there.
+struct Stopping {
+    below: Arc<MemoryIndex>,
+    batches: AtomicI64,
+}
+
+impl Index for Stopping {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        self.below.get(key)
+    }
+
+    fn apply(&self, ops: Vec<index::Op>) -> Result<(), IndexError> {
+        if self.batches.fetch_sub(1, Ordering::Relaxed) <= 0 {
+            return Err(io::Error::other("stopped here").into());
+        }
+        self.below.apply(ops)
+    }
+
+    fn scan(&self, prefix: &[u8], visit: index::Visit<'_>) -> Result<(), IndexError> {
+        self.below.scan(prefix, visit)
+    }
+
+    fn sync(&self) -> Result<(), IndexError> {
+        self.below.sync()
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        0
+    }
+}
+
+/// Stops a recovery after every possible batch, goes on from there, and checks that no chunk that a file
+/// needs goes with another file that shares it.
+fn recovery_may_stop_anywhere(lose_index: bool) {
+    let mut stopped = 0;
+    for batches in 0.. {
+        let mut harness = Harness::new();
+        // A removal syncs the index: what comes later is what a recovery has to do.
+        harness.run(&Action::AddFile(2));
+        harness.run(&Action::Remove(2));
+        (3..6).for_each(|n| harness.run(&Action::AddFile(n)));
+        harness.run(&Action::BeginPartial(0));
+        (0..2).for_each(|n| harness.run(&Action::AddFile(n)));
+        if lose_index {
+            harness.index = Arc::default();
+        } else {
+            harness.index = Arc::new(harness.index.power_cut(0));
+        }
+        let below = harness.index.clone();
+        let stopping = Arc::new(Stopping {
+            below,
+            batches: AtomicI64::new(batches),
+        });
+        let finished = Store::over(stopping, harness.medium.clone(), 40_000).is_ok();
+        harness.reopen();
+        harness.check();
+        for n in [0, 1, 3, 4] {
+            harness.run(&Action::Remove(n));
+            harness.check();
+        }
+        if finished {
+            break;
+        }
+        stopped += 1;
+    }
+    assert!(stopped > 10, "recovered in {stopped} batches only");
+}
+
+#[test]
+fn a_rebuild_that_is_cut_off_counts_no_reference_too_low() {
+    recovery_may_stop_anywhere(true);
+}
+
+#[test]
+fn a_recovery_that_is_cut_off_counts_no_reference_too_low() {
+    recovery_may_stop_anywhere(false);
+}
