@@ -150,6 +150,25 @@ fn who_has_fetched_a_file_provides_it() {
     drop(home);
 }
 
+/// Its records at others still name the port it had.
+#[test]
+fn a_provider_that_comes_back_on_another_port_is_found() {
+    let a = Node::start(&[]);
+    let b = Node::start(&[&a.addr]);
+    let c = Node::start(&[&b.addr]);
+    // Too large for its metadata record to hold the manifest.
+    let sample = Sample::new(44, 100 * CHUNK);
+    a.store(&sample.path);
+    wait_until("a's records to be out", || a.status()["to_announce"] == 0);
+    c.call(["providers", &sample.address]).run().ok();
+    let before = a.addr.clone();
+    let a = Node::start_on(a.leave(), &[&b.addr]);
+    assert_ne!(a.addr, before);
+    let report = c.get(&sample.address, &sample.copy_path());
+    sample.assert_at(&sample.copy_path());
+    assert_eq!(senders(&report), [&a.peer_id]);
+}
+
 #[test]
 fn a_provider_may_die_in_the_middle() {
     let mut a = Node::start(&[]);
