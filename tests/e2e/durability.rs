@@ -1,6 +1,7 @@
 //! One owner for a data directory, and SIGKILL at any moment.
 
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -157,4 +158,63 @@ fn a_data_directory_with_a_long_path_works() {
     };
     node.signal(Signal::TERM);
     node.wait().ok();
+}
+
+/// Flips a byte in every pack file, each MiB.
+fn damage(home: &Home) {
+    let mut flipped = 0;
+    for entry in std::fs::read_dir(home.path().join("packs")).unwrap() {
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(entry.unwrap().path())
+            .unwrap();
+        let mut offset = (2 << 20) + 12_345;
+        while offset < file.metadata().unwrap().len() {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, offset).unwrap();
+            file.write_all_at(&[!byte[0]], offset).unwrap();
+            offset += 1 << 20;
+            flipped += 1;
+        }
+    }
+    assert!(flipped > 0);
+}
+
+#[test]
+fn damaged_chunks_are_never_given_out_and_are_fetched_anew() {
+    let a = Node::start(&[]);
+    let sample = Sample::new(131, 40 * CHUNK);
+    a.store(&sample.path);
+    let home = Home::new();
+    home.networked(["store"], &[]).arg(&sample.path).run().ok();
+    damage(&home);
+    // Alone: no wrong byte leaves, and no file is made.
+    let alone = home
+        .networked(["get", &sample.address, "--timeout", "4s"], &[])
+        .arg("-o")
+        .arg(sample.copy_path())
+        .run();
+    assert!(!alone.status.success(), "{alone:?}");
+    assert!(!sample.copy_path().exists());
+    // With a provider: only what is damaged is fetched.
+    let report = home
+        .networked(["get", "--json", &sample.address], &[&a.addr])
+        .arg("-o")
+        .arg(sample.copy_path())
+        .run()
+        .ok()
+        .json();
+    sample.assert_at(&sample.copy_path());
+    let fetched = report["fetched_chunks"].as_u64().unwrap();
+    assert!((1..20).contains(&fetched), "{report}");
+    // And now it is whole again.
+    let again = home
+        .networked(["get", "--json", &sample.address, "--force"], &[])
+        .arg("-o")
+        .arg(sample.copy_path())
+        .run()
+        .ok()
+        .json();
+    assert_eq!(again["fetched_chunks"], 0, "{again}");
 }

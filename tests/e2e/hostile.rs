@@ -21,6 +21,24 @@ pub(crate) struct Script {
     pub(crate) manifest: Manifest,
     /// The answer to a request for the chunk with this hash.
     pub(crate) chunks: HashMap<Key, Bytes>,
+    pub(crate) manner: Manner,
+}
+
+/// How it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// By the script.
+    Proper,
+    /// Every manifest is endless.
+    EndlessManifest,
+    /// The have-bitmap is that of another file.
+    WrongBitmap,
+    /// Answers to questions nobody asked, besides the script's.
+    Unasked,
+    /// No answer to a request for a chunk, ever.
+    Silent,
+    /// It has every chunk, but never now.
+    AlwaysBusy,
 }
 
 /// A lying peer. It leaves when dropped.
@@ -115,35 +133,54 @@ async fn answer_all(
     served: &AtomicU64,
 ) -> Result<(), casnode_dht::ExchangeError> {
     while let Some((id, request)) = requests.next().await? {
-        let reply = match request {
-            Request::Manifest { offset, .. } => part_of(script.manifest.encode(), offset),
-            Request::Have { seen, .. } => {
-                let chunks = script.manifest.chunk_count();
-                if seen == chunks {
-                    // Nothing new will ever be here.
-                    continue;
-                }
-                let mut have = HaveBitmap::new(chunks as usize);
-                (0..chunks as usize).for_each(|index| {
-                    have.set(index);
-                });
-                Reply::Have {
-                    chunks,
-                    bits: Bytes::from(have.to_wire()),
-                }
+        if script.manner == Manner::Unasked {
+            let unasked = Reply::Chunk(Bytes::from_static(b"nobody asked for this"));
+            replies.send(id.wrapping_add(0x4000_0000), &unasked).await?;
+        }
+        if let Some(reply) = script.answer(request, served) {
+            replies.send(id, &reply).await?;
+        }
+    }
+    Ok(())
+}
+
+impl Script {
+    fn answer(&self, request: Request, served: &AtomicU64) -> Option<Reply> {
+        match (request, self.manner) {
+            (Request::Manifest { .. }, Manner::EndlessManifest) => Some(Reply::Manifest {
+                total_bytes: u64::MAX,
+                bytes: Bytes::from(vec![7; MAX_MANIFEST_PART_BYTES]),
+            }),
+            (Request::Manifest { offset, .. }, _) => Some(part_of(self.manifest.encode(), offset)),
+            (Request::Have { .. }, Manner::WrongBitmap) => {
+                Some(everything(self.manifest.chunk_count() + 9))
             }
-            Request::Chunk { hash } => match script.chunks.get(&hash) {
+            // Nothing new will ever be here.
+            (Request::Have { seen, .. }, _) if seen == self.manifest.chunk_count() => None,
+            (Request::Have { .. }, _) => Some(everything(self.manifest.chunk_count())),
+            (Request::Chunk { .. }, Manner::Silent) => None,
+            (Request::Chunk { .. }, Manner::AlwaysBusy) => Some(Reply::Busy { retry_after_ms: 50 }),
+            (Request::Chunk { hash }, _) => Some(match self.chunks.get(&hash) {
                 Some(bytes) => {
                     served.fetch_add(1, Ordering::Relaxed);
                     Reply::Chunk(bytes.clone())
                 }
                 None => Reply::NotFound,
-            },
-            _ => continue,
-        };
-        replies.send(id, &reply).await?;
+            }),
+            _ => None,
+        }
     }
-    Ok(())
+}
+
+fn everything(chunks: u32) -> Reply {
+    let mut have = HaveBitmap::new(chunks as usize);
+    for index in 0..chunks as usize {
+        have.set(index);
+    }
+    Reply::Have {
+        chunks,
+        bits: Bytes::from(have.to_wire()),
+    }
 }
 
 fn part_of(manifest: &Bytes, offset: u64) -> Reply {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::content::{CHUNK, Sample, chunks_of, manifest_over};
 use crate::harness::{Home, Node, Run};
-use crate::hostile::{Hostile, Script};
+use crate::hostile::{Hostile, Manner, Script};
 use crate::proxy::Proxy;
 
 /// The honest peer is slow, so that the liar gets its turn.
@@ -30,6 +30,7 @@ fn wrong_bytes(sample: &Sample) -> Script {
     Script {
         manifest: manifest_over(&sample.bytes, &chunks),
         chunks: lies.collect(),
+        manner: Manner::Proper,
     }
 }
 
@@ -43,6 +44,7 @@ fn forged_manifest(sample: &Sample) -> Script {
     Script {
         manifest: manifest_over(&sample.bytes, &false_chunks),
         chunks,
+        manner: Manner::Proper,
     }
 }
 
@@ -182,4 +184,76 @@ fn chunks_of_a_forgery_are_not_kept() {
     sample.assert_at(&sample.copy_path());
     let status = home.call(["status", "--json"]).run().ok().json();
     assert_eq!(status["chunks"], sample.chunks(), "{status}");
+}
+
+/// True chunks and a true manifest, told in a manner that no honest peer has.
+fn odd(sample: &Sample, manner: Manner) -> Script {
+    let chunks = chunks_of(&sample.bytes);
+    Script {
+        manifest: manifest_over(&sample.bytes, &chunks),
+        chunks: chunks
+            .iter()
+            .map(|chunk| (key(chunk), chunk.clone()))
+            .collect(),
+        manner,
+    }
+}
+
+const ODD: [Manner; 5] = [
+    Manner::EndlessManifest,
+    Manner::WrongBitmap,
+    Manner::Unasked,
+    Manner::Silent,
+    Manner::AlwaysBusy,
+];
+
+#[test]
+fn odd_manners_beside_an_honest_peer_do_not_stop_a_download() {
+    let sample = Sample::new(66, 24 * CHUNK);
+    let honest = Node::start(&[]);
+    honest.store(&sample.path);
+    let slow = Proxy::start(&honest, RATE);
+    for manner in ODD {
+        let _ = std::fs::remove_file(sample.copy_path());
+        let peer = Hostile::start(odd(&sample, manner), &[]);
+        let run = get(&sample, &[&peer.addr, &slow.addr]).ok();
+        sample.assert_at(&sample.copy_path());
+        assert!(run.seconds < 40.0, "{manner:?} cost {} s", run.seconds);
+    }
+}
+
+#[test]
+fn odd_manners_alone_end_within_the_time_limit() {
+    let sample = Sample::new(67, 24 * CHUNK);
+    for manner in ODD {
+        let _ = std::fs::remove_file(sample.copy_path());
+        let peer = Hostile::start(odd(&sample, manner), &[]);
+        let home = Home::new();
+        let run = home
+            .networked(
+                [
+                    "get",
+                    &sample.address,
+                    "--timeout",
+                    "4s",
+                    "--peer",
+                    &peer.addr,
+                ],
+                &[],
+            )
+            .arg("-o")
+            .arg(sample.copy_path())
+            .run();
+        assert!(
+            run.seconds < 15.0,
+            "{manner:?} held us for {} s",
+            run.seconds
+        );
+        if run.status.success() {
+            sample.assert_at(&sample.copy_path());
+        } else {
+            run.exits_one_of(&[10, 11, 12, 15]);
+            assert!(!sample.copy_path().exists(), "{manner:?}");
+        }
+    }
 }

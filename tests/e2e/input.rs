@@ -1,6 +1,8 @@
 //! What people hand to `store` and type as addresses, and what they are told.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -174,4 +176,32 @@ fn without_any_peer_it_says_how_to_name_one() {
     .run()
     .exits_one_of(&[10, 11])
     .says("peer");
+}
+
+#[test]
+fn names_that_are_no_text_are_stored_without_one() {
+    let node = Node::start(&[]);
+    let dir = folder();
+    let path = dir.path().join(OsStr::from_bytes(b"odd \xff\xfe name"));
+    fs::write(&path, b"content").unwrap();
+    let stored = node.call(["store", "--json"]).arg(&path).run().ok().json();
+    assert_eq!(stored["address"], address(b"content"));
+    assert_eq!(stored["name"], serde_json::Value::Null);
+    let got = node
+        .call(["get", &address(b"content")])
+        .current_dir(dir.path())
+        .run()
+        .ok();
+    assert!(
+        got.text().trim().ends_with(&address(b"content")),
+        "{}",
+        got.text()
+    );
+    // And such a name can be written to.
+    let to = dir.path().join(OsStr::from_bytes(b"out \xff"));
+    node.call(["get", &address(b"content"), "-o"])
+        .arg(&to)
+        .run()
+        .ok();
+    assert_eq!(fs::read(&to).unwrap(), b"content");
 }

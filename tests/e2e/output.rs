@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::content::{CHUNK, Sample};
-use crate::harness::{Node, folder};
+use crate::harness::{Node, casnode, folder};
 
 #[test]
 fn an_existing_output_is_left_alone_unless_forced() {
@@ -108,4 +108,41 @@ fn a_full_disk_is_13() {
         0,
         "a part was left on the full disk"
     );
+}
+
+#[test]
+fn a_full_disk_under_the_store_is_13_and_the_store_lives() {
+    let Some(disk) = Mounted::with("size=64m") else {
+        return;
+    };
+    let on_disk =
+        |words: &[&str]| casnode(["--data-dir".as_ref(), disk.0.path().as_os_str()]).args(words);
+    let alone = ["--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0"];
+    let small = Sample::new(84, 3 * CHUNK);
+    on_disk(&["store"]).args(alone).arg(&small.path).run().ok();
+    let big = Sample::new(85, 400 * CHUNK);
+    on_disk(&["store"])
+        .args(alone)
+        .arg(&big.path)
+        .run()
+        .exits(13);
+    // Into a full store, too.
+    let a = Node::start(&[]);
+    a.store(&big.path);
+    on_disk(&["get", &big.address, "--bootstrap", &a.addr])
+        .args(alone)
+        .arg("-o")
+        .arg(big.copy_path())
+        .run()
+        .exits(13);
+    assert!(!big.copy_path().exists());
+    // What was there is there, and room can be made.
+    on_disk(&["get", &small.address])
+        .args(alone)
+        .arg("-o")
+        .arg(small.copy_path())
+        .run()
+        .ok();
+    small.assert_at(&small.copy_path());
+    on_disk(&["rm", &small.address]).run().ok();
 }

@@ -50,3 +50,26 @@ fn garbage_half_open_and_oversized_input_leave_the_node_alive() {
     drop(half_open);
     node.leave();
 }
+
+/// More half-open connections than a node takes at once: honest peers get in when those time out.
+#[test]
+fn a_flood_of_half_open_connections_passes() {
+    let node = Node::start(&[]);
+    let sample = Sample::new(91, 4 * CHUNK);
+    node.store(&sample.path);
+    let flood: Vec<TcpStream> = (0..400)
+        .filter_map(|_| TcpStream::connect(node.socket_addr()).ok())
+        .collect();
+    assert!(flood.len() > 300);
+    let home = Home::new();
+    wait_until("the file in spite of the flood", || {
+        let get = home
+            .networked(["get", &sample.address, "--timeout", "20s"], &[&node.addr])
+            .arg("-o")
+            .arg(sample.copy_path())
+            .run();
+        get.status.success()
+    });
+    sample.assert_at(&sample.copy_path());
+    assert_eq!(node.status()["files"], 1);
+}
