@@ -4,30 +4,36 @@
 //! disk. Between the first two is a bounded channel of chunks, and the buffers come back for reuse. The
 //! file is recorded only when all of it was read and it did not change meanwhile.
 
+mod error;
+mod reader;
+
+#[cfg(test)]
+mod tests;
+
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use crate::chunker::{Chunker, ChunkerParams, Chunking, MAX_CHUNKS};
-use crate::error::{StoreError, io_is_no_space};
+use crate::error::StoreError;
 use crate::id::{Address, ChunkHash};
 use crate::manifest::{ChunkRef, Manifest, ManifestError};
 use crate::name::is_valid_hint;
 use crate::proof::{ProofBuilder, ProofTree};
 use crate::store::{FileEntry, Hold, Put, Store};
 
+pub use self::error::ImportError;
+use self::reader::ChunkReader;
+
 /// Bytes of chunks that may wait between the two threads, unless a single chunk is larger.
 const CHANNEL_BYTES: usize = 8 * 1024 * 1024;
 
 /// Most chunks that may wait there.
 const MAX_CHANNEL_CHUNKS: usize = 64;
-
-/// The read buffer holds this many of the largest chunks.
-const BUFFER_CHUNKS: usize = 4;
 
 /// New bytes after which a commit starts, so that the last one has little left to do.
 const COMMIT_BYTES: u64 = 64 * 1024 * 1024;
@@ -74,78 +80,6 @@ pub struct Imported {
     pub new_bytes: u64,
     /// The entry in the store.
     pub entry: FileEntry,
-}
-
-/// Why a file was not stored.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ImportError {
-    /// There is no such file.
-    #[error("{path}: no such file")]
-    NotFound {
-        /// Where it was looked for.
-        path: PathBuf,
-    },
-    /// The file cannot be opened or read.
-    #[error("cannot read {path}: {source}")]
-    Unreadable {
-        /// Which file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The stream failed.
-    #[error("cannot read the input: {0}")]
-    Read(#[source] io::Error),
-    /// Not a regular file.
-    #[error("{path} is {kind}, not a regular file")]
-    NotAFile {
-        /// What was to be stored.
-        path: PathBuf,
-        /// What it is, with its article.
-        kind: &'static str,
-    },
-    /// The file changed while it was read; nothing was recorded.
-    #[error("{path} changed while it was being read")]
-    Changed {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// The name is not a single path component of at most 255 bytes.
-    #[error("{0:?} cannot be a file's name")]
-    Name(String),
-    /// More chunks than a manifest can list.
-    #[error("input is too large: more than {MAX_CHUNKS} chunks")]
-    TooLarge,
-    /// The caller cancelled.
-    #[error("cancelled")]
-    Cancelled,
-    /// What was cut does not make a manifest: a bug of this program.
-    #[error("internal: {0}")]
-    Manifest(#[from] ManifestError),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl ImportError {
-    /// Whether more space would help.
-    #[must_use]
-    pub fn is_no_space(&self) -> bool {
-        match self {
-            ImportError::Store(error) => error.is_no_space(),
-            ImportError::Read(source) | ImportError::Unreadable { source, .. } => {
-                io_is_no_space(source)
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether stored bytes are not what was written.
-    #[must_use]
-    pub fn is_corruption(&self) -> bool {
-        matches!(self, ImportError::Store(error) if error.is_corruption())
-    }
 }
 
 /// Stores a regular file. Durable when it returns.
@@ -467,61 +401,3 @@ fn cut_chunks(
         proof: proof.finish(),
     })
 }
-
-/// Shows a reader's bytes chunk by chunk.
-struct ChunkReader<'a> {
-    reader: &'a mut dyn Read,
-    chunker: Chunker,
-    buffer: Vec<u8>,
-    /// The bytes read and not yet given out.
-    unread: std::ops::Range<usize>,
-    at_end: bool,
-}
-
-impl<'a> ChunkReader<'a> {
-    fn new(reader: &'a mut dyn Read, chunker: Chunker) -> Self {
-        let buffer = vec![0; chunker.needed_bytes() * BUFFER_CHUNKS];
-        Self {
-            reader,
-            chunker,
-            buffer,
-            unread: 0..0,
-            at_end: false,
-        }
-    }
-
-    /// The next chunk, or `None` at the end.
-    fn next_chunk(&mut self) -> io::Result<Option<&[u8]>> {
-        self.fill()?;
-        let Some(len) = self
-            .chunker
-            .cut(&self.buffer[self.unread.clone()], self.at_end)
-        else {
-            return Ok(None);
-        };
-        let start = self.unread.start;
-        self.unread.start += len;
-        Ok(Some(&self.buffer[start..start + len]))
-    }
-
-    /// Reads until a boundary can be decided.
-    fn fill(&mut self) -> io::Result<()> {
-        let needed = self.chunker.needed_bytes();
-        while self.unread.len() < needed && !self.at_end {
-            if self.buffer.len() - self.unread.start < needed {
-                self.buffer.copy_within(self.unread.clone(), 0);
-                self.unread = 0..self.unread.len();
-            }
-            match self.reader.read(&mut self.buffer[self.unread.end..]) {
-                Ok(0) => self.at_end = true,
-                Ok(count) => self.unread.end += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -6,7 +6,7 @@
 //! Locks, in the order in which they may be taken: `commit` (one flush or metadata change at a time),
 //! `holds`, `writer` (one append at a time), `pending`. Reading takes only `pending`, shared and briefly.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use super::Put;
 use super::entry::{self, ChunkEntry, INLINE_BYTES, Totals};
+use super::hold::Holds;
 use super::index::{Index, MAX_BATCH_KEYS, Op};
 use super::lock;
 use super::pack::{Location, Packs, RecordKind};
@@ -64,40 +65,6 @@ pub(super) struct Extra {
     pub(super) add_refs: Vec<ChunkHash>,
     /// Applied last, in one batch with the pack checkpoints.
     pub(super) last: Vec<Op>,
-}
-
-/// Chunks that unfinished imports rely on: not to be removed though nothing refers to them yet.
-#[derive(Default)]
-pub(super) struct Holds {
-    next: u64,
-    sets: HashMap<u64, HashSet<ChunkHash>>,
-}
-
-impl Holds {
-    pub(super) fn protects(&self, hash: &ChunkHash) -> bool {
-        self.sets.values().any(|set| set.contains(hash))
-    }
-}
-
-/// Protects the chunks an import has seen, until it is dropped.
-pub(crate) struct Hold {
-    core: Arc<Core>,
-    id: u64,
-}
-
-impl Hold {
-    /// Must come before the question whether the chunk is already here.
-    pub(crate) fn add(&self, hash: ChunkHash) {
-        if let Some(set) = lock(&self.core.holds).sets.get_mut(&self.id) {
-            set.insert(hash);
-        }
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        lock(&self.core.holds).sets.remove(&self.id);
-    }
 }
 
 /// The store without the folder it lives in.
@@ -156,17 +123,6 @@ impl Core {
         syncer.take_failure().is_none()
             && !self.broken.load(Ordering::Relaxed)
             && !self.suspect.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn hold(self: &Arc<Self>) -> Hold {
-        let mut holds = lock(&self.holds);
-        let id = holds.next;
-        holds.next += 1;
-        holds.sets.insert(id, HashSet::new());
-        Hold {
-            core: Arc::clone(self),
-            id,
-        }
     }
 
     /// Remembers that the index is damaged, so that the next open does not trust it.

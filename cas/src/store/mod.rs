@@ -9,6 +9,7 @@
 mod core;
 mod entry;
 mod files;
+mod hold;
 mod index;
 mod layout;
 mod medium;
@@ -18,6 +19,7 @@ mod recovery;
 mod sled;
 mod space;
 mod syncer;
+mod types;
 
 #[cfg(test)]
 mod tests;
@@ -32,7 +34,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ::bytes::Bytes;
 
 use self::core::Core;
-pub(crate) use self::core::Hold;
+pub(crate) use self::hold::Hold;
 use self::index::Index;
 use self::layout::Layout;
 use self::medium::{DirMedium, Medium};
@@ -49,6 +51,7 @@ use crate::manifest::Manifest;
 pub(crate) use self::entry::INLINE_BYTES;
 pub use self::entry::{FileEntry, FileState};
 pub(crate) use self::space::free_bytes;
+pub use self::types::{Put, Removed, StoreConfig, StoreStats};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic while it was held is a bug of ours; the data behind our locks stays usable.
@@ -73,61 +76,6 @@ fn dir_bytes(dir: &Path) -> u64 {
         Err(_) => 0,
     };
     entries.map(occupied).sum()
-}
-
-/// How a store is kept.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct StoreConfig {
-    /// A pack file that has reached this size is followed by a new one.
-    pub pack_bytes: u64,
-    /// Chunks are refused when they would leave less than this on the file system (less, on a small one).
-    pub min_free_bytes: u64,
-    /// Size of the ballast file that is given up when the disk is full (less, on a small file system).
-    pub reserve_bytes: u64,
-}
-
-impl Default for StoreConfig {
-    fn default() -> Self {
-        const MIB: u64 = 1024 * 1024;
-        Self {
-            pack_bytes: 256 * MIB,
-            min_free_bytes: 64 * MIB,
-            reserve_bytes: 32 * MIB,
-        }
-    }
-}
-
-/// Whether a put chunk was here already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Put {
-    /// It was written.
-    New,
-    /// It was here.
-    Known,
-}
-
-/// What a removal gave back.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
-    /// The chunks that are gone.
-    pub freed_chunks: Vec<ChunkHash>,
-    /// Their bytes.
-    pub freed_bytes: u64,
-}
-
-/// A store in numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StoreStats {
-    /// File entries, unfinished downloads included.
-    pub files: u64,
-    /// Chunks in the index.
-    pub chunks: u64,
-    /// Bytes of those chunks.
-    pub stored_bytes: u64,
-    /// Bytes that packs, index and reserve occupy.
-    pub disk_bytes: u64,
 }
 
 struct Inner {

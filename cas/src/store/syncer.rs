@@ -100,3 +100,57 @@ fn run(shared: &Shared, index: &dyn Index) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::store::index::{Op, Visit};
+
+    /// Counts syncs; each fails.
+    #[derive(Default)]
+    struct Failing(AtomicUsize);
+
+    impl Index for Failing {
+        fn get(&self, _: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+            Ok(None)
+        }
+
+        fn apply(&self, _: Vec<Op>) -> Result<(), IndexError> {
+            Ok(())
+        }
+
+        fn scan(&self, _: &[u8], _: Visit<'_>) -> Result<(), IndexError> {
+            Ok(())
+        }
+
+        fn sync(&self) -> Result<(), IndexError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Err(io::Error::other("no disk").into())
+        }
+
+        fn disk_bytes(&self) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn a_clean_index_is_not_synced() {
+        let index = Arc::new(Failing::default());
+        drop(Syncer::start(index.clone()).unwrap());
+        assert_eq!(index.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn stopping_syncs_what_is_dirty_and_a_failure_is_told_once() {
+        let index = Arc::new(Failing::default());
+        let mut syncer = Syncer::start(index.clone()).unwrap();
+        syncer.mark_dirty();
+        syncer.stop();
+        assert_eq!(index.0.load(Ordering::Relaxed), 1);
+        assert!(matches!(syncer.take_failure(), Some(IndexError::Io(_))));
+        assert!(syncer.take_failure().is_none());
+    }
+}

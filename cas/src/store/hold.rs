@@ -1,0 +1,55 @@
+//! Chunks that must not be removed though nothing refers to them yet.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::core::Core;
+use super::lock;
+use crate::id::ChunkHash;
+
+/// Chunks that unfinished imports rely on: not to be removed though nothing refers to them yet.
+#[derive(Default)]
+pub(super) struct Holds {
+    next: u64,
+    sets: HashMap<u64, HashSet<ChunkHash>>,
+}
+
+impl Holds {
+    pub(super) fn protects(&self, hash: &ChunkHash) -> bool {
+        self.sets.values().any(|set| set.contains(hash))
+    }
+}
+
+/// Protects the chunks an import has seen, until it is dropped.
+pub(crate) struct Hold {
+    core: Arc<Core>,
+    id: u64,
+}
+
+impl Hold {
+    /// Must come before the question whether the chunk is already here.
+    pub(crate) fn add(&self, hash: ChunkHash) {
+        if let Some(set) = lock(&self.core.holds).sets.get_mut(&self.id) {
+            set.insert(hash);
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        lock(&self.core.holds).sets.remove(&self.id);
+    }
+}
+
+impl Core {
+    pub(crate) fn hold(self: &Arc<Self>) -> Hold {
+        let mut holds = lock(&self.holds);
+        let id = holds.next;
+        holds.next += 1;
+        holds.sets.insert(id, HashSet::new());
+        Hold {
+            core: Arc::clone(self),
+            id,
+        }
+    }
+}
