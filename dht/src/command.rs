@@ -1,5 +1,6 @@
 //! What the handle tells the driver, and the answers callers see.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
@@ -104,6 +105,38 @@ pub(crate) type ClosestPeers = Vec<(PeerId, Vec<Multiaddr>)>;
 /// An answer to be sent once.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, DhtError>>;
 
+/// What can be looked up, or sent to peers that a lookup found.
+pub(crate) enum Lookup {
+    Providers(Search),
+    /// Values are streamed to the caller, who checks them; a dropped receiver ends the query.
+    Record {
+        key: Key,
+        values: mpsc::Sender<Candidate>,
+        asked: oneshot::Sender<u32>,
+    },
+    Closest {
+        key: Key,
+        answer: oneshot::Sender<ClosestPeers>,
+    },
+    /// Answers with the number of peers that took the record.
+    Put {
+        key: Key,
+        value: Vec<u8>,
+        peers: Vec<PeerId>,
+        answer: oneshot::Sender<u32>,
+    },
+}
+
+/// A search for providers.
+pub(crate) struct Search {
+    pub(crate) key: Key,
+    pub(crate) limit: usize,
+    pub(crate) connect: bool,
+    pub(crate) include_self: bool,
+    pub(crate) events: mpsc::Sender<FindEvent>,
+    pub(crate) found: HashSet<PeerId>,
+}
+
 /// What the driver can be asked. Queries carry their permit, which ends with the query.
 pub(crate) enum Command {
     Dial {
@@ -122,36 +155,9 @@ pub(crate) enum Command {
     ListenAddrs {
         answer: oneshot::Sender<Vec<Multiaddr>>,
     },
-    FindProviders {
-        key: Key,
-        limit: usize,
-        connect: bool,
-        include_self: bool,
+    LookUp {
+        lookup: Lookup,
         deadline: Instant,
-        events: mpsc::Sender<FindEvent>,
-        permit: OwnedSemaphorePermit,
-    },
-    /// Values are streamed to the caller, who checks them; a dropped receiver ends the query.
-    GetRecord {
-        key: Key,
-        deadline: Instant,
-        values: mpsc::Sender<Candidate>,
-        asked: oneshot::Sender<u32>,
-        permit: OwnedSemaphorePermit,
-    },
-    ClosestPeers {
-        key: Key,
-        deadline: Instant,
-        answer: oneshot::Sender<ClosestPeers>,
-        permit: OwnedSemaphorePermit,
-    },
-    /// Answers with the number of peers that took the record.
-    PutRecord {
-        key: Key,
-        value: Vec<u8>,
-        peers: Vec<PeerId>,
-        deadline: Instant,
-        answer: oneshot::Sender<u32>,
         permit: OwnedSemaphorePermit,
     },
     Ban {

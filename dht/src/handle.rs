@@ -1,5 +1,6 @@
 //! The handle: everything the node asks of the network.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,27 +14,18 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::Key;
+use crate::announce;
 use crate::announce::due::Kind;
-use crate::announce::{self, PROVIDE_PROTOCOL};
 use crate::command::{
-    AnnounceStatus, Announced, ClosestPeers, Command, FindEvent, FindOptions, PeerInfo, RecordFound,
+    AnnounceStatus, Announced, ClosestPeers, Command, FindEvent, FindOptions, Lookup, PeerInfo,
+    RecordFound, Search,
 };
-use crate::config::{AnnounceTimes, DhtConfig, RecordCheck};
+use crate::config::{AnnounceTimes, RecordCheck};
 use crate::counters::{Counters, DropCounters};
 use crate::error::DhtError;
-use crate::exchange::{
-    self, ExchangeError, ReplyReceiver, ReplySender, RequestReceiver, RequestSender,
-};
-use crate::net;
-use crate::records::{Records, system_clock};
+use crate::exchange::{self, ExchangeError, ReplyReceiver, RequestSender};
+use crate::records::Records;
 
-/// Lookups that run at once. More make libp2p lose answers: requests queue behind 32 streams a
-/// connection and peers count as unresponsive meanwhile.
-const MAX_QUERIES: usize = 64;
-/// Commands that wait for the driver, which takes them in microseconds.
-const MAX_COMMANDS: usize = 256;
-/// Streams opened by others that wait for the node to take them.
-const MAX_WAITING_STREAMS: usize = 64;
 /// Providers that one search reports at most.
 const MAX_PROVIDERS: usize = 255;
 /// Values of one record that wait to be checked; more than a lookup has answers.
@@ -42,28 +34,12 @@ const MAX_CANDIDATES: usize = 32;
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 /// How long leaving may take.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(3);
-/// Time between two steps of the expiry sweep. A million keys are swept in 16 minutes.
-const SWEEP_EVERY: Duration = Duration::from_secs(2);
-
-/// An exchange stream that another peer has opened.
-pub struct Incoming {
-    /// Who opened it.
-    pub peer: PeerId,
-    /// What it asks.
-    pub requests: RequestReceiver,
-    /// Where the answers go.
-    pub replies: ReplySender,
-}
-
-/// The exchange streams other peers open. At most 64 wait here; more are refused, so take them
-/// quickly and serve each in a task of its own.
-pub type IncomingStreams = mpsc::Receiver<Incoming>;
 
 /// A running node of the network. Clones share it; when the last one goes, the node stops.
 #[derive(Clone)]
 pub struct Dht {
-    inner: Arc<Inner>,
-    _stop_on_drop: Arc<DropGuard>,
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) _stop_on_drop: Arc<DropGuard>,
 }
 
 /// What the handle and the node's own tasks share.
@@ -79,92 +55,10 @@ pub(crate) struct Inner {
     /// Tells the announcer that something has become due.
     pub(crate) wake_announcer: Notify,
     pub(crate) stop: CancellationToken,
-    commands: mpsc::Sender<Command>,
-    control: Control,
-    queries: Arc<Semaphore>,
-    tasks: TaskTracker,
-}
-
-/// Starts a node: opens its record store, listens, joins the network in the background.
-///
-/// Returns once all listen addresses are in use.
-///
-/// # Errors
-/// The record store cannot be opened, or an address cannot be listened on.
-pub async fn start(config: DhtConfig) -> Result<(Dht, IncomingStreams), DhtError> {
-    let me = config.keypair.public().to_peer_id();
-    let records = {
-        let dir = config.data_dir.join("dht");
-        let (limits, times) = (config.limits.clone(), config.announce.clone());
-        let open = move || Records::open(&dir, me, limits, &times, system_clock());
-        let opened = tokio::task::spawn_blocking(open).await;
-        opened.map_err(|error| DhtError::Setup(Box::new(error)))??
-    };
-    let counters = Arc::new(Counters::default());
-    let (commands, inbox) = mpsc::channel(MAX_COMMANDS);
-    let (incoming_sender, incoming) = mpsc::channel(MAX_WAITING_STREAMS);
-    let (routed_sender, routed) = watch::channel(0);
-    let stop = CancellationToken::new();
-    let tasks = TaskTracker::new();
-
-    let (values_sender, values) = mpsc::channel(net::MAX_UNCHECKED_VALUES);
-    let ways = net::Ways {
-        commands: inbox,
-        values: values_sender,
-        routed: routed_sender,
-        stop: stop.clone(),
-    };
-    let built = net::Driver::build(&config, &records, &counters, ways);
-    let (mut driver, mut control) = built?;
-    let in_use = |error| DhtError::Setup(Box::new(error));
-    let exchange_streams = control
-        .accept(protocol(exchange::PROTOCOL))
-        .map_err(in_use)?;
-    let provide_streams = control.accept(protocol(PROVIDE_PROTOCOL)).map_err(in_use)?;
-    driver.listen(&config.listen).await?;
-
-    let inner = Arc::new(Inner {
-        peer: me,
-        records,
-        check: config.record_check.clone(),
-        counters: counters.clone(),
-        times: config.announce.clone(),
-        max_value_bytes: config.limits.value_bytes,
-        routed,
-        wake_announcer: Notify::new(),
-        stop: stop.clone(),
-        commands,
-        control,
-        queries: Arc::new(Semaphore::new(MAX_QUERIES)),
-        tasks: tasks.clone(),
-    });
-    tasks.spawn(driver.run());
-    inner.spawn(net::accept_exchange(
-        exchange_streams,
-        incoming_sender,
-        config.limits.clone(),
-        counters.clone(),
-        tasks.clone(),
-    ));
-    inner.spawn(announce::accept_provided(
-        provide_streams,
-        inner.records.clone(),
-        config.limits.provide_streams_in,
-        config.mode,
-        counters,
-        tasks.clone(),
-    ));
-    inner.spawn(announce::run(inner.clone()));
-    inner.spawn(net::check_values(values, inner.clone()));
-    inner.spawn(sweep(inner.records.clone()));
-    let _stop_on_drop = Arc::new(stop.drop_guard());
-    Ok((
-        Dht {
-            inner,
-            _stop_on_drop,
-        },
-        incoming,
-    ))
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) control: Control,
+    pub(crate) queries: Arc<Semaphore>,
+    pub(crate) tasks: TaskTracker,
 }
 
 impl std::fmt::Debug for Dht {
@@ -235,13 +129,18 @@ impl Dht {
                 let _ = events.try_send(done);
                 return;
             };
-            let command = Command::FindProviders {
+            let search = Search {
                 key,
                 limit,
                 connect: options.connect,
                 include_self: options.include_self,
-                deadline,
                 events,
+                found: HashSet::new(),
+            };
+            let lookup = Lookup::Providers(search);
+            let command = Command::LookUp {
+                lookup,
+                deadline,
                 permit,
             };
             let _ = inner.commands.send(command).await;
@@ -264,11 +163,10 @@ impl Dht {
         };
         let (values, mut candidates) = mpsc::channel(MAX_CANDIDATES);
         let (asked, all_asked) = oneshot::channel();
-        let command = Command::GetRecord {
-            key,
+        let lookup = Lookup::Record { key, values, asked };
+        let command = Command::LookUp {
+            lookup,
             deadline,
-            values,
-            asked,
             permit,
         };
         self.inner.send(command).await?;
@@ -434,11 +332,13 @@ impl Inner {
     ) -> Result<ClosestPeers, DhtError> {
         let deadline = Instant::now() + deadline;
         let permit = self.permit(deadline).await?;
-        self.ask(|answer| Command::ClosestPeers {
-            key,
-            deadline,
-            answer,
-            permit,
+        self.ask(|answer| {
+            let lookup = Lookup::Closest { key, answer };
+            Command::LookUp {
+                lookup,
+                deadline,
+                permit,
+            }
         })
         .await
     }
@@ -456,15 +356,20 @@ impl Inner {
         }
         let deadline = Instant::now() + deadline;
         let permit = self.permit(deadline).await?;
-        let put = |answer| Command::PutRecord {
-            key,
-            value,
-            peers,
-            deadline,
-            answer,
-            permit,
-        };
-        self.ask(put).await
+        self.ask(|answer| {
+            let lookup = Lookup::Put {
+                key,
+                value,
+                peers,
+                answer,
+            };
+            Command::LookUp {
+                lookup,
+                deadline,
+                permit,
+            }
+        })
+        .await
     }
 
     /// A stream to a peer, connecting by these and other known addresses if need be.
@@ -522,7 +427,7 @@ impl Inner {
     }
 }
 
-fn protocol(name: &'static str) -> StreamProtocol {
+pub(crate) fn protocol(name: &'static str) -> StreamProtocol {
     StreamProtocol::new(name)
 }
 
@@ -530,13 +435,4 @@ async fn within<T>(deadline: Duration, work: impl Future<Output = T>) -> Result<
     timeout(deadline, work)
         .await
         .map_err(|_| DhtError::TimedOut(deadline))
-}
-
-async fn sweep(records: Arc<Records>) {
-    let mut ticks = tokio::time::interval(SWEEP_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        records.sweep_step();
-    }
 }

@@ -23,6 +23,7 @@ mod handle;
 mod key;
 mod net;
 mod records;
+mod start;
 
 pub use libp2p::identity::Keypair;
 pub use libp2p::{Multiaddr, PeerId};
@@ -35,6 +36,7 @@ pub use error::DhtError;
 pub use exchange::{
     ExchangeError, Reply, ReplyReceiver, ReplySender, Request, RequestReceiver, RequestSender,
 };
-pub use handle::{Dht, Incoming, IncomingStreams, start};
+pub use handle::Dht;
 pub use key::Key;
 pub use records::StoreError;
+pub use start::{Incoming, IncomingStreams, start};

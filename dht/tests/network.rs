@@ -312,3 +312,35 @@ async fn tcp_is_preferred_when_both_are_known() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_joins_again_when_its_bootstrap_node_comes_back() {
+    let a = node(vec![]).await;
+    let addr = a.addr().await;
+    let b = node(vec![without_peer(vec![addr.clone()]).remove(0)]).await;
+    assert!(b.dht.connected_within(LONG).await > 0);
+    // As if killed: the node is dropped without a word.
+    let (a_id, keypair, dir) = (a.id(), a.keypair.clone(), a.dir);
+    drop((a.dht, a.incoming));
+    eventually("noticed", || async { b.dht.peers().await.is_empty() }).await;
+    let mut config = common::config(dir.path(), &keypair, vec![]);
+    config.listen = without_peer(vec![addr]);
+    let started = {
+        let mut tries = 0;
+        loop {
+            match casnode_dht::start(config.clone()).await {
+                Ok(started) => break started,
+                // The dropped node's tasks are still letting go of its files and port.
+                Err(_) if tries < 200 => tries += 1,
+                Err(error) => panic!("{error:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    eventually("joined again", || async {
+        b.dht.connected_within(LONG).await > 0
+    })
+    .await;
+    assert_eq!(b.dht.peers().await[0].peer, a_id);
+    drop(started);
+}

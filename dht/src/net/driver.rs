@@ -1,6 +1,6 @@
 //! The task that owns the swarm: commands in, answers out.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::core::transport::TransportError;
-use libp2p::kad::{Quorum, Record, RecordKey};
 use libp2p::multiaddr::Protocol;
-use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
 use libp2p_stream::Control;
@@ -22,7 +20,7 @@ use super::addrs::{self, Listened};
 use super::behaviour::Behaviour;
 use super::bootstrap::Backoff;
 use super::incoming::UncheckedValue;
-use super::queries::{Purpose, Queries, Query, Search};
+use super::queries::Queries;
 use super::transport;
 use crate::command::{Answer, Command, PeerInfo};
 use crate::config::DhtConfig;
@@ -34,16 +32,13 @@ use crate::records::Records;
 const TICK: Duration = Duration::from_millis(100);
 /// Peers banned at once.
 const MAX_BANS: usize = 1024;
-/// Callers that wait for one peer's connection; more than the queries and streams there can be.
-const MAX_WAITING: usize = 1024;
-/// Peers of the routing table that are dialled at once when nobody is connected.
-const MAX_REJOIN_DIALS: usize = 16;
 /// How long the first address of a listener may take to appear.
 const LISTEN_DEADLINE: Duration = Duration::from_secs(5);
 /// Streams of one connection that are still being negotiated.
 const MAX_NEGOTIATING: usize = 256;
 /// Addresses of one peer dialled at once.
-const DIAL_CONCURRENCY: std::num::NonZeroU8 = std::num::NonZeroU8::new(8).expect("8 is not 0");
+pub(super) const DIAL_CONCURRENCY: std::num::NonZeroU8 =
+    std::num::NonZeroU8::new(8).expect("8 is not 0");
 
 /// The channels between the driver and the rest of the node.
 pub(crate) struct Ways {
@@ -74,12 +69,12 @@ pub(crate) struct Driver {
     commands: mpsc::Receiver<Command>,
     routed: watch::Sender<usize>,
     stop: CancellationToken,
-    dials: HashMap<ConnectionId, Answer<PeerId>>,
-    waiting: HashMap<PeerId, Vec<Answer<()>>>,
-    bans: HashMap<PeerId, Instant>,
+    pub(super) dials: HashMap<ConnectionId, Answer<PeerId>>,
+    pub(super) waiting: HashMap<PeerId, Vec<Answer<()>>>,
+    pub(super) bans: HashMap<PeerId, Instant>,
     /// Nodes to join by, and who answered there last.
-    bootstrap: Vec<(Multiaddr, Option<PeerId>)>,
-    bootstrap_dials: HashMap<ConnectionId, usize>,
+    pub(super) bootstrap: Vec<(Multiaddr, Option<PeerId>)>,
+    pub(super) bootstrap_dials: HashMap<ConnectionId, usize>,
     backoff: Backoff,
 }
 
@@ -230,27 +225,6 @@ impl Driver {
         }
     }
 
-    /// Nobody of the network is connected: dials the nodes to join by, and some known before.
-    fn join(&mut self) {
-        for at in 0..self.bootstrap.len() {
-            let (addr, peer) = &self.bootstrap[at];
-            if peer.is_some_and(|peer| self.connected.contains_key(&peer)) {
-                continue;
-            }
-            let opts = DialOpts::from(addr.clone());
-            let id = opts.connection_id();
-            match self.swarm.dial(opts) {
-                Ok(()) => drop(self.bootstrap_dials.insert(id, at)),
-                Err(error) => tracing::debug!(%error, "not dialled"),
-            }
-        }
-        for peer in self.routing_table().into_iter().take(MAX_REJOIN_DIALS) {
-            if let Err(error) = self.dial_peer(peer) {
-                tracing::debug!(%peer, %error, "not dialled");
-            }
-        }
-    }
-
     fn on_command(&mut self, command: Command) {
         match command {
             Command::Dial { addr, answer } => self.dial(addr, answer),
@@ -276,165 +250,11 @@ impl Driver {
             Command::Shutdown { answer } => {
                 let _ = answer.send(());
             }
-            query => self.start_query(query),
-        }
-    }
-
-    fn start_query(&mut self, command: Command) {
-        let kad = &mut self.swarm.behaviour_mut().kad;
-        let (id, purpose, deadline, permit) = match command {
-            Command::FindProviders {
-                key,
-                limit,
-                connect,
-                include_self,
+            Command::LookUp {
+                lookup,
                 deadline,
-                events,
                 permit,
-            } => {
-                let id = kad.get_providers(RecordKey::new(&key));
-                let found = HashSet::new();
-                let search = Search {
-                    key,
-                    limit,
-                    connect,
-                    include_self,
-                    events,
-                    found,
-                };
-                (id, Purpose::Providers(search), deadline, permit)
-            }
-            Command::GetRecord {
-                key,
-                deadline,
-                values,
-                asked,
-                permit,
-            } => {
-                let id = kad.get_record(RecordKey::new(&key));
-                (
-                    id,
-                    Purpose::Record {
-                        values,
-                        asked: Some(asked),
-                    },
-                    deadline,
-                    permit,
-                )
-            }
-            Command::ClosestPeers {
-                key,
-                deadline,
-                answer,
-                permit,
-            } => {
-                let id = kad.get_closest_peers(key.to_vec());
-                (id, Purpose::Closest(Some(answer)), deadline, permit)
-            }
-            Command::PutRecord {
-                key,
-                value,
-                peers,
-                deadline,
-                answer,
-                permit,
-            } => {
-                let record = Record::new(RecordKey::new(&key), value);
-                let count = u32::try_from(peers.len()).unwrap_or(u32::MAX);
-                let id = kad.put_record_to(record, peers.into_iter(), Quorum::All);
-                (
-                    id,
-                    Purpose::Put {
-                        answer: Some(answer),
-                        peers: count,
-                    },
-                    deadline,
-                    permit,
-                )
-            }
-            _ => return,
-        };
-        self.queries.insert(
-            id,
-            Query {
-                purpose,
-                deadline,
-                asked: 0,
-                _permit: permit,
-            },
-        );
-    }
-
-    /// Ends a query early and tells who waits.
-    pub(super) fn end_query(&mut self, id: &libp2p::kad::QueryId, timed_out: bool) {
-        if let Some(mut running) = self.swarm.behaviour_mut().kad.query_mut(id) {
-            running.finish();
-        }
-        if let Some(query) = self.queries.remove(id) {
-            query.end(timed_out);
-        }
-    }
-
-    fn dial(&mut self, addr: Multiaddr, answer: Answer<PeerId>) {
-        let named = addrs::named_peer(&addr);
-        if let Some(peer) = named.filter(|peer| self.connected.contains_key(peer)) {
-            let _ = answer.send(Ok(peer));
-            return;
-        }
-        let target = addr.to_string();
-        let opts = DialOpts::from(addr);
-        let id = opts.connection_id();
-        match self.swarm.dial(opts) {
-            Ok(()) => {
-                self.dials.retain(|_, waiting| !waiting.is_closed());
-                self.dials.insert(id, answer);
-            }
-            Err(error) => {
-                let _ = answer.send(Err(DhtError::Dial {
-                    target,
-                    source: Box::new(error),
-                }));
-            }
-        }
-    }
-
-    /// Dials a peer by the addresses in the book, unless it is connected or being dialled.
-    pub(super) fn dial_peer(&mut self, peer: PeerId) -> Result<(), libp2p::swarm::DialError> {
-        let opts = DialOpts::peer_id(peer)
-            .condition(PeerCondition::DisconnectedAndNotDialing)
-            .override_dial_concurrency_factor(DIAL_CONCURRENCY)
-            .build();
-        match self.swarm.dial(opts) {
-            Err(libp2p::swarm::DialError::DialPeerConditionFalse(_)) => Ok(()),
-            result => result,
-        }
-    }
-
-    fn connect(&mut self, peer: PeerId, known: Vec<Multiaddr>, answer: Answer<()>) {
-        if self.bans.contains_key(&peer) {
-            let _ = answer.send(Err(DhtError::Banned(peer)));
-            return;
-        }
-        if self.connected.contains_key(&peer) {
-            let _ = answer.send(Ok(()));
-            return;
-        }
-        let book = &mut self.swarm.behaviour_mut().book;
-        if book.get(&peer).is_empty() {
-            book.insert(peer, addrs::usable(&peer, known));
-        }
-        if let Err(error) = self.dial_peer(peer) {
-            let target = peer.to_string();
-            let _ = answer.send(Err(DhtError::Dial {
-                target,
-                source: Box::new(error),
-            }));
-            return;
-        }
-        let waiting = self.waiting.entry(peer).or_default();
-        waiting.retain(|waiting| !waiting.is_closed());
-        if waiting.len() < MAX_WAITING {
-            waiting.push(answer);
+            } => self.start_query(lookup, deadline, permit),
         }
     }
 
@@ -453,46 +273,6 @@ impl Driver {
         self.bans.insert(peer, until);
         self.swarm.behaviour_mut().blocked.block_peer(peer);
         let _ = self.swarm.disconnect_peer_id(peer);
-    }
-
-    /// A connection of this node's own is up.
-    pub(super) fn dial_succeeded(&mut self, id: ConnectionId, peer: PeerId) {
-        if let Some(answer) = self.dials.remove(&id) {
-            let _ = answer.send(Ok(peer));
-        }
-        if let Some(at) = self.bootstrap_dials.remove(&id) {
-            self.bootstrap[at].1 = Some(peer);
-        }
-        for answer in self.waiting.remove(&peer).unwrap_or_default() {
-            let _ = answer.send(Ok(()));
-        }
-    }
-
-    /// A connection of this node's own did not come about.
-    pub(super) fn dial_failed(
-        &mut self,
-        id: ConnectionId,
-        peer: Option<PeerId>,
-        error: libp2p::swarm::DialError,
-    ) {
-        let reason = error.to_string();
-        if let Some(at) = self.bootstrap_dials.remove(&id) {
-            tracing::info!(addr = %self.bootstrap[at].0, reason, "no answer from a bootstrap node");
-        }
-        if let Some(answer) = self.dials.remove(&id) {
-            let target = peer.map_or_else(|| "the address".to_owned(), |peer| peer.to_string());
-            let _ = answer.send(Err(DhtError::Dial {
-                target,
-                source: Box::new(error),
-            }));
-        }
-        let Some(peer) = peer.filter(|peer| !self.connected.contains_key(peer)) else {
-            return;
-        };
-        for answer in self.waiting.remove(&peer).unwrap_or_default() {
-            let (target, source) = (peer.to_string(), reason.clone().into());
-            let _ = answer.send(Err(DhtError::Dial { target, source }));
-        }
     }
 
     fn listen_addrs(&self) -> Vec<Multiaddr> {
@@ -533,7 +313,7 @@ impl Driver {
             .send_if_modified(|was| std::mem::replace(was, count) != count);
     }
 
-    fn routing_table(&mut self) -> Vec<PeerId> {
+    pub(super) fn routing_table(&mut self) -> Vec<PeerId> {
         let mut peers = Vec::new();
         for bucket in self.swarm.behaviour_mut().kad.kbuckets() {
             peers.extend(bucket.iter().map(|entry| *entry.node.key.preimage()));

@@ -1,11 +1,8 @@
 //! What the swarm reports, and what the driver makes of it.
 
 use libp2p::core::ConnectedPoint;
-use libp2p::kad::{
-    self, GetClosestPeersError, GetProvidersOk, GetRecordOk, InboundRequest, PutRecordError,
-    QueryId, QueryResult, QueryStats,
-};
-use libp2p::swarm::{ConnectionDenied, ListenError, NetworkBehaviour, SwarmEvent};
+use libp2p::kad::{self, InboundRequest};
+use libp2p::swarm::{ConnectionDenied, ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, allow_block_list, connection_limits, identify, mdns, ping};
 use std::time::Duration;
 
@@ -13,9 +10,7 @@ use super::addrs;
 use super::behaviour::{BehaviourEvent, KAD_PROTOCOL};
 use super::driver::{Connected, Driver};
 use super::incoming::UncheckedValue;
-use super::queries::Purpose;
 use crate::Key;
-use crate::command::FindEvent;
 
 /// The longest agent name kept.
 const MAX_AGENT_CHARS: usize = 64;
@@ -287,132 +282,6 @@ impl Driver {
                 }
             }
             _ => {}
-        }
-    }
-
-    fn on_progress(&mut self, id: QueryId, result: QueryResult, stats: &QueryStats, last: bool) {
-        if let Some(query) = self.queries.get_mut(&id) {
-            query.asked = stats.num_requests();
-        }
-        match result {
-            QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) => {
-                self.on_providers(id, providers);
-            }
-            QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))) => {
-                if let Some(query) = self.queries.get_mut(&id)
-                    && let Purpose::Record { values, .. } = &query.purpose
-                {
-                    // Own records need no check, but get one all the same.
-                    let _ = values.try_send((found.record.value, query.asked));
-                }
-            }
-            QueryResult::GetClosestPeers(result) => self.on_closest(id, result),
-            QueryResult::PutRecord(result) => self.on_put(id, result),
-            _ => {}
-        }
-        if last && let Some(query) = self.queries.remove(&id) {
-            query.end(false);
-        }
-    }
-
-    /// Reports new providers; ends the search when there are enough.
-    fn on_providers(&mut self, id: QueryId, peers: impl IntoIterator<Item = PeerId>) {
-        let me = *self.swarm.local_peer_id();
-        let mut enough = false;
-        for peer in peers {
-            let Some(query) = self.queries.get_mut(&id) else {
-                return;
-            };
-            let Purpose::Providers(search) = &mut query.purpose else {
-                return;
-            };
-            let wanted = (peer != me || search.include_self)
-                && !self
-                    .swarm
-                    .behaviour()
-                    .blocked
-                    .blocked_peers()
-                    .contains(&peer);
-            if !wanted || search.found.len() >= search.limit || !search.found.insert(peer) {
-                continue;
-            }
-            enough = search.found.len() >= search.limit;
-            let (connect, events, key) = (search.connect, search.events.clone(), search.key);
-            let addrs = self.provider_addrs(peer);
-            tracing::trace!(%peer, key = ?&key[..4], "provider found");
-            if connect
-                && peer != me
-                && let Err(error) = self.dial_peer(peer)
-            {
-                tracing::debug!(%peer, %error, "provider not dialled");
-            }
-            // The channel has room for as many as may be reported.
-            let _ = events.try_send(FindEvent::Provider { peer, addrs });
-        }
-        if enough {
-            self.end_query(&id, false);
-        }
-    }
-
-    /// Addresses of a provider just found. They are in the lookup, and only while it lives: the
-    /// Kademlia behaviour gives them out for a dial. They go into the address book for later.
-    fn provider_addrs(&mut self, peer: PeerId) -> Vec<Multiaddr> {
-        let mut known = self.records.tables().addrs(&peer);
-        let behaviour = self.swarm.behaviour_mut();
-        if peer != *self.records.me() {
-            let (id, role) = (
-                libp2p::swarm::ConnectionId::new_unchecked(0),
-                libp2p::core::Endpoint::Dialer,
-            );
-            let from_kad =
-                behaviour
-                    .kad
-                    .handle_pending_outbound_connection(id, Some(peer), &[], role);
-            known.extend(from_kad.unwrap_or_default());
-            known.extend(behaviour.book.get(&peer));
-        }
-        let known = addrs::usable(&peer, known);
-        behaviour.book.insert(peer, known.clone());
-        known
-    }
-
-    fn on_closest(&mut self, id: QueryId, result: kad::GetClosestPeersResult) {
-        let found = match result {
-            Ok(found) => found.peers,
-            Err(GetClosestPeersError::Timeout { peers, .. }) => peers,
-        };
-        let found: Vec<_> = found
-            .into_iter()
-            .map(|info| (info.peer_id, addrs::usable(&info.peer_id, info.addrs)))
-            .collect();
-        let book = &mut self.swarm.behaviour_mut().book;
-        for (peer, addrs) in &found {
-            if book.get(peer).is_empty() {
-                book.insert(*peer, addrs.clone());
-            }
-        }
-        if let Some(query) = self.queries.get_mut(&id)
-            && let Purpose::Closest(answer) = &mut query.purpose
-            && let Some(answer) = answer.take()
-        {
-            let _ = answer.send(found);
-        }
-    }
-
-    fn on_put(&mut self, id: QueryId, result: kad::PutRecordResult) {
-        if let Some(query) = self.queries.get_mut(&id)
-            && let Purpose::Put { answer, peers } = &mut query.purpose
-        {
-            let stored = match result {
-                Ok(_) => *peers,
-                Err(
-                    PutRecordError::QuorumFailed { success, .. }
-                    | PutRecordError::Timeout { success, .. },
-                ) => u32::try_from(success.len()).unwrap_or(u32::MAX),
-            };
-            if let Some(answer) = answer.take() {
-                let _ = answer.send(stored);
-            }
         }
     }
 }

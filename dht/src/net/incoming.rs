@@ -15,8 +15,9 @@ use crate::Key;
 use crate::config::Limits;
 use crate::counters::Counters;
 use crate::exchange;
-use crate::handle::{Incoming, Inner};
+use crate::handle::Inner;
 use crate::records::Refused;
+use crate::start::Incoming;
 
 /// Value records that wait to be checked: 2 MiB at most, milliseconds of work.
 pub(crate) const MAX_UNCHECKED_VALUES: usize = 256;

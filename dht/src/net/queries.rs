@@ -1,14 +1,12 @@
 //! Lookups that are under way, and who waits for them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use libp2p::PeerId;
 use libp2p::kad::QueryId;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::Key;
-use crate::command::{Candidate, ClosestPeers, FindEvent};
+use crate::command::{Candidate, ClosestPeers, FindEvent, Search};
 
 /// What a query is for.
 pub(super) enum Purpose {
@@ -23,16 +21,6 @@ pub(super) enum Purpose {
         answer: Option<oneshot::Sender<u32>>,
         peers: u32,
     },
-}
-
-/// A search for providers.
-pub(super) struct Search {
-    pub(super) key: Key,
-    pub(super) limit: usize,
-    pub(super) connect: bool,
-    pub(super) include_self: bool,
-    pub(super) events: mpsc::Sender<FindEvent>,
-    pub(super) found: HashSet<PeerId>,
 }
 
 /// A query under way. Its permit is given back when it is dropped.

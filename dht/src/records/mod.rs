@@ -5,8 +5,10 @@
 //! all. Times are Unix seconds, so that expiry goes on while the node is off.
 
 pub(crate) mod disk;
+mod holders;
 mod kad;
 pub(crate) mod layout;
+mod loading;
 pub(crate) mod tables;
 #[cfg(test)]
 mod tests;

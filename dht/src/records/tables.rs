@@ -6,7 +6,8 @@ use std::ops::Bound;
 
 use libp2p::{Multiaddr, PeerId};
 
-use super::layout::{self, DiskOp, Entry, StoredValue};
+use super::holders::{Holder, Holders};
+use super::layout::{self, DiskOp, StoredValue};
 use crate::Key;
 use crate::config::Limits;
 
@@ -21,7 +22,7 @@ const MAX_DIRTY: usize = 1 << 18;
 /// with one record each would be dear.
 const MAX_PEERS: usize = 1 << 16;
 /// Index of this node itself among the peers.
-const SELF: u32 = 0;
+pub(super) const SELF: u32 = 0;
 
 /// Why a record was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,65 +46,16 @@ pub(crate) struct Provider {
     pub(crate) expires: u32,
 }
 
-#[derive(Clone, Copy)]
-struct Holder {
-    peer: u32,
-    expires: u32,
+pub(super) struct Peer {
+    pub(super) id: PeerId,
+    pub(super) addrs: Vec<Multiaddr>,
+    pub(super) provided: usize,
+    pub(super) values: usize,
 }
 
-/// Most keys have one provider: that one needs no allocation.
-enum Holders {
-    One(Holder),
-    Many(Vec<Holder>),
-}
-
-impl Holders {
-    fn as_slice(&self) -> &[Holder] {
-        match self {
-            Self::One(holder) => std::slice::from_ref(holder),
-            Self::Many(holders) => holders,
-        }
-    }
-
-    fn as_mut_slice(&mut self) -> &mut [Holder] {
-        match self {
-            Self::One(holder) => std::slice::from_mut(holder),
-            Self::Many(holders) => holders,
-        }
-    }
-
-    fn push(&mut self, holder: Holder) {
-        match self {
-            Self::One(first) => *self = Self::Many(vec![*first, holder]),
-            Self::Many(holders) => holders.push(holder),
-        }
-    }
-
-    /// Keeps what `keep` says and returns the rest; `None` in the first place when nothing is left.
-    fn split(self, keep: impl Fn(&Holder) -> bool) -> (Option<Self>, Vec<Holder>) {
-        let all = match self {
-            Self::One(holder) => vec![holder],
-            Self::Many(holders) => holders,
-        };
-        let (mut kept, gone): (Vec<_>, Vec<_>) = all.into_iter().partition(keep);
-        let kept = match kept.len() {
-            0 => None,
-            1 => kept.pop().map(Self::One),
-            _ => Some(Self::Many(kept)),
-        };
-        (kept, gone)
-    }
-}
-
-struct Peer {
-    id: PeerId,
-    addrs: Vec<Multiaddr>,
-    provided: usize,
-    values: usize,
-}
-
+/// An entry the disk does not have as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Change {
+pub(super) enum Change {
     Peer(u32),
     Provider(Key, u32),
     Value(Key),
@@ -112,16 +64,16 @@ enum Change {
 /// The tables.
 pub(crate) struct Tables {
     limits: Limits,
-    peers: HashMap<u32, Peer>,
-    index_of: HashMap<PeerId, u32>,
+    pub(super) peers: HashMap<u32, Peer>,
+    pub(super) index_of: HashMap<PeerId, u32>,
     /// Indices are never used twice, so that a late write cannot name another peer.
-    next_index: u32,
+    pub(super) next_index: u32,
     providers: BTreeMap<Key, Holders>,
     provider_records: usize,
     values: BTreeMap<Key, StoredValue>,
     foreign_values: usize,
     foreign_bytes: usize,
-    loading: Option<(Key, Vec<u8>)>,
+    pub(super) loading: Option<(Key, Vec<u8>)>,
     sweep_from: Key,
     dirty: VecDeque<Change>,
     dirty_set: HashSet<Change>,
@@ -149,86 +101,6 @@ impl Tables {
             sweep_from: [0; 32],
             dirty: VecDeque::new(),
             dirty_set: HashSet::new(),
-        }
-    }
-
-    /// Takes an entry from the disk; entries come ordered by name, hence peers before providers.
-    pub(crate) fn load(&mut self, entry: Entry, now: u32) {
-        match entry {
-            Entry::Peer { index, peer, addrs } => {
-                self.next_index = self.next_index.max(index.saturating_add(1));
-                if index != SELF && !self.index_of.contains_key(&peer) {
-                    self.index_of.insert(peer, index);
-                    self.peers.insert(
-                        index,
-                        Peer {
-                            id: peer,
-                            addrs,
-                            provided: 0,
-                            values: 0,
-                        },
-                    );
-                } else {
-                    self.touch(Change::Peer(index));
-                }
-            }
-            Entry::Provider {
-                key,
-                index,
-                expires,
-            } => {
-                let known = index != SELF && self.peers.contains_key(&index);
-                if !known || expires <= now {
-                    self.touch(Change::Provider(key, index));
-                } else {
-                    self.insert_holder(
-                        key,
-                        Holder {
-                            peer: index,
-                            expires,
-                        },
-                    );
-                }
-            }
-            Entry::ValuePart { key, part, bytes } => {
-                if part == 0 {
-                    self.finish_value(now);
-                    self.loading = Some((key, Vec::new()));
-                }
-                match &mut self.loading {
-                    Some((loading, joined)) if *loading == key => joined.extend_from_slice(&bytes),
-                    _ => self.touch(Change::Value(key)),
-                }
-            }
-            Entry::Due { .. } => {}
-        }
-    }
-
-    /// All entries have been loaded: drops what belongs to nobody.
-    pub(crate) fn loaded(&mut self, now: u32) {
-        self.finish_value(now);
-        let idle = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.provided + peer.values == 0);
-        let idle: Vec<_> = idle
-            .map(|(index, _)| *index)
-            .filter(|index| *index != SELF)
-            .collect();
-        for index in idle {
-            self.release(index);
-        }
-    }
-
-    fn finish_value(&mut self, now: u32) {
-        let Some((key, joined)) = self.loading.take() else {
-            return;
-        };
-        match layout::stored_value(&joined) {
-            Some(stored) if stored.expires > now && self.peers.contains_key(&stored.source) => {
-                self.insert_value(key, stored);
-            }
-            _ => self.touch(Change::Value(key)),
         }
     }
 
@@ -504,7 +376,7 @@ impl Tables {
         self.dirty.len()
     }
 
-    fn touch(&mut self, change: Change) {
+    pub(super) fn touch(&mut self, change: Change) {
         if self.dirty_set.insert(change) {
             self.dirty.push_back(change);
         }
@@ -531,7 +403,7 @@ impl Tables {
     }
 
     /// Drops a peer that has no records left.
-    fn release(&mut self, index: u32) {
+    pub(super) fn release(&mut self, index: u32) {
         if index == SELF {
             return;
         }
@@ -544,7 +416,7 @@ impl Tables {
         }
     }
 
-    fn insert_holder(&mut self, key: Key, holder: Holder) {
+    pub(super) fn insert_holder(&mut self, key: Key, holder: Holder) {
         match self.providers.entry(key) {
             std::collections::btree_map::Entry::Vacant(entry) => {
                 entry.insert(Holders::One(holder));
@@ -580,7 +452,7 @@ impl Tables {
         gone.len()
     }
 
-    fn insert_value(&mut self, key: Key, stored: StoredValue) {
+    pub(super) fn insert_value(&mut self, key: Key, stored: StoredValue) {
         if let Some(peer) = self.peers.get_mut(&stored.source) {
             peer.values += 1;
         }

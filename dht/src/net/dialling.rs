@@ -1,0 +1,136 @@
+//! Connections this node opens, and who waits for them.
+
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, DialError};
+use libp2p::{Multiaddr, PeerId};
+
+use super::addrs;
+use super::driver::{DIAL_CONCURRENCY, Driver};
+use crate::command::Answer;
+use crate::error::DhtError;
+
+/// Callers that wait for one peer's connection; more than the queries and streams there can be.
+const MAX_WAITING: usize = 1024;
+/// Peers of the routing table that are dialled at once when nobody is connected.
+const MAX_REJOIN_DIALS: usize = 16;
+
+impl Driver {
+    /// Nobody of the network is connected: dials the nodes to join by, and some known before.
+    pub(super) fn join(&mut self) {
+        for at in 0..self.bootstrap.len() {
+            let (addr, peer) = &self.bootstrap[at];
+            if peer.is_some_and(|peer| self.connected.contains_key(&peer)) {
+                continue;
+            }
+            let opts = DialOpts::from(addr.clone());
+            let id = opts.connection_id();
+            match self.swarm.dial(opts) {
+                Ok(()) => drop(self.bootstrap_dials.insert(id, at)),
+                Err(error) => tracing::debug!(%error, "not dialled"),
+            }
+        }
+        for peer in self.routing_table().into_iter().take(MAX_REJOIN_DIALS) {
+            if let Err(error) = self.dial_peer(peer) {
+                tracing::debug!(%peer, %error, "not dialled");
+            }
+        }
+    }
+
+    pub(super) fn dial(&mut self, addr: Multiaddr, answer: Answer<PeerId>) {
+        let named = addrs::named_peer(&addr);
+        if let Some(peer) = named.filter(|peer| self.connected.contains_key(peer)) {
+            let _ = answer.send(Ok(peer));
+            return;
+        }
+        let target = addr.to_string();
+        let opts = DialOpts::from(addr);
+        let id = opts.connection_id();
+        match self.swarm.dial(opts) {
+            Ok(()) => {
+                self.dials.retain(|_, waiting| !waiting.is_closed());
+                self.dials.insert(id, answer);
+            }
+            Err(error) => {
+                let _ = answer.send(Err(DhtError::Dial {
+                    target,
+                    source: Box::new(error),
+                }));
+            }
+        }
+    }
+
+    /// Dials a peer by the addresses in the book, unless it is connected or being dialled.
+    pub(super) fn dial_peer(&mut self, peer: PeerId) -> Result<(), DialError> {
+        let opts = DialOpts::peer_id(peer)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .override_dial_concurrency_factor(DIAL_CONCURRENCY)
+            .build();
+        match self.swarm.dial(opts) {
+            Err(DialError::DialPeerConditionFalse(_)) => Ok(()),
+            result => result,
+        }
+    }
+
+    pub(super) fn connect(&mut self, peer: PeerId, known: Vec<Multiaddr>, answer: Answer<()>) {
+        if self.bans.contains_key(&peer) {
+            let _ = answer.send(Err(DhtError::Banned(peer)));
+            return;
+        }
+        if self.connected.contains_key(&peer) {
+            let _ = answer.send(Ok(()));
+            return;
+        }
+        let book = &mut self.swarm.behaviour_mut().book;
+        if book.get(&peer).is_empty() {
+            book.insert(peer, addrs::usable(&peer, known));
+        }
+        if let Err(error) = self.dial_peer(peer) {
+            let target = peer.to_string();
+            let _ = answer.send(Err(DhtError::Dial {
+                target,
+                source: Box::new(error),
+            }));
+            return;
+        }
+        let waiting = self.waiting.entry(peer).or_default();
+        waiting.retain(|waiting| !waiting.is_closed());
+        if waiting.len() < MAX_WAITING {
+            waiting.push(answer);
+        }
+    }
+
+    /// A connection of this node's own is up.
+    pub(super) fn dial_succeeded(&mut self, id: ConnectionId, peer: PeerId) {
+        if let Some(answer) = self.dials.remove(&id) {
+            let _ = answer.send(Ok(peer));
+        }
+        if let Some(at) = self.bootstrap_dials.remove(&id) {
+            self.bootstrap[at].1 = Some(peer);
+        }
+        for answer in self.waiting.remove(&peer).unwrap_or_default() {
+            let _ = answer.send(Ok(()));
+        }
+    }
+
+    /// A connection of this node's own did not come about.
+    pub(super) fn dial_failed(&mut self, id: ConnectionId, peer: Option<PeerId>, error: DialError) {
+        let reason = error.to_string();
+        if let Some(at) = self.bootstrap_dials.remove(&id) {
+            tracing::info!(addr = %self.bootstrap[at].0, reason, "no answer from a bootstrap node");
+        }
+        if let Some(answer) = self.dials.remove(&id) {
+            let target = peer.map_or_else(|| "the address".to_owned(), |peer| peer.to_string());
+            let _ = answer.send(Err(DhtError::Dial {
+                target,
+                source: Box::new(error),
+            }));
+        }
+        let Some(peer) = peer.filter(|peer| !self.connected.contains_key(peer)) else {
+            return;
+        };
+        for answer in self.waiting.remove(&peer).unwrap_or_default() {
+            let (target, source) = (peer.to_string(), reason.clone().into());
+            let _ = answer.send(Err(DhtError::Dial { target, source }));
+        }
+    }
+}

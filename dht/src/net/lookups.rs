@@ -1,0 +1,210 @@
+//! Lookups: how they start, what comes of them, how they end.
+
+use libp2p::kad::{
+    self, GetClosestPeersError, GetProvidersOk, GetRecordOk, PutRecordError, QueryId, QueryResult,
+    QueryStats, Quorum, Record, RecordKey,
+};
+use libp2p::swarm::{ConnectionId, NetworkBehaviour};
+use libp2p::{Multiaddr, PeerId};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::addrs;
+use super::driver::Driver;
+use super::queries::{Purpose, Query};
+use crate::command::{FindEvent, Lookup};
+
+impl Driver {
+    pub(super) fn start_query(
+        &mut self,
+        lookup: Lookup,
+        deadline: Instant,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        let (id, purpose) = match lookup {
+            Lookup::Providers(search) => {
+                let id = kad.get_providers(RecordKey::new(&search.key));
+                (id, Purpose::Providers(search))
+            }
+            Lookup::Record { key, values, asked } => {
+                let asked = Some(asked);
+                (
+                    kad.get_record(RecordKey::new(&key)),
+                    Purpose::Record { values, asked },
+                )
+            }
+            Lookup::Closest { key, answer } => (
+                kad.get_closest_peers(key.to_vec()),
+                Purpose::Closest(Some(answer)),
+            ),
+            Lookup::Put {
+                key,
+                value,
+                peers,
+                answer,
+            } => {
+                let record = Record::new(RecordKey::new(&key), value);
+                let count = u32::try_from(peers.len()).unwrap_or(u32::MAX);
+                let id = kad.put_record_to(record, peers.into_iter(), Quorum::All);
+                let answer = Some(answer);
+                (
+                    id,
+                    Purpose::Put {
+                        answer,
+                        peers: count,
+                    },
+                )
+            }
+        };
+        let query = Query {
+            purpose,
+            deadline,
+            asked: 0,
+            _permit: permit,
+        };
+        self.queries.insert(id, query);
+    }
+
+    /// Ends a query early and tells who waits.
+    pub(super) fn end_query(&mut self, id: &QueryId, timed_out: bool) {
+        if let Some(mut running) = self.swarm.behaviour_mut().kad.query_mut(id) {
+            running.finish();
+        }
+        if let Some(query) = self.queries.remove(id) {
+            query.end(timed_out);
+        }
+    }
+
+    pub(super) fn on_progress(
+        &mut self,
+        id: QueryId,
+        result: QueryResult,
+        stats: &QueryStats,
+        last: bool,
+    ) {
+        if let Some(query) = self.queries.get_mut(&id) {
+            query.asked = stats.num_requests();
+        }
+        match result {
+            QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) => {
+                self.on_providers(id, providers);
+            }
+            QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))) => {
+                if let Some(query) = self.queries.get_mut(&id)
+                    && let Purpose::Record { values, .. } = &query.purpose
+                {
+                    // Own records need no check, but get one all the same.
+                    let _ = values.try_send((found.record.value, query.asked));
+                }
+            }
+            QueryResult::GetClosestPeers(result) => self.on_closest(id, result),
+            QueryResult::PutRecord(result) => self.on_put(id, result),
+            _ => {}
+        }
+        if last && let Some(query) = self.queries.remove(&id) {
+            query.end(false);
+        }
+    }
+
+    /// Reports new providers; ends the search when there are enough.
+    fn on_providers(&mut self, id: QueryId, peers: impl IntoIterator<Item = PeerId>) {
+        let me = *self.swarm.local_peer_id();
+        let mut enough = false;
+        for peer in peers {
+            let Some(query) = self.queries.get_mut(&id) else {
+                return;
+            };
+            let Purpose::Providers(search) = &mut query.purpose else {
+                return;
+            };
+            let wanted = (peer != me || search.include_self)
+                && !self
+                    .swarm
+                    .behaviour()
+                    .blocked
+                    .blocked_peers()
+                    .contains(&peer);
+            if !wanted || search.found.len() >= search.limit || !search.found.insert(peer) {
+                continue;
+            }
+            enough = search.found.len() >= search.limit;
+            let (connect, events, key) = (search.connect, search.events.clone(), search.key);
+            let addrs = self.provider_addrs(peer);
+            tracing::trace!(%peer, key = ?&key[..4], "provider found");
+            if connect
+                && peer != me
+                && let Err(error) = self.dial_peer(peer)
+            {
+                tracing::debug!(%peer, %error, "provider not dialled");
+            }
+            // The channel has room for as many as may be reported.
+            let _ = events.try_send(FindEvent::Provider { peer, addrs });
+        }
+        if enough {
+            self.end_query(&id, false);
+        }
+    }
+
+    /// Addresses of a provider just found. They are in the lookup, and only while it lives: the
+    /// Kademlia behaviour gives them out for a dial. They go into the address book for later.
+    fn provider_addrs(&mut self, peer: PeerId) -> Vec<Multiaddr> {
+        let mut known = self.records.tables().addrs(&peer);
+        let behaviour = self.swarm.behaviour_mut();
+        if peer != *self.records.me() {
+            let (id, role) = (
+                ConnectionId::new_unchecked(0),
+                libp2p::core::Endpoint::Dialer,
+            );
+            let from_kad =
+                behaviour
+                    .kad
+                    .handle_pending_outbound_connection(id, Some(peer), &[], role);
+            known.extend(from_kad.unwrap_or_default());
+            known.extend(behaviour.book.get(&peer));
+        }
+        let known = addrs::usable(&peer, known);
+        behaviour.book.insert(peer, known.clone());
+        known
+    }
+
+    fn on_closest(&mut self, id: QueryId, result: kad::GetClosestPeersResult) {
+        let found = match result {
+            Ok(found) => found.peers,
+            Err(GetClosestPeersError::Timeout { peers, .. }) => peers,
+        };
+        let found: Vec<_> = found
+            .into_iter()
+            .map(|info| (info.peer_id, addrs::usable(&info.peer_id, info.addrs)))
+            .collect();
+        let book = &mut self.swarm.behaviour_mut().book;
+        for (peer, addrs) in &found {
+            if book.get(peer).is_empty() {
+                book.insert(*peer, addrs.clone());
+            }
+        }
+        if let Some(query) = self.queries.get_mut(&id)
+            && let Purpose::Closest(answer) = &mut query.purpose
+            && let Some(answer) = answer.take()
+        {
+            let _ = answer.send(found);
+        }
+    }
+
+    fn on_put(&mut self, id: QueryId, result: kad::PutRecordResult) {
+        if let Some(query) = self.queries.get_mut(&id)
+            && let Purpose::Put { answer, peers } = &mut query.purpose
+        {
+            let stored = match result {
+                Ok(_) => *peers,
+                Err(
+                    PutRecordError::QuorumFailed { success, .. }
+                    | PutRecordError::Timeout { success, .. },
+                ) => u32::try_from(success.len()).unwrap_or(u32::MAX),
+            };
+            if let Some(answer) = answer.take() {
+                let _ = answer.send(stored);
+            }
+        }
+    }
+}
