@@ -17,8 +17,11 @@ const MAX_SESSIONS: usize = 32;
 /// Peers remembered with how they ended; beyond it the rest of the world is not remembered.
 const MAX_REMEMBERED: usize = 1024;
 
-/// A peer whose session ended is tried again after this long.
+/// A peer whose session ended is tried again after this long: it may have come back, or have the file by now.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// The same for a peer that could not be reached: another of its addresses may be known by then.
+const REDIAL_AFTER: Duration = Duration::from_secs(2);
 
 /// A session that runs.
 #[derive(Debug)]
@@ -32,6 +35,7 @@ pub(super) struct Source {
 #[derive(Debug)]
 struct Past {
     at: Instant,
+    unreachable: bool,
     why: String,
 }
 
@@ -55,7 +59,14 @@ impl Sources {
         now: Instant,
         commands: mpsc::Sender<Command>,
     ) -> Option<PeerSlot> {
-        let recently = |p: &Past| now.saturating_duration_since(p.at) < RETRY_AFTER;
+        let recently = |p: &Past| {
+            let pause = if p.unreachable {
+                REDIAL_AFTER
+            } else {
+                RETRY_AFTER
+            };
+            now.saturating_duration_since(p.at) < pause
+        };
         if self.active.len() >= MAX_SESSIONS
             || self.banned.contains_key(&peer)
             || self.active.values().any(|s| s.peer == peer)
@@ -95,7 +106,8 @@ impl Sources {
                 source.peer,
                 Past {
                     at: now,
-                    why: end.to_string(),
+                    unreachable: matches!(end, SessionEnd::Unreachable(_)),
+                    why: crate::errors::chain(end),
                 },
             );
         }
@@ -123,6 +135,13 @@ impl Sources {
 
     pub(super) fn joined_count(&self) -> u32 {
         u32::try_from(self.active.values().filter(|s| s.joined).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Peers that were found and could not be reached.
+    pub(super) fn unreachable(&self) -> usize {
+        let unreachable =
+            |(peer, past): &(&PeerId, &Past)| past.unreachable && !self.banned.contains_key(*peer);
+        self.past.iter().filter(unreachable).count()
     }
 
     pub(super) fn banned(&self) -> usize {

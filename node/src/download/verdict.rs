@@ -44,6 +44,8 @@ pub(super) struct Facts {
     pub(super) asked_peers: u32,
     /// Providers that lookups named.
     pub(super) known_providers: u32,
+    /// Peers that may have it and could not be reached yet; they are tried again.
+    pub(super) unreachable: usize,
     /// How the peers that were tried ended.
     pub(super) story: String,
     /// Peers named by hand that could not be reached.
@@ -68,7 +70,8 @@ pub(super) fn verdict(f: &Facts) -> Option<ApiError> {
         return Some(only_liars(f));
     }
     if !f.has_manifest {
-        let sure = f.lookups >= LOOKUPS_TO_BE_SURE || f.elapsed >= FIND_DEADLINE;
+        let sure =
+            (f.lookups >= LOOKUPS_TO_BE_SURE && f.unreachable == 0) || f.elapsed >= FIND_DEADLINE;
         return sure.then(|| not_found(f));
     }
     (f.idle >= GIVE_UP_AFTER).then(|| out_of_time(f))
@@ -205,6 +208,22 @@ mod tests {
         .unwrap();
         assert_eq!(error.kind, ErrorKind::NotFound);
         assert!(error.why.contains("3 peers were asked"), "{error}");
+    }
+
+    #[test]
+    fn a_provider_that_cannot_be_reached_yet_is_tried_until_the_find_deadline() {
+        let known = Facts {
+            lookups: 9,
+            known_providers: 1,
+            unreachable: 1,
+            ..facts()
+        };
+        assert_eq!(verdict(&known), None);
+        let late = Facts {
+            elapsed: FIND_DEADLINE,
+            ..known
+        };
+        assert_eq!(verdict(&late).map(|e| e.kind), Some(ErrorKind::NotFound));
     }
 
     #[test]

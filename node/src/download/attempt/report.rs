@@ -41,6 +41,7 @@ impl Attempt<'_> {
             network_peers: self.search.network_peers,
             asked_peers: self.search.asked_peers,
             known_providers: self.search.known_providers,
+            unreachable: self.job.sources.unreachable(),
             story: self.job.sources.story(),
             dial_failures: self.search.dial_failures.join("; "),
         }
