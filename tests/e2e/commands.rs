@@ -255,6 +255,29 @@ fn status_and_peers() {
 }
 
 #[test]
+fn a_daemon_says_who_and_where_it_is() {
+    let node = Node::start(&[]);
+    let said = node.said();
+    for part in [&node.peer_id, &node.addr, node.data_dir().to_str().unwrap()] {
+        assert!(said.contains(part), "{part} is missing in {said}");
+    }
+    // Alone in the world is no reason for a warning.
+    let home = Home::new();
+    let store = Sample::new(149, 10);
+    let quiet = home
+        .networked(["-q", "store"], &[])
+        .arg(&store.path)
+        .run()
+        .ok();
+    assert_eq!(quiet.stderr.lines().count(), 1, "{}", quiet.stderr);
+    assert!(
+        quiet.stderr.starts_with("warning: no daemon"),
+        "{}",
+        quiet.stderr
+    );
+}
+
+#[test]
 fn without_a_daemon_status_tells_of_the_store_and_peers_of_nothing() {
     let home = Home::new();
     let sample = Sample::new(146, 3 * CHUNK);

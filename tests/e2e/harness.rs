@@ -389,6 +389,11 @@ impl Node {
             .json()
     }
 
+    /// What it has written to standard error.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
     /// Ends it without a warning (SIGKILL).
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
