@@ -115,7 +115,7 @@ impl Default for AnnounceTimes {
     }
 }
 
-/// The configuration of [`crate::start`].
+/// The configuration of [`crate::start()`].
 #[derive(Clone)]
 pub struct DhtConfig {
     /// The identity of this node.

@@ -1,6 +1,6 @@
 //! The network of casnode: a libp2p swarm with Kademlia, records, announcing and the exchange.
 //!
-//! [`start`] brings a node up and returns a [`Dht`], the handle everything else goes through, and the
+//! [`start()`] brings a node up and returns a [`Dht`], the handle everything else goes through, and the
 //! exchange streams that other peers open. The crate knows keys and bytes, not files: what a record
 //! must look like is decided by a [`RecordCheck`], and what a stream serves by whoever holds it.
 //!

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::layout::{DiskOp, FORMAT_KEY, LAYOUT_VERSION};
 
@@ -11,6 +12,10 @@ pub(crate) const BATCH_OPS: usize = 256;
 
 /// sled's page cache. The tables live in memory anyway; the disk is read only at the start.
 const CACHE_BYTES: u64 = 8 << 20;
+
+/// How often and after which pause a locked database is tried again: two seconds in all.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The record store could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +56,12 @@ impl Disk {
         };
         std::fs::create_dir_all(dir).map_err(folder)?;
         let path = dir.join("records");
-        let db = sled::Config::new()
+        let config = sled::Config::new()
             .path(&path)
             .cache_capacity(CACHE_BYTES)
             .mode(sled::Mode::HighThroughput)
-            .flush_every_ms(None)
-            .open()?;
+            .flush_every_ms(None);
+        let db = open_patiently(&config)?;
         let disk = Self {
             db,
             file: path.join("db"),
@@ -118,6 +123,23 @@ impl Disk {
             source,
         })
     }
+}
+
+/// Opens the database. sled's own threads let go of its lock a moment after it has been closed.
+fn open_patiently(config: &sled::Config) -> Result<sled::Db, sled::Error> {
+    let mut tries = 0;
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error)) if tries < LOCK_TRIES && is_locked(&error) => tries += 1,
+            result => return result,
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+}
+
+/// sled tells a held lock by its words only.
+fn is_locked(error: &io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
 }
 
 fn sync_folder(path: &Path) -> Result<(), StoreError> {
