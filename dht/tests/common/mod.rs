@@ -94,8 +94,9 @@ pub async fn chain(count: usize) -> Vec<Node> {
             Some(before) => vec![before.addr().await],
         };
         let node = node(bootstrap).await;
-        if !nodes.is_empty() {
+        if let Some(before) = nodes.last() {
             assert!(node.dht.connected_within(LONG).await > 0);
+            assert!(before.dht.connected_within(LONG).await > 0);
         }
         nodes.push(node);
     }
