@@ -276,7 +276,7 @@ async fn quic_alone_works_and_names_are_resolved() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tcp_is_preferred_when_both_are_known() {
+async fn a_provider_is_told_with_all_its_addresses_and_connected() {
     let both = |config: &mut casnode_dht::DhtConfig| {
         config
             .listen
@@ -285,6 +285,7 @@ async fn tcp_is_preferred_when_both_are_known() {
     let a = node_with(vec![], both).await;
     let b = node(vec![a.addr().await]).await;
     assert!(b.dht.connected_within(LONG).await > 0);
+    assert!(a.dht.connected_within(LONG).await > 0);
     let key = keys(1, 8)[0];
     assert!(
         a.dht
