@@ -7,7 +7,7 @@
 
 use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
-use bincode::{BorrowDecode, Encode};
+pub(crate) use bincode::{BorrowDecode, Encode};
 
 /// Why bytes are not an encoded value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

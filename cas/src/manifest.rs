@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::chunker::{ChunkerParams, MAX_CHUNKS};
-use crate::codec::{self, CodecError};
+use crate::codec::{self, BorrowDecode, CodecError, Encode};
 use crate::id::{Address, ChunkHash, HASH_BYTES, ManifestId};
 use crate::proof::{MAX_GROUPS, ProofTree, group_bytes_for};
 
@@ -71,7 +71,7 @@ pub enum ManifestError {
     WrongAddress,
 }
 
-#[derive(bincode::Encode, bincode::BorrowDecode)]
+#[derive(Encode, BorrowDecode)]
 pub(crate) enum WireParams {
     Fixed {
         chunk_bytes: u32,
@@ -117,7 +117,7 @@ impl From<WireParams> for ChunkerParams {
     }
 }
 
-#[derive(bincode::Encode, bincode::BorrowDecode)]
+#[derive(Encode, BorrowDecode)]
 struct WireManifest<'a> {
     size_bytes: u64,
     params: WireParams,

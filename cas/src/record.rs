@@ -9,7 +9,7 @@
 use bytes::Bytes;
 
 use crate::chunker::ChunkerParams;
-use crate::codec::{self, CodecError};
+use crate::codec::{self, BorrowDecode, CodecError, Encode};
 use crate::id::{Address, HASH_BYTES};
 use crate::manifest::{Manifest, ManifestError, WireParams, log2};
 use crate::name::is_valid_hint;
@@ -28,9 +28,7 @@ pub const INLINE_MANIFEST_BYTES: usize = 4096;
 const TOP_VALUES: usize = 16;
 
 /// What kind of file the address names.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, bincode::Encode, bincode::BorrowDecode,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[non_exhaustive]
 pub enum FileKind {
     /// A plain file.
@@ -59,7 +57,7 @@ pub enum FileRecordError {
     Manifest(#[from] ManifestError),
 }
 
-#[derive(bincode::Encode, bincode::BorrowDecode)]
+#[derive(Encode, BorrowDecode)]
 struct WireRecord<'a> {
     size_bytes: u64,
     kind: FileKind,

@@ -4,7 +4,7 @@
 //! integers have a fixed width, little endian, so that a value cannot be written in two ways.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
-use bincode::{BorrowDecode, Decode, Encode};
+pub(crate) use bincode::{BorrowDecode, Decode, Encode};
 
 /// The version byte of everything this crate encodes today.
 pub(crate) const VERSION: u8 = 1;

@@ -115,7 +115,8 @@ pub(crate) enum Lookup {
         asked: oneshot::Sender<u32>,
     },
     Closest {
-        key: Key,
+        /// A key, or the bytes of a peer id.
+        point: Vec<u8>,
         answer: oneshot::Sender<ClosestPeers>,
     },
     /// Answers with the number of peers that took the record.

@@ -32,6 +32,9 @@ const MAX_PROVIDERS: usize = 255;
 const MAX_CANDIDATES: usize = 32;
 /// How long opening one stream on a standing connection may take.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The lookup of a peer that was not where it should be.
+const PEER_LOOKUP: Duration = Duration::from_secs(4);
 /// How long leaving may take.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -245,7 +248,8 @@ impl Dht {
         }
     }
 
-    /// Opens an exchange stream to a peer, connecting first if need be. Tried twice.
+    /// Opens an exchange stream to a peer, connecting first if need be. Tried twice: a peer that is not where it
+    /// should be is looked up in between.
     ///
     /// # Errors
     /// [`DhtError::Dial`], [`DhtError::Unsupported`], [`DhtError::Exchange`], [`DhtError::TimedOut`].
@@ -271,6 +275,9 @@ impl Dht {
                 Ok(Ok(streams)) => return Ok(streams),
                 Ok(Err(error)) if error.is_retryable() => last = error,
                 Ok(Err(error)) => return Err(error),
+            }
+            if matches!(last, DhtError::Dial { .. }) {
+                let _ = timeout_at(ends, self.inner.look_for_peer(peer)).await;
             }
         }
         Err(last)
@@ -330,10 +337,25 @@ impl Inner {
         key: Key,
         deadline: Duration,
     ) -> Result<ClosestPeers, DhtError> {
+        self.closest_to(key.to_vec(), deadline).await
+    }
+
+    /// Looks a peer up by its id. Whoever knows where it listens now says so, and the lookup itself connects to it:
+    /// a provider that has moved is found although its records still name the old place.
+    async fn look_for_peer(&self, peer: PeerId) {
+        let found = self.closest_to(peer.to_bytes(), PEER_LOOKUP).await;
+        tracing::debug!(%peer, peers = found.map_or(0, |f| f.len()), "looked for a peer that was not where it should be");
+    }
+
+    async fn closest_to(
+        &self,
+        point: Vec<u8>,
+        deadline: Duration,
+    ) -> Result<ClosestPeers, DhtError> {
         let deadline = Instant::now() + deadline;
         let permit = self.permit(deadline).await?;
         self.ask(|answer| {
-            let lookup = Lookup::Closest { key, answer };
+            let lookup = Lookup::Closest { point, answer };
             Command::LookUp {
                 lookup,
                 deadline,

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::pack::Location;
-use crate::codec;
+use crate::codec::{self, BorrowDecode, Encode};
 use crate::error::IndexError;
 use crate::id::{Address, ChunkHash, HASH_BYTES, ManifestId};
 use crate::name::MAX_NAME_BYTES;
@@ -262,7 +262,7 @@ impl Totals {
 }
 
 /// Whether all of a file is here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, bincode::Encode, bincode::BorrowDecode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[non_exhaustive]
 pub enum FileState {
     /// All its chunks were stored.
@@ -293,7 +293,7 @@ pub struct FileEntry {
     pub state: FileState,
 }
 
-#[derive(bincode::Encode, bincode::BorrowDecode)]
+#[derive(Encode, BorrowDecode)]
 struct WireFile<'a> {
     address: [u8; HASH_BYTES],
     manifest: [u8; HASH_BYTES],

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bincode::{Decode, Encode};
+use crate::codec::{Decode, Encode};
 use futures::StreamExt;
 use libp2p::{Multiaddr, PeerId, Stream};
 use libp2p_stream::IncomingStreams;

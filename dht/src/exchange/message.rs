@@ -1,6 +1,6 @@
 //! Requests and replies of the exchange, and their bodies.
 
-use bincode::{BorrowDecode, Decode, Encode};
+use crate::codec::{BorrowDecode, Decode, Encode};
 use bytes::Bytes;
 
 use super::ExchangeError;

@@ -34,10 +34,9 @@ impl Driver {
                     Purpose::Record { values, asked },
                 )
             }
-            Lookup::Closest { key, answer } => (
-                kad.get_closest_peers(key.to_vec()),
-                Purpose::Closest(Some(answer)),
-            ),
+            Lookup::Closest { point, answer } => {
+                (kad.get_closest_peers(point), Purpose::Closest(Some(answer)))
+            }
             Lookup::Put {
                 key,
                 value,

@@ -8,7 +8,7 @@
 //! 'd' key [32]                 -> StoredDue      a key this node announces
 //! ```
 
-use bincode::{Decode, Encode};
+use crate::codec::{Decode, Encode};
 use libp2p::{Multiaddr, PeerId};
 
 use crate::Key;
