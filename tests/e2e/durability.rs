@@ -47,6 +47,25 @@ fn a_call_in_the_same_moment_as_the_daemon_starts_sees_no_lock_error() {
     }
 }
 
+/// A health check that runs `status` in the moment a daemon starts must not keep it from starting.
+#[test]
+fn a_daemon_waits_for_a_command_that_is_about_to_end() {
+    let home = Home::new();
+    let (storing, mut stdin) = home.networked(["store", "-"], &[]).spawn_open();
+    stdin.write_all(b"some").unwrap();
+    wait_until("the command to own the data directory", || {
+        home.path().join("LOCK").exists()
+    });
+    let holder = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(700));
+        drop(stdin);
+        storing.wait().ok()
+    });
+    let node = Node::start_on(home, &[]);
+    holder.join().unwrap();
+    assert_eq!(node.status()["files"], 1);
+}
+
 /// Kills a daemon at many moments of a store. What was acknowledged before must be there, whole, each time.
 #[test]
 fn sigkill_while_storing_loses_nothing_that_was_acknowledged() {
