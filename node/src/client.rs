@@ -73,14 +73,23 @@ impl Client {
         }
     }
 
-    /// Opens the store in this process and, where the configuration names a network, runs a node.
+    /// Opens the store in this process and, where the configuration names a network, runs a node. Where a daemon has
+    /// started since [`Client::connect`] found none, that daemon does the work.
     ///
     /// # Errors
     /// `Busy` when another process owns the data directory, `Usage` for a malformed address.
     pub async fn in_process(config: NodeConfig) -> Result<Client, ApiError> {
-        Ok(Client {
-            inner: Inner::InProcess(Node::start(config).await?),
-        })
+        let data_dir = config.data_dir.clone();
+        match Node::start(config).await {
+            Ok(node) => Ok(Client {
+                inner: Inner::InProcess(node),
+            }),
+            // A daemon that started in the meantime does the work as well.
+            Err(busy) if busy.kind == ErrorKind::Busy => {
+                Self::connect(&data_dir).await?.ok_or(busy)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// True when a daemon does the work.

@@ -7,7 +7,7 @@ use casnode_dht::{Dht, DhtConfig, Key, Mode, Multiaddr, RecordCheck};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{ApiError, ErrorKind, Outcome, Request, events::EventSink},
+    api::{ApiError, ErrorKind, Outcome, Request, events::EventSink, socket},
     client::{Streams, busy},
     config::{NetworkConfig, NodeConfig},
     download::Downloads,
@@ -17,6 +17,10 @@ use crate::{
 
 /// Leaving takes no longer than this; what is not done then is cut off.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(8);
+
+/// How long, and how often, a data directory is waited for that another process is about to leave.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a command waits for a first peer: with a bootstrap peer named, and without.
 const BOOTSTRAP_PATIENCE: Duration = Duration::from_secs(10);
@@ -203,21 +207,31 @@ pub(crate) fn multiaddrs(option: &str, addrs: &[String]) -> Result<Vec<Multiaddr
     addrs.iter().map(parse).collect()
 }
 
+/// Opens the store. Whoever holds it without a socket is a command that ends soon, or a daemon that is starting or
+/// leaving: it is waited for. A daemon that answers is not.
 async fn open_store(data_dir: PathBuf) -> Result<Store, ApiError> {
-    let dir = data_dir.clone();
-    let opened = blocking(move || Store::open(&dir, StoreConfig::default()))
-        .await
-        .map_err(errors::panicked)?;
-    opened.map_err(|error| match error {
-        StoreError::Locked { pid, .. } => busy(&data_dir, pid),
-        error => errors::store(
-            &format!(
-                "the data directory {} could not be opened",
-                data_dir.display()
-            ),
-            &error,
-        ),
-    })
+    let deadline = crate::clock::now() + LOCK_PATIENCE;
+    loop {
+        let dir = data_dir.clone();
+        let opened = blocking(move || Store::open(&dir, StoreConfig::default()))
+            .await
+            .map_err(errors::panicked)?;
+        let pid = match opened {
+            Ok(store) => return Ok(store),
+            Err(StoreError::Locked { pid, .. }) => pid,
+            Err(error) => {
+                let what = format!(
+                    "the data directory {} could not be opened",
+                    data_dir.display()
+                );
+                return Err(errors::store(&what, &error));
+            }
+        };
+        if crate::clock::now() >= deadline || socket::connect(&data_dir).await.is_ok() {
+            return Err(busy(&data_dir, pid));
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
 }
 
 async fn join(
