@@ -72,9 +72,9 @@ fn text(response: &Response) -> String {
         Response::Ls { files } => files.iter().map(file_line).collect(),
         Response::Stat(stat) => stat_text(stat),
         Response::Rm(report) => format!(
-            "removed {}: {} chunks, {} given back\n",
+            "removed {}: {}, {} given back\n",
             report.address,
-            report.freed_chunks,
+            count(report.freed_chunks, "chunk"),
             HumanBytes(report.freed_bytes)
         ),
         Response::Providers(report) => providers_text(report),
@@ -122,7 +122,11 @@ fn stat_text(stat: &FileStat) -> String {
     rows.add("chunks", format_args!("{} ({chunker})", file.chunks));
     rows.add(
         "here",
-        format_args!("{chunks_here} chunks, {}", HumanBytes(*bytes_here)),
+        format_args!(
+            "{}, {}",
+            count(*chunks_here, "chunk"),
+            HumanBytes(*bytes_here)
+        ),
     );
     rows.add("manifest", manifest);
     rows.add("stored", stored_at(file.stored_unix_ms));
@@ -226,11 +230,10 @@ pub(crate) fn get_summary(report: &GetReport) -> String {
         seconds(report.seconds)
     );
     let _ = write!(text, ", {}", rate(report.bytes, report.seconds));
-    match senders {
+    match u64::try_from(senders).unwrap_or(u64::MAX) {
         0 => text.push_str(", all of it was here"),
-        1 => text.push_str(", from 1 provider"),
         n => {
-            let _ = write!(text, ", from {n} providers");
+            let _ = write!(text, ", from {}", count(n, "provider"));
         }
     }
     if senders > 0 && report.local_chunks > 0 {
@@ -253,11 +256,20 @@ pub(crate) fn liars(report: &GetReport) -> String {
     liars
         .map(|liar| {
             format!(
-                "warning: {} sent {} wrong chunks and is asked no more\n",
-                liar.peer, liar.rejected
+                "warning: {} sent {} and is asked no more\n",
+                liar.peer,
+                count(liar.rejected, "wrong chunk")
             )
         })
         .collect()
+}
+
+/// A number of things for people.
+pub(crate) fn count(number: impl Into<u64>, thing: &str) -> String {
+    match number.into() {
+        1 => format!("1 {thing}"),
+        number => format!("{number} {thing}s"),
+    }
 }
 
 /// Seconds for people.

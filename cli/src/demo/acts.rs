@@ -11,7 +11,7 @@ use indicatif::HumanBytes;
 use super::report::Act;
 use super::{Stage, damage, source};
 use crate::exit::{Failure, Result};
-use crate::output::printable;
+use crate::output::{count, printable};
 use crate::progress::Reporter;
 use crate::session::unexpected;
 
@@ -78,8 +78,9 @@ async fn store(stage: &mut Stage) -> Result<()> {
         "store",
         begun.elapsed().as_secs_f64(),
         format!(
-            "{kind}, {} chunks, address {}",
-            report.chunks, report.address
+            "{kind}, {}, address {}",
+            count(report.chunks, "chunk"),
+            report.address
         ),
     );
     act.node = Some(STORER);
@@ -202,12 +203,16 @@ async fn damage_in_words(
         .find(|one| &one.peer == peer)
         .map_or(0, |one| one.rejected);
     let how = match (rejected, found) {
-        (0, 0) => "none of the damaged chunks was asked of it".to_owned(),
-        (0, found) => format!("it found {found} bad chunks itself and refused to serve them"),
-        (rejected, _) => format!("{rejected} of its chunks were rejected here"),
+        (0, 0) => "none of the damaged bytes were asked of it".to_owned(),
+        (0, found) => format!(
+            "it found {} bad by itself and refused to serve them",
+            count(found, "chunk")
+        ),
+        (rejected, _) => format!("{} of it rejected here", count(rejected, "chunk")),
     };
     Ok(format!(
-        "{damaged} chunks in the store of node {sick} were damaged; {how}"
+        "{} damaged in the store of node {sick}; {how}",
+        count(damaged, "chunk")
     ))
 }
 

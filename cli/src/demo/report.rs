@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Stage;
 use crate::exit::Result;
-use crate::output::{self, json_line, rate, seconds};
+use crate::output::{self, count, json_line, rate, seconds};
 
 /// What an act did.
 #[derive(Debug, Serialize)]
@@ -101,7 +101,7 @@ impl Act {
             parts.push(sources_in_words(sources));
         }
         if let Some(rejected) = self.rejected_chunks {
-            parts.push(format!("{rejected} chunks rejected"));
+            parts.push(format!("{} rejected", count(rejected, "chunk")));
         }
         let place = self
             .node
