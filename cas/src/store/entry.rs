@@ -269,6 +269,9 @@ pub enum FileState {
     Complete,
     /// A download that has not finished.
     Partial,
+    /// What is left of a download whose manifest was forged: chunks that are the file's own, and no
+    /// manifest. Another manifest makes it [`FileState::Partial`] again.
+    Remnant,
 }
 
 /// What the store knows of a file.
@@ -281,9 +284,9 @@ pub struct FileEntry {
     pub name: Option<String>,
     /// Its size.
     pub size_bytes: u64,
-    /// Chunks in its manifest.
+    /// Chunks in its manifest; distinct chunks that are kept, for a remnant.
     pub chunk_count: u32,
-    /// Which manifest.
+    /// Which manifest; of a remnant the id of the list of its chunks, which is none.
     pub manifest: ManifestId,
     /// When it was first stored, by the clock of this machine.
     pub stored_unix_ms: u64,

@@ -7,16 +7,14 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
-
 use super::core::{BATCH_CHUNKS, Committed, Core, Extra};
-use super::entry::{self, FileEntry, FileState, INLINE_BYTES, ManifestEntry};
+use super::entry::{self, FileEntry, FileState};
 use super::index::Op;
 use super::pack::{Location, RecordKind};
 use super::{Removed, lock, unix_ms};
 use crate::bitmap::HaveBitmap;
 use crate::error::StoreError;
-use crate::id::{Address, ChunkHash, ManifestId};
+use crate::id::{Address, ChunkHash};
 use crate::manifest::Manifest;
 use crate::name::is_valid_hint;
 
@@ -33,38 +31,6 @@ impl Core {
             Ok(ControlFlow::Continue(()))
         }))?;
         Ok(files)
-    }
-
-    pub(crate) fn manifest_entry(
-        &self,
-        id: &ManifestId,
-    ) -> Result<Option<ManifestEntry>, StoreError> {
-        let value = self.noting(self.index.get(&entry::manifest_key(id)))?;
-        self.noting(value.as_deref().map(ManifestEntry::decode).transpose())
-    }
-
-    pub(crate) fn manifest(&self, address: &Address) -> Result<Option<Manifest>, StoreError> {
-        let Some(file) = self.file(address)? else {
-            return Ok(None);
-        };
-        self.manifest_of(&file).map(Some)
-    }
-
-    pub(super) fn manifest_of(&self, file: &FileEntry) -> Result<Manifest, StoreError> {
-        let address = file.address;
-        let damaged = |source| StoreError::CorruptManifest { address, source };
-        let entry = self
-            .manifest_entry(&file.manifest)?
-            .ok_or_else(|| damaged(None))?;
-        let intact = |bytes: &Bytes| ManifestId::of(bytes) == file.manifest;
-        let bytes = match entry.inline.filter(intact) {
-            Some(bytes) => bytes,
-            None => self.packs.read(entry.at)?,
-        };
-        if !intact(&bytes) {
-            return Err(damaged(None));
-        }
-        Manifest::decode_for(&address, &bytes).map_err(|error| damaged(Some(error)))
     }
 
     pub(crate) fn have(&self, manifest: &Manifest) -> Result<HaveBitmap, StoreError> {
@@ -99,7 +65,7 @@ impl Core {
         let old = self.file(&manifest.address())?;
         if let Some(old) = &old
             && old.state == FileState::Complete
-            && (old.manifest == manifest.id() || self.is_whole(old)?)
+            && ((old.manifest == manifest.id() && self.is_listed(old)?) || self.is_whole(old)?)
         {
             return self.update_entry(&mut committed, old, name, pinned);
         }
@@ -122,20 +88,15 @@ impl Core {
         let mut committed = lock(&self.commit);
         let old = self.file(&manifest.address())?;
         if let Some(old) = &old
-            && (old.manifest == manifest.id()
+            && ((old.manifest == manifest.id() && self.is_listed(old)?)
                 || (old.state == FileState::Complete && self.is_whole(old)?))
         {
             return Ok(old.clone());
         }
-        let pinned = old.as_ref().is_some_and(|old| old.pinned);
-        self.replace(
-            &mut committed,
-            old.as_ref(),
-            manifest,
-            name,
-            pinned,
-            FileState::Partial,
-        )
+        // A complete file whose manifest was damaged stays one: its references are counted.
+        let repaired = old.as_ref().filter(|old| old.manifest == manifest.id());
+        let state = repaired.map_or(FileState::Partial, |old| old.state);
+        self.replace(&mut committed, old.as_ref(), manifest, name, false, state)
     }
 
     pub(crate) fn complete_partial(
@@ -145,9 +106,9 @@ impl Core {
     ) -> Result<FileEntry, StoreError> {
         let mut committed = lock(&self.commit);
         self.flush(&mut committed, Extra::default())?;
-        let old = self
-            .file(address)?
-            .ok_or(StoreError::UnknownFile(*address))?;
+        let old = self.file(address)?;
+        let old = old.filter(|old| old.state != FileState::Remnant);
+        let old = old.ok_or(StoreError::UnknownFile(*address))?;
         let manifest = self.manifest_of(&old)?;
         self.require_chunks(&manifest)?;
         if old.state == FileState::Complete {
@@ -217,11 +178,8 @@ impl Core {
         state: FileState,
     ) -> Result<FileEntry, StoreError> {
         let same_manifest = old.is_some_and(|old| old.manifest == manifest.id());
-        let dropped = old.filter(|_| !same_manifest);
-        let dropped = dropped
-            .map(|old| self.tolerant_manifest(old))
-            .transpose()?
-            .flatten();
+        let replaced = old.filter(|_| !same_manifest);
+        let dropped = replaced.map(|old| self.listed_chunks(old)).transpose()?;
         let new = FileEntry {
             address: manifest.address(),
             name: valid_name(name).or_else(|| old.and_then(|old| old.name.clone())),
@@ -234,10 +192,19 @@ impl Core {
         };
         let mut extra = Extra::default();
         let mut freed = Vec::new();
-        if !same_manifest {
-            extra.last.push(self.append_manifest(manifest)?);
+        let is_recorded = match old {
+            Some(old) => same_manifest && self.is_listed(old)?,
+            None => false,
+        };
+        if !is_recorded {
+            let (id, bytes) = (manifest.id(), manifest.encode());
+            extra
+                .last
+                .push(self.append_listing(new.address, &id, bytes)?);
             if let Some(old) = old {
                 freed.extend(self.manifest_entry(&old.manifest)?.map(|entry| entry.at));
+            }
+            if let Some(old) = replaced {
                 extra.last.push((entry::manifest_key(&old.manifest), None));
             }
         }
@@ -247,49 +214,26 @@ impl Core {
             extra.add_refs = distinct(manifest).into_iter().collect();
         }
         self.flush(committed, extra)?;
-        let hashes = dropped.as_ref().map(distinct).unwrap_or_default();
-        if old.is_some() && !same_manifest {
-            let hashes = hashes.into_iter().collect();
-            let (_, freed) = self.release(committed, hashes, was_counted, freed)?;
-            self.packs.free(&freed)?;
-        }
+        let dropped = dropped.unwrap_or_default().into_iter().collect();
+        let (_, freed) = self.release(committed, dropped, was_counted, freed)?;
+        self.packs.free(&freed)?;
         Ok(new)
     }
 
-    /// The manifest, or `None` when it is damaged: its chunks then stay until a full collection.
-    fn tolerant_manifest(&self, file: &FileEntry) -> Result<Option<Manifest>, StoreError> {
-        match self.manifest_of(file) {
-            Ok(manifest) => Ok(Some(manifest)),
-            Err(error) if error.is_corruption() => {
-                tracing::warn!(address = %file.address, "damaged manifest: its chunks stay behind");
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn append_manifest(&self, manifest: &Manifest) -> Result<Op, StoreError> {
-        let bytes = manifest.encode();
-        self.space.check_append(bytes.len() as u64)?;
-        let at = self
-            .packs
-            .append(RecordKind::Manifest, manifest.id().as_bytes(), bytes)?;
-        let inline = (bytes.len() <= INLINE_BYTES).then(|| bytes.clone());
-        let value = ManifestEntry {
-            address: manifest.address(),
-            at,
-            inline,
-        }
-        .encode();
-        Ok((entry::manifest_key(&manifest.id()), Some(value)))
-    }
-
-    fn append_entry(&self, file: &FileEntry) -> Result<Op, StoreError> {
+    pub(super) fn append_entry(&self, file: &FileEntry) -> Result<Op, StoreError> {
         let value = file.encode();
         self.space.check_append(value.len() as u64)?;
         self.packs
             .append(RecordKind::File, blake3::hash(&value).as_bytes(), &value)?;
         Ok((entry::file_key(&file.address), Some(value)))
+    }
+
+    /// A few bytes: allowed to go where no chunk may, or a full store could not be emptied.
+    pub(super) fn append_tombstone(&self, address: &Address) -> Result<Op, StoreError> {
+        let digest = blake3::hash(address.as_bytes());
+        self.packs
+            .append(RecordKind::Tombstone, digest.as_bytes(), address.as_bytes())?;
+        Ok((entry::file_key(address), None))
     }
 
     pub(crate) fn remove_file(&self, address: &Address) -> Result<Option<Removed>, StoreError> {
@@ -298,14 +242,10 @@ impl Core {
         let Some(file) = self.file(address)? else {
             return Ok(None);
         };
-        let manifest = self.tolerant_manifest(&file)?;
+        let listed = self.listed_chunks(&file)?;
         let record = self.manifest_entry(&file.manifest)?;
-        // A few bytes: allowed to go where no chunk may, or a full store could not be emptied.
-        let digest = blake3::hash(address.as_bytes());
-        self.packs
-            .append(RecordKind::Tombstone, digest.as_bytes(), address.as_bytes())?;
         let last = vec![
-            (entry::file_key(address), None),
+            self.append_tombstone(address)?,
             (entry::manifest_key(&file.manifest), None),
         ];
         self.flush(
@@ -315,10 +255,9 @@ impl Core {
                 ..Extra::default()
             },
         )?;
-        let hashes = manifest.as_ref().map(distinct).unwrap_or_default();
         let counted = file.state == FileState::Complete;
         let freed = record.map(|record| record.at).into_iter().collect();
-        let hashes = hashes.into_iter().collect();
+        let hashes = listed.into_iter().collect();
         let (removed, freed) = self.release(&mut committed, hashes, counted, freed)?;
         drop(committed);
         self.packs.free(&freed)?;
@@ -339,14 +278,18 @@ impl Core {
     /// Takes a reference from each of these chunks (when `counted`), and durably forgets those that
     /// nothing needs any more. Returns their records, added to `freed`: their space may be given back,
     /// which needs no lock.
-    fn release(
+    pub(super) fn release(
         &self,
         committed: &mut Committed,
         hashes: Vec<ChunkHash>,
         counted: bool,
         mut freed: Vec<Location>,
     ) -> Result<(Removed, Vec<Location>), StoreError> {
-        let wanted = self.wanted_by_partials()?;
+        let wanted = if hashes.is_empty() {
+            HashSet::new()
+        } else {
+            self.wanted_by_partials()?
+        };
         let mut removed = Removed::default();
         for part in hashes.chunks(BATCH_CHUNKS) {
             // Held while the batch is applied: an import that asks later finds the chunk gone.
@@ -376,19 +319,6 @@ impl Core {
             self.noting(self.index.sync())?;
         }
         Ok((removed, freed))
-    }
-
-    /// The chunks of unfinished downloads: kept though no complete file refers to them.
-    fn wanted_by_partials(&self) -> Result<HashSet<ChunkHash>, StoreError> {
-        let mut wanted = HashSet::new();
-        for file in self.files()? {
-            if file.state == FileState::Partial
-                && let Some(manifest) = self.tolerant_manifest(&file)?
-            {
-                wanted.extend(manifest.chunks().iter().map(|chunk| chunk.hash));
-            }
-        }
-        Ok(wanted)
     }
 }
 

@@ -9,9 +9,11 @@
 mod core;
 mod entry;
 mod files;
+mod forged;
 mod hold;
 mod index;
 mod layout;
+mod listing;
 mod medium;
 mod memory;
 mod pack;
@@ -287,7 +289,7 @@ impl Store {
         self.core.files()
     }
 
-    /// A file's manifest, verified.
+    /// A file's manifest, verified; a [`FileState::Remnant`] has none.
     ///
     /// # Errors
     /// [`StoreError::CorruptManifest`] when it is damaged.
@@ -327,6 +329,29 @@ impl Store {
     /// What the medium says.
     pub fn drop_unreferenced(&self, hashes: &[ChunkHash]) -> Result<Removed, StoreError> {
         self.core.drop_unreferenced(hashes)
+    }
+
+    /// Forgets the forged manifest of a download. `keep` are the chunks, by index in it, that are proven
+    /// to be the file's own bytes; one that is not here is not kept.
+    ///
+    /// If the address still names this manifest and is [`FileState::Partial`], the manifest goes with all
+    /// its chunks that nothing else needs, and the kept ones stay behind under a durable entry of state
+    /// [`FileState::Remnant`], which has no manifest. The next [`Store::begin_partial`] or
+    /// [`Store::add_file`] of the address takes those over that its manifest lists, and drops the others.
+    /// When none ever follows, [`Store::remove_file`] gives their space back. With nothing to keep, or no
+    /// space to note it, no entry stays behind.
+    ///
+    /// If the address has another manifest or is complete, only chunks that are not kept go. If it has no
+    /// entry any more, all that nothing needs go.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn forget_forged(
+        &self,
+        manifest: &Manifest,
+        keep: &HaveBitmap,
+    ) -> Result<Removed, StoreError> {
+        self.core.forget_forged(manifest, keep)
     }
 
     /// The store in numbers. Reads the sizes of its files.

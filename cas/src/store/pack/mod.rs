@@ -47,6 +47,14 @@ struct Active {
     dirty: BTreeMap<u32, (Arc<dyn PackFile>, u64)>,
 }
 
+/// Whether reading failed because the bytes are gone, which trying again would not change.
+fn is_loss(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+    ) || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
 /// All packs of a store. Appends take turns; reads never wait for them.
 pub(crate) struct Packs {
     medium: Arc<dyn Medium>,
@@ -263,6 +271,17 @@ impl Packs {
         let read = file.read_at(&mut payload, at.payload_offset());
         read.map_err(|error| self.error("read a pack in", error))?;
         Ok(payload.into())
+    }
+
+    /// Like [`Packs::read`]; `None` when the medium has lost the bytes.
+    pub(crate) fn read_if_there(&self, at: Location) -> Result<Option<Bytes>, StoreError> {
+        match self.read(at) {
+            Err(StoreError::Io { path, source, .. }) if is_loss(&source) => {
+                tracing::warn!(path = %path.display(), pack = at.pack, error = %source, "a record is lost");
+                Ok(None)
+            }
+            result => result.map(Some),
+        }
     }
 
     /// Marks records dead, durably, and then gives their blocks back.

@@ -1,0 +1,99 @@
+//! Downloads whose manifest turned out forged: what is proven of them outlives the manifest.
+
+use std::collections::HashSet;
+
+use super::core::{Committed, Core, Extra};
+use super::entry::{self, FileEntry, FileState};
+use super::index::Op;
+use super::listing::encode_list;
+use super::{Removed, lock};
+use crate::bitmap::HaveBitmap;
+use crate::error::StoreError;
+use crate::id::{ChunkHash, ManifestId};
+use crate::manifest::Manifest;
+
+impl Core {
+    pub(crate) fn forget_forged(
+        &self,
+        manifest: &Manifest,
+        keep: &HaveBitmap,
+    ) -> Result<Removed, StoreError> {
+        let chunks = manifest.chunks();
+        let (mut kept, mut dropped) = (HashSet::new(), HashSet::new());
+        kept.extend(
+            keep.iter_ones()
+                .filter_map(|index| chunks.get(index).map(|chunk| chunk.hash)),
+        );
+        dropped.extend(chunks.iter().map(|chunk| chunk.hash));
+        let mut committed = lock(&self.commit);
+        self.flush(&mut committed, Extra::default())?;
+        let entry = self.file(&manifest.address())?;
+        let mut freed = Vec::new();
+        let keeps = match &entry {
+            Some(entry) if entry.state == FileState::Partial && entry.manifest == manifest.id() => {
+                freed.extend(self.manifest_entry(&entry.manifest)?.map(|entry| entry.at));
+                self.leave_remnant(&mut committed, entry, &kept)?
+            }
+            // Someone else's by now: it is not for this call to say what it needs.
+            Some(_) => true,
+            None => false,
+        };
+        if keeps {
+            dropped.retain(|hash| !kept.contains(hash));
+        }
+        let dropped = dropped.into_iter().collect();
+        let (removed, freed) = self.release(&mut committed, dropped, false, freed)?;
+        drop(committed);
+        self.packs.free(&freed)?;
+        Ok(removed)
+    }
+
+    /// Puts a remnant in the place of an unfinished download; no entry, and false, when there is nothing
+    /// to keep, or no space to note it.
+    fn leave_remnant(
+        &self,
+        committed: &mut Committed,
+        old: &FileEntry,
+        kept: &HashSet<ChunkHash>,
+    ) -> Result<bool, StoreError> {
+        let mut here = Vec::with_capacity(kept.len());
+        for hash in kept {
+            if self.indexed(hash)?.is_some_and(|chunk| !chunk.bad) {
+                here.push(*hash);
+            }
+        }
+        here.sort_unstable();
+        let remnant = if here.is_empty() {
+            None
+        } else {
+            match self.append_remnant(old, &here) {
+                Err(error) if error.is_no_space() => None,
+                result => Some(result?),
+            }
+        };
+        let keeps = remnant.is_some();
+        let mut last = vec![(entry::manifest_key(&old.manifest), None)];
+        match remnant {
+            Some(ops) => last.extend(ops),
+            None => last.push(self.append_tombstone(&old.address)?),
+        }
+        let extra = Extra {
+            last,
+            ..Extra::default()
+        };
+        self.flush(committed, extra)?;
+        Ok(keeps)
+    }
+
+    fn append_remnant(&self, old: &FileEntry, here: &[ChunkHash]) -> Result<[Op; 2], StoreError> {
+        let list = encode_list(here);
+        let remnant = FileEntry {
+            chunk_count: u32::try_from(here.len()).unwrap_or(u32::MAX),
+            manifest: ManifestId::of(&list),
+            state: FileState::Remnant,
+            ..old.clone()
+        };
+        let listing = self.append_listing(old.address, &remnant.manifest, &list)?;
+        Ok([listing, self.append_entry(&remnant)?])
+    }
+}

@@ -1,0 +1,142 @@
+//! What an entry lists: the record of its manifest, or of what is left of a forged one.
+//!
+//! Such a record may be damaged while the chunks it lists are well. Reading it says so; replacing and
+//! removing the entry go on without it.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+
+use super::core::Core;
+use super::entry::{self, FileEntry, FileState, INLINE_BYTES, ManifestEntry};
+use super::files::distinct;
+use super::index::Op;
+use super::pack::{Packs, RecordKind};
+use crate::error::StoreError;
+use crate::id::{Address, ChunkHash, HASH_BYTES, ManifestId};
+use crate::manifest::Manifest;
+
+/// Version byte of the list of chunks that a remnant keeps.
+const LIST_VERSION: u8 = 1;
+
+/// The list of chunks that a remnant keeps: the version, and the hashes.
+pub(super) fn encode_list(chunks: &[ChunkHash]) -> Bytes {
+    let mut bytes = Vec::with_capacity(1 + chunks.len() * HASH_BYTES);
+    bytes.push(LIST_VERSION);
+    for hash in chunks {
+        bytes.extend_from_slice(hash.as_bytes());
+    }
+    bytes.into()
+}
+
+fn decode_list(bytes: &[u8]) -> Option<HashSet<ChunkHash>> {
+    let (hashes, rest) = bytes.strip_prefix(&[LIST_VERSION])?.as_chunks();
+    let hashes = hashes.iter().copied().map(ChunkHash::from_bytes);
+    rest.is_empty().then(|| hashes.collect())
+}
+
+/// The bytes that have this id: from the index, or else from the pack. `None` when neither has them.
+pub(super) fn read_listing(
+    packs: &Packs,
+    id: &ManifestId,
+    entry: ManifestEntry,
+) -> Result<Option<Bytes>, StoreError> {
+    let intact = |bytes: &Bytes| ManifestId::of(bytes) == *id;
+    match entry.inline.filter(intact) {
+        Some(bytes) => Ok(Some(bytes)),
+        None => Ok(packs.read_if_there(entry.at)?.filter(intact)),
+    }
+}
+
+impl Core {
+    pub(crate) fn manifest_entry(
+        &self,
+        id: &ManifestId,
+    ) -> Result<Option<ManifestEntry>, StoreError> {
+        let value = self.noting(self.index.get(&entry::manifest_key(id)))?;
+        self.noting(value.as_deref().map(ManifestEntry::decode).transpose())
+    }
+
+    pub(crate) fn manifest(&self, address: &Address) -> Result<Option<Manifest>, StoreError> {
+        let file = self.file(address)?;
+        let file = file.filter(|file| file.state != FileState::Remnant);
+        file.map(|file| self.manifest_of(&file)).transpose()
+    }
+
+    fn listing(&self, file: &FileEntry) -> Result<Bytes, StoreError> {
+        let entry = self.manifest_entry(&file.manifest)?;
+        let bytes = entry.map(|entry| read_listing(&self.packs, &file.manifest, entry));
+        let bytes = bytes.transpose()?.flatten();
+        bytes.ok_or(StoreError::CorruptManifest {
+            address: file.address,
+            source: None,
+        })
+    }
+
+    /// The manifest of an entry that is not a remnant.
+    pub(super) fn manifest_of(&self, file: &FileEntry) -> Result<Manifest, StoreError> {
+        let bytes = self.listing(file)?;
+        Manifest::decode_for(&file.address, &bytes).map_err(|error| StoreError::CorruptManifest {
+            address: file.address,
+            source: Some(error),
+        })
+    }
+
+    /// Whether the entry's manifest or list can be read.
+    pub(super) fn is_listed(&self, file: &FileEntry) -> Result<bool, StoreError> {
+        match self.listing(file) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_corruption() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The chunks an entry lists; none when its record is damaged: they then stay behind.
+    pub(super) fn listed_chunks(&self, file: &FileEntry) -> Result<HashSet<ChunkHash>, StoreError> {
+        let chunks = if file.state == FileState::Remnant {
+            self.listing(file)
+                .map(|bytes| decode_list(&bytes).unwrap_or_default())
+        } else {
+            self.manifest_of(file).map(|manifest| distinct(&manifest))
+        };
+        match chunks {
+            Err(error) if error.is_corruption() => {
+                tracing::warn!(address = %file.address, "damaged manifest: its chunks stay behind");
+                Ok(HashSet::new())
+            }
+            chunks => chunks,
+        }
+    }
+
+    /// The chunks of unfinished downloads: kept though no complete file refers to them.
+    pub(super) fn wanted_by_partials(&self) -> Result<HashSet<ChunkHash>, StoreError> {
+        let mut wanted = HashSet::new();
+        for file in self.files()? {
+            if file.state != FileState::Complete {
+                wanted.extend(self.listed_chunks(&file)?);
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Appends the record of a manifest or list; what the index is to say of it.
+    pub(super) fn append_listing(
+        &self,
+        address: Address,
+        id: &ManifestId,
+        bytes: &Bytes,
+    ) -> Result<Op, StoreError> {
+        self.space.check_append(bytes.len() as u64)?;
+        let at = self
+            .packs
+            .append(RecordKind::Manifest, id.as_bytes(), bytes)?;
+        let inline = (bytes.len() <= INLINE_BYTES).then(|| bytes.clone());
+        let value = ManifestEntry {
+            address,
+            at,
+            inline,
+        }
+        .encode();
+        Ok((entry::manifest_key(id), Some(value)))
+    }
+}
