@@ -43,6 +43,11 @@ pub(crate) fn store(what: &str, error: &StoreError) -> ApiError {
             ErrorKind::Integrity,
             "fetch the file again: damaged chunks are replaced",
         )
+    } else if matches!(error, StoreError::WritesStopped) {
+        (
+            ErrorKind::Failure,
+            "look at the disk of the data directory, then restart the daemon: it checks what is there when it starts",
+        )
     } else {
         (
             ErrorKind::Failure,
@@ -54,10 +59,13 @@ pub(crate) fn store(what: &str, error: &StoreError) -> ApiError {
 
 pub(crate) fn import(path: &str, error: &ImportError) -> ApiError {
     let what = format!("{path} was not stored");
+    if let ImportError::Store(error) = error {
+        return store(&what, error);
+    }
     let (kind, next) = if error.is_no_space() {
         (
             ErrorKind::NoSpace,
-            "free some space on the disk of the data directory and try again; nothing stored is lost",
+            "free some space there and try again; nothing stored is lost",
         )
     } else {
         match error {
@@ -68,6 +76,10 @@ pub(crate) fn import(path: &str, error: &ImportError) -> ApiError {
             ImportError::NotAFile { .. } => (
                 ErrorKind::Failure,
                 "store a regular file, or pipe it: `casnode store -`",
+            ),
+            ImportError::Read(_) => (
+                ErrorKind::Failure,
+                "look at what feeds it, and run the command again",
             ),
             _ => (ErrorKind::Failure, "check the path and its permissions"),
         }
@@ -140,5 +152,35 @@ mod tests {
         let cause = || io::Error::other("address in use");
         assert_eq!(chain(&Outer(cause())), "cannot listen: address in use");
         assert_eq!(chain(&Telling(cause())), "cannot listen: address in use");
+    }
+
+    #[test]
+    fn what_the_store_refused_is_not_blamed_on_the_path() {
+        let told = |error: StoreError| import("a.bin", &ImportError::Store(error));
+        let stopped = told(StoreError::WritesStopped);
+        assert!(
+            stopped.next.contains("restart the daemon"),
+            "{}",
+            stopped.next
+        );
+        assert_eq!(stopped.what, "a.bin was not stored");
+        let full = told(StoreError::NoSpace {
+            needed_bytes: 2,
+            available_bytes: 1,
+        });
+        assert_eq!(full.kind, ErrorKind::NoSpace);
+        let address = Address::from_bytes([1; 32]);
+        let damaged = told(StoreError::CorruptManifest {
+            address,
+            source: None,
+        });
+        assert_eq!(damaged.kind, ErrorKind::Integrity);
+        let missing = import(
+            "a.bin",
+            &ImportError::NotFound {
+                path: "a.bin".into(),
+            },
+        );
+        assert!(missing.next.contains("check the path"));
     }
 }

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use casnode_cas::{Address, ChunkHash, FileEntry, FileRecord, Manifest, Store, StoreError};
+use casnode_cas::{
+    Address, ChunkHash, FileEntry, FileRecord, HaveBitmap, Manifest, Store, StoreError,
+};
 use casnode_dht::{Dht, DhtError, Key};
 
 use crate::{node::Node, tasks::blocking};
@@ -49,11 +51,18 @@ pub(crate) async fn file(
 
 /// Enters every chunk of the file in the announce schedule.
 pub(crate) async fn schedule_chunks(dht: &Dht, manifest: &Manifest) -> Result<(), PublishError> {
-    for part in manifest.chunks().chunks(SCHEDULE_BATCH) {
-        dht.schedule(part.iter().map(|c| *c.hash.as_bytes()).collect())
-            .await?;
+    let keys = manifest.chunks().iter().map(|c| *c.hash.as_bytes());
+    schedule_keys(dht, keys).await
+}
+
+async fn schedule_keys(dht: &Dht, mut keys: impl Iterator<Item = Key>) -> Result<(), PublishError> {
+    loop {
+        let part: Vec<Key> = keys.by_ref().take(SCHEDULE_BATCH).collect();
+        if part.is_empty() {
+            return Ok(());
+        }
+        dht.schedule(part).await?;
     }
-    Ok(())
 }
 
 /// The file first, then its chunks, as a task.
@@ -90,8 +99,47 @@ pub(crate) async fn withdraw(
     Ok(())
 }
 
+/// What of a file can be announced.
+struct Here {
+    manifest: Manifest,
+    have: HaveBitmap,
+}
+
+impl Here {
+    /// `None` when nothing of the file is here.
+    fn of(store: &Store, entry: &FileEntry) -> Result<Option<Self>, StoreError> {
+        let Some(manifest) = store.manifest(&entry.address)? else {
+            return Ok(None);
+        };
+        let have = store.have(&manifest)?;
+        // The empty file has no chunks, and all of it is here.
+        let any = have.count() > 0 || have.is_complete();
+        Ok(any.then_some(Self { manifest, have }))
+    }
+
+    fn chunk_keys(&self) -> impl Iterator<Item = Key> + '_ {
+        let chunks = self.manifest.chunks();
+        self.have.iter_ones().map(|i| *chunks[i].hash.as_bytes())
+    }
+}
+
+/// Enters a stored file in the schedule, with those of its chunks that are here.
+async fn schedule_entry(dht: &Dht, store: &Store, entry: FileEntry) -> Result<(), PublishError> {
+    let store = store.clone();
+    let (entry, here) = blocking(move || {
+        let here = Here::of(&store, &entry);
+        (entry, here)
+    })
+    .await?;
+    let Some(here) = here? else { return Ok(()) };
+    schedule_keys(dht, here.chunk_keys()).await?;
+    let record = FileRecord::for_manifest(&here.manifest, entry.name.as_deref()).encode();
+    dht.schedule_file(*entry.address.as_bytes(), record).await?;
+    Ok(())
+}
+
 /// At the start of a daemon: whatever was stored while no network was there enters the schedule, and what the schedule
-/// has but the store lacks leaves it.
+/// has but the store lacks leaves it. A file that cannot be read is passed over.
 pub(crate) async fn reconcile(node: Arc<Node>) -> Result<(), PublishError> {
     let Some(dht) = node.dht.clone() else {
         return Ok(());
@@ -99,13 +147,13 @@ pub(crate) async fn reconcile(node: Arc<Node>) -> Result<(), PublishError> {
     let store = node.store.clone();
     let files: Vec<FileEntry> = blocking(move || store.files()).await??;
     for entry in files {
-        let (store, address) = (node.store.clone(), entry.address);
-        let Some(manifest) = blocking(move || store.manifest(&address)).await?? else {
-            continue;
-        };
-        schedule_chunks(&dht, &manifest).await?;
-        let record = FileRecord::for_manifest(&manifest, entry.name.as_deref()).encode();
-        dht.schedule_file(*address.as_bytes(), record).await?;
+        let address = entry.address;
+        match schedule_entry(&dht, &node.store, entry).await {
+            Err(PublishError::Store(error)) => {
+                tracing::warn!(file = %address, %error, "a stored file cannot be announced");
+            }
+            other => other?,
+        }
     }
     let (store, scheduled) = (node.store.clone(), dht.scheduled_keys());
     let stale = blocking(move || stale(&store, scheduled)).await??;
@@ -130,4 +178,114 @@ fn stale(store: &Store, keys: Vec<Key>) -> Result<Vec<Key>, StoreError> {
         }
     }
     Ok(stale)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, fs, path::Path};
+
+    use casnode_cas::{ImportOptions, Imported, StoreConfig, import_reader};
+
+    use super::*;
+    use crate::config::{NetworkConfig, NodeConfig};
+
+    /// Bytes that differ from chunk to chunk.
+    fn content(seed: u8, bytes: usize) -> Vec<u8> {
+        let block = |i: usize| *block_hash(seed, i).as_bytes();
+        (0..bytes.div_ceil(32))
+            .flat_map(block)
+            .take(bytes)
+            .collect()
+    }
+
+    fn block_hash(seed: u8, i: usize) -> ChunkHash {
+        let mut text = i.to_le_bytes().to_vec();
+        text.push(seed);
+        ChunkHash::of(&text)
+    }
+
+    fn import(store: &Store, bytes: &[u8]) -> Imported {
+        let mut progress = |_, _| std::ops::ControlFlow::Continue(());
+        let options = ImportOptions::default();
+        import_reader(store, &mut &bytes[..], None, &options, &mut progress).unwrap()
+    }
+
+    #[test]
+    fn of_an_unfinished_file_only_what_is_here_is_announced() {
+        let source = Store::in_memory().unwrap();
+        let manifest = import(&source, &content(1, 700_000)).manifest;
+        let store = Store::in_memory().unwrap();
+        let entry = store.begin_partial(&manifest, None).unwrap();
+        assert!(Here::of(&store, &entry).unwrap().is_none());
+        let chunk = manifest.chunks()[1].hash;
+        store
+            .put(&chunk, &source.get(&chunk).unwrap().unwrap())
+            .unwrap();
+        store.commit().unwrap();
+        let here = Here::of(&store, &entry).unwrap().unwrap();
+        assert_eq!(
+            here.chunk_keys().collect::<Vec<_>>(),
+            vec![*chunk.as_bytes()]
+        );
+    }
+
+    #[test]
+    fn the_empty_file_is_announced() {
+        let store = Store::in_memory().unwrap();
+        let entry = import(&store, &[]).entry;
+        assert!(Here::of(&store, &entry).unwrap().is_some());
+    }
+
+    /// Flips a byte of `wanted` wherever the store's packs hold it.
+    fn damage(data_dir: &Path, wanted: &[u8]) {
+        let mut found = false;
+        for pack in fs::read_dir(data_dir.join("packs")).unwrap() {
+            let path = pack.unwrap().path();
+            let mut bytes = fs::read(&path).unwrap();
+            let at = bytes.windows(wanted.len()).position(|w| w == wanted);
+            if let Some(at) = at {
+                bytes[at + wanted.len() / 2] ^= 1;
+                fs::write(&path, bytes).unwrap();
+                found = true;
+            }
+        }
+        assert!(found, "the manifest is in no pack");
+    }
+
+    #[tokio::test]
+    async fn a_damaged_manifest_does_not_keep_other_files_from_being_announced() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut good = Vec::new();
+        {
+            let store = Store::open(dir.path(), StoreConfig::default()).unwrap();
+            // Files are visited by address: some come after the damaged one.
+            let damaged = import(&store, &vec![0; 40 << 20]); // more chunks than fit a manifest inline
+            good.extend((1..8).map(|seed| import(&store, &content(seed, 1000)).address));
+            drop(store);
+            damage(dir.path(), damaged.manifest.encode());
+            let store = Store::open(dir.path(), StoreConfig::default()).unwrap();
+            store.manifest(&damaged.address).unwrap_err();
+        }
+        let config = NodeConfig {
+            data_dir: dir.path().to_owned(),
+            network: Some(NetworkConfig {
+                listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
+                ..NetworkConfig::default()
+            }),
+            serve_dht: false,
+        };
+        let node = Node::start(config).await.unwrap();
+        reconcile(node.clone()).await.unwrap();
+        let scheduled: HashSet<Key> = node
+            .dht
+            .as_ref()
+            .unwrap()
+            .scheduled_keys()
+            .into_iter()
+            .collect();
+        for address in good {
+            assert!(scheduled.contains(address.as_bytes()), "{address}");
+        }
+        node.shutdown().await;
+    }
 }

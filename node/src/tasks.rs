@@ -2,6 +2,7 @@
 
 use std::{fmt::Display, future::Future};
 
+use tokio::task::JoinHandle;
 use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
@@ -64,11 +65,21 @@ impl Tasks {
 
     /// Runs blocking work to its end on the blocking pool. It cannot be cancelled from here: whatever feeds it must end.
     pub(crate) fn spawn_blocking(&self, name: &'static str, work: impl FnOnce() + Send + 'static) {
+        drop(self.blocking(name, work)); // it runs on without its handle
+    }
+
+    /// Runs blocking work like [`Tasks::spawn_blocking`] and hands back its result. The owners wait for the work even
+    /// when nobody waits for the result any more.
+    pub(crate) fn blocking<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
         let (span, held) = (tracing::debug_span!("blocking task", name), self.held());
         self.tracker.spawn_blocking(move || {
-            span.in_scope(work);
-            drop(held);
-        });
+            let _held = held;
+            span.in_scope(work)
+        })
     }
 
     /// Asks all tasks to end and waits for it.
@@ -125,5 +136,24 @@ mod tests {
         child.spawn("endless", std::future::pending::<Result<(), Infallible>>());
         owner.finish().await;
         child.finish().await;
+    }
+
+    #[tokio::test]
+    async fn an_owner_waits_for_blocking_work_whose_result_nobody_wants() {
+        let owner = Tasks::new();
+        let done = Arc::new(AtomicBool::new(false));
+        let (feed, gate) = std::sync::mpsc::sync_channel::<()>(0);
+        let work = owner.blocking("slow", {
+            let done = done.clone();
+            move || {
+                let _ = gate.recv();
+                std::thread::sleep(Duration::from_millis(20));
+                done.store(true, Ordering::SeqCst);
+            }
+        });
+        drop(work);
+        drop(feed);
+        owner.finish().await;
+        assert!(done.load(Ordering::SeqCst));
     }
 }

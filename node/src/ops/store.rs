@@ -1,6 +1,10 @@
 //! `store`: import, publish, report.
+//!
+//! Import and publishing are one task of the node's: a caller who leaves cancels an import that is not complete, and
+//! one that is complete is published all the same.
 
 use std::{
+    convert::Infallible,
     io::{self, Read},
     ops::ControlFlow,
     path::PathBuf,
@@ -9,8 +13,12 @@ use std::{
 };
 
 use casnode_cas::{Chunking, ImportError, ImportOptions, Imported, import_file, import_reader};
-use tokio::io::AsyncRead;
-use tokio_util::{io::SyncIoBridge, sync::CancellationToken};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    runtime::Handle,
+    sync::oneshot,
+};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{
@@ -20,7 +28,6 @@ use crate::{
     errors,
     node::Node,
     publish,
-    tasks::blocking,
 };
 
 /// Progress of an import is told at most this often.
@@ -42,21 +49,76 @@ pub(super) async fn store(
     };
     let options = ImportOptions {
         chunking,
-        name: name.clone(),
+        name,
         pinned: true,
     };
-    let imported = import(node, source, streams, options, events.clone(), cancel).await;
-    let imported = imported?.map_err(|e| errors::import(&label, &e))?;
-    let announced_to = publish(node, &imported, name.as_deref(), events).await;
-    Ok(StoreReport {
-        address: imported.address.to_string(),
-        bytes: imported.bytes,
-        chunks: imported.chunks,
-        new_chunks: imported.new_chunks,
-        new_bytes: imported.new_bytes,
-        name,
-        announced_to,
-    })
+    let work = Work {
+        node: node.clone(),
+        source,
+        input: streams.input,
+        options,
+        label,
+        events: events.clone(),
+        cancel: cancel.child_token(),
+    };
+    let (tell, told) = oneshot::channel();
+    node.tasks.spawn("store", async move {
+        let _ = tell.send(work.run().await); // a caller who has left does not want to know
+        Ok::<(), Infallible>(())
+    });
+    let _cancel = cancel.drop_guard();
+    told.await.unwrap_or_else(|_| Err(leaving()))
+}
+
+/// The node ends before the file is stored and published.
+fn leaving() -> ApiError {
+    ApiError::new(
+        ErrorKind::Interrupted,
+        "the file may not be stored",
+        "the node was stopped",
+        "run the command again: it is quick where the file is stored already",
+    )
+}
+
+/// What one `store` takes, owned by its task.
+struct Work {
+    node: Arc<Node>,
+    source: Source,
+    input: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    options: ImportOptions,
+    /// What the source is called in messages.
+    label: String,
+    events: EventSink,
+    cancel: CancellationToken,
+}
+
+impl Work {
+    async fn run(self) -> Result<StoreReport, ApiError> {
+        let Self {
+            node,
+            source,
+            input,
+            options,
+            label,
+            events,
+            cancel,
+        } = self;
+        // When the node ends, this future is dropped, and the import hears of it.
+        let _cancel = cancel.clone().drop_guard();
+        let name = options.name.clone();
+        let imported = import(&node, source, input, options, events.clone(), cancel).await;
+        let imported = imported?.map_err(|e| errors::import(&label, &e))?;
+        let announced_to = publish(&node, &imported, name.as_deref(), &events).await;
+        Ok(StoreReport {
+            address: imported.address.to_string(),
+            bytes: imported.bytes,
+            chunks: imported.chunks,
+            new_chunks: imported.new_chunks,
+            new_bytes: imported.new_bytes,
+            name,
+            announced_to,
+        })
+    }
 }
 
 /// The name hint to publish and what to call the source in messages.
@@ -87,19 +149,18 @@ fn name_of(source: &Source, name: Option<String>) -> Result<(Option<String>, Str
     })
 }
 
-/// Reads the source on a blocking thread. The outer error is a bug, the inner one the import's.
+/// Reads the source on a blocking thread that the node waits for. The outer error is a bug, the inner one the import's.
 async fn import(
     node: &Arc<Node>,
     source: Source,
-    streams: Streams,
+    input: Option<Box<dyn AsyncRead + Send + Unpin>>,
     options: ImportOptions,
     events: EventSink,
     cancel: CancellationToken,
 ) -> Result<Result<Imported, ImportError>, ApiError> {
     let store = node.store.clone();
-    let guard = cancel.clone();
-    let runtime = tokio::runtime::Handle::current();
-    let work = blocking(move || {
+    let runtime = Handle::current();
+    let work = node.tasks.blocking("import", move || {
         let mut told = crate::clock::now();
         let mut progress = |done_bytes: u64, total_bytes: Option<u64>| {
             if told.elapsed() >= PROGRESS_SPAN {
@@ -113,7 +174,7 @@ async fn import(
                     detail,
                 });
             }
-            if guard.is_cancelled() {
+            if cancel.is_cancelled() {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
@@ -124,36 +185,39 @@ async fn import(
                 import_file(&store, &PathBuf::from(path), &options, &mut progress)
             }
             Source::Stream => {
-                let input = streams
-                    .input
-                    .unwrap_or_else(|| Box::new(tokio::io::empty()));
                 let mut input = WholeInput {
-                    input: SyncIoBridge::new_with_handle(input, runtime),
-                    cancel: guard.clone(),
+                    input: input.unwrap_or_else(|| Box::new(tokio::io::empty())),
+                    runtime,
+                    cancel: cancel.clone(),
                 };
                 import_reader(&store, &mut input, None, &options, &mut progress)
             }
         }
     });
-    // The import itself sees the cancellation; dropping this future makes it so.
-    let _cancel = cancel.drop_guard();
     work.await.map_err(errors::panicked)
 }
 
-/// A stream whose end counts only when its sender said so: a caller that is gone has not finished.
+/// A stream whose end counts only when its sender said so: a caller that is gone has not finished. Waiting for more
+/// of it ends with the call.
 struct WholeInput {
-    input: SyncIoBridge<Box<dyn AsyncRead + Send + Unpin>>,
+    input: Box<dyn AsyncRead + Send + Unpin>,
+    runtime: Handle,
     cancel: CancellationToken,
 }
 
 impl Read for WholeInput {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.input.read(buffer)?;
+        let broken_off = || io::Error::new(io::ErrorKind::UnexpectedEof, "the input broke off");
+        let (input, cancel) = (&mut self.input, &self.cancel);
+        let n = self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => Err(broken_off()),
+                n = input.read(buffer) => n,
+            }
+        })?;
         if n == 0 && self.cancel.is_cancelled() {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the input broke off",
-            ));
+            return Err(broken_off());
         }
         Ok(n)
     }
@@ -231,3 +295,6 @@ async fn publish(
     }
     announced
 }
+
+#[cfg(test)]
+mod tests;
