@@ -4,6 +4,7 @@
 //! other way round. One download has one assembler.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -49,7 +50,10 @@ enum Ended {
     /// Every group is proven and the output is in place.
     Complete,
     /// A group's bytes are not the file's although every chunk is the manifest's.
-    Forged,
+    Forged {
+        /// The chunks that lie in proven groups alone: the file's own bytes whatever the manifest says.
+        proven: HaveBitmap,
+    },
     /// The engine went away.
     Abandoned,
 }
@@ -65,6 +69,23 @@ pub(super) struct Assembler {
     pub(super) events: mpsc::Sender<EngineEvent>,
     /// Only for the wait with a time limit; the thread is a blocking one.
     pub(super) runtime: tokio::runtime::Handle,
+    /// Chunks that occur more than once.
+    pub(super) twins: HashMap<ChunkHash, Vec<u32>>,
+    /// Held until the output is let go, so that the next get of this address finds it free.
+    pub(super) _turn: Arc<Turn>,
+}
+
+/// The right to download an address; see [`super::Downloads::turn`].
+pub(super) type Turn = tokio::sync::OwnedMutexGuard<()>;
+
+/// The chunks that occur more than once in a file, by their hash.
+pub(super) fn twins(manifest: &Manifest) -> HashMap<ChunkHash, Vec<u32>> {
+    let mut places: HashMap<ChunkHash, Vec<u32>> = HashMap::new();
+    for (index, chunk) in (0u32..).zip(manifest.chunks()) {
+        places.entry(chunk.hash).or_default().push(index);
+    }
+    places.retain(|_, places| places.len() > 1);
+    places
 }
 
 impl Assembler {
@@ -73,7 +94,7 @@ impl Assembler {
         let events = self.events.clone();
         let last = match self.work(here, jobs) {
             Ok(Ended::Complete) => EngineEvent::Assembled,
-            Ok(Ended::Forged) => EngineEvent::Forged,
+            Ok(Ended::Forged { proven }) => EngineEvent::Forged { proven },
             Ok(Ended::Abandoned) => return,
             Err(error) => EngineEvent::AssembleFailed(error),
         };
@@ -153,7 +174,32 @@ impl Assembler {
             peer: job.peer,
             index: job.index,
         });
-        self.take(index, &job.bytes, groups)
+        if let Step::Stop(end) = self.take(index, &job.bytes, groups)? {
+            return Ok(Step::Stop(end));
+        }
+        self.take_twins(index, &job.bytes, groups)
+    }
+
+    /// Equal chunks elsewhere in the file are here now too.
+    fn take_twins(
+        &mut self,
+        index: usize,
+        bytes: &Bytes,
+        groups: &mut Groups,
+    ) -> Result<Step, AssembleError> {
+        let twins = self.twins.remove(&self.manifest.chunks()[index].hash);
+        for twin in twins.unwrap_or_default() {
+            let at = twin as usize;
+            if groups.has(at) {
+                continue;
+            }
+            self.write_out(at, bytes)?;
+            self.tell(EngineEvent::Twin { index: twin });
+            if let Step::Stop(end) = self.take(at, bytes, groups)? {
+                return Ok(Step::Stop(end));
+            }
+        }
+        Ok(Step::Go)
     }
 
     /// A chunk that is here already, from this download's earlier life or from another file.
@@ -199,9 +245,14 @@ impl Assembler {
         self.live.set(index);
         for group in groups.add(&self.manifest, index) {
             if !self.prove(group, index, bytes)? {
-                return Ok(Step::Stop(Ended::Forged));
+                return Ok(Step::Stop(Ended::Forged {
+                    proven: groups.proven_chunks(&self.manifest),
+                }));
             }
             groups.prove(group);
+            if groups.proven_count == 1 {
+                self.tell(EngineEvent::FirstProof);
+            }
             self.live.proven(groups.proven_prefix);
         }
         Ok(Step::Go)
@@ -277,6 +328,17 @@ impl Groups {
         self.proven_count == self.proven.len()
     }
 
+    /// The chunks that lie in proven groups alone.
+    fn proven_chunks(&self, manifest: &Manifest) -> HaveBitmap {
+        let mut proven = HaveBitmap::new(self.here.len());
+        for index in self.here.iter_ones() {
+            if manifest.groups_of_chunk(index).all(|g| self.proven[g]) {
+                proven.set(index);
+            }
+        }
+        proven
+    }
+
     /// Notes a chunk; returns the groups that are now complete.
     fn add(&mut self, manifest: &Manifest, index: usize) -> Vec<usize> {
         self.here.set(index);
@@ -330,3 +392,6 @@ impl Unsynced {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,11 +39,7 @@ impl Discovery {
             .dial(addr.clone(), DIAL_DEADLINE)
             .await
             .map_err(|e| e.to_string());
-        self.tell(EngineEvent::Dialled {
-            addr: addr.to_string(),
-            outcome,
-        })
-        .await;
+        self.tell(EngineEvent::Dialled { addr, outcome }).await;
         Ok(())
     }
 
@@ -99,6 +95,7 @@ impl Discovery {
         for (index, key) in orphans {
             self.find(key, Some(index)).await;
         }
+        self.tell(EngineEvent::OrphansDone).await;
         Ok(())
     }
 

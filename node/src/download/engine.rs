@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use super::output::Target;
 use super::{
-    assembler::AssembleError,
+    assembler::{AssembleError, Turn},
     attempt::{Attempt, End},
     emitter::StreamOut,
     output::{Found, inspect},
@@ -27,6 +27,9 @@ use crate::{
 /// Manifests tried for one address. Each forged one costs its peers a ban; this bounds what they cost us together.
 const MAX_ATTEMPTS: u32 = 16;
 
+/// Where a person set no limit: longer than any download.
+const NO_LIMIT: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 /// What sessions, discovery, the assembler and the emitter tell the engine.
 #[derive(Debug)]
 pub(crate) enum EngineEvent {
@@ -36,9 +39,11 @@ pub(crate) enum EngineEvent {
     Candidate { peer: PeerId, claim: Option<u32> },
     /// The dial to a peer named by hand ended.
     Dialled {
-        addr: String,
+        addr: Multiaddr,
         outcome: Result<PeerId, String>,
     },
+    /// A search for providers of single chunks ended.
+    OrphansDone,
     /// A lookup of providers ended.
     LookupDone { asked_peers: u32, found: u32 },
     /// The lookup of the metadata record ended.
@@ -76,8 +81,12 @@ pub(crate) enum EngineEvent {
     Lost { index: u32 },
     /// Every group is proven and the output is in place.
     Assembled,
-    /// The manifest lies about the file's bytes.
-    Forged,
+    /// A first group is proven: this manifest tells the truth at least there.
+    FirstProof,
+    /// An equal chunk came; this one is here too.
+    Twin { index: u32 },
+    /// The manifest lies about the file's bytes; these chunks are right all the same.
+    Forged { proven: HaveBitmap },
     /// The store or the output failed.
     AssembleFailed(AssembleError),
     /// The stream has taken everything, or has failed.
@@ -105,6 +114,8 @@ pub(super) struct Job {
     pub(super) cancel: CancellationToken,
     pub(super) started: std::time::Instant,
     pub(super) deadline: Option<std::time::Instant>,
+    /// Downloads of one address take turns.
+    pub(super) turn: Arc<Turn>,
     pub(super) sources: Sources,
     pub(super) bad_manifests: HashMap<ManifestId, Bad>,
     pub(super) record: Option<FileRecord>,
@@ -148,15 +159,18 @@ pub(crate) async fn get(
     if let Some(unchanged) = already_there(node, &target, address).await? {
         return Ok(unchanged);
     }
+    let deadline = timeout.map(|t| started + t);
     let turn = node.downloads.turn(&address);
-    let _turn = match turn.try_lock() {
-        Ok(guard) => guard,
+    let turn = match turn.clone().try_lock_owned() {
+        Ok(turn) => turn,
         Err(_) => {
             events
                 .warn("another get of this address is running; waiting for it")
                 .await;
+            let late = tokio::time::sleep_until(deadline.unwrap_or(started + NO_LIMIT).into());
             tokio::select! {
-                guard = turn.lock() => guard,
+                turn = turn.lock_owned() => turn,
+                () = late => return Err(other_get_runs(&address)),
                 () = cancel.cancelled() => return Err(interrupted()),
             }
         }
@@ -170,7 +184,8 @@ pub(crate) async fn get(
         events,
         cancel,
         started,
-        deadline: timeout.map(|t| started + t),
+        deadline,
+        turn: Arc::new(turn),
         sources: Sources::default(),
         bad_manifests: HashMap::new(),
         record: None,
@@ -229,6 +244,15 @@ fn unchanged(address: Address, path: &Path) -> GetReport {
     }
 }
 
+fn other_get_runs(address: &Address) -> ApiError {
+    ApiError::new(
+        ErrorKind::TimedOut,
+        format!("{address} was not fetched"),
+        "another get of it is still running",
+        "wait for that one, or try again with a longer --timeout",
+    )
+}
+
 pub(super) fn interrupted() -> ApiError {
     ApiError::new(
         ErrorKind::Interrupted,
@@ -245,7 +269,13 @@ impl Job {
         let found = blocking(move || store.manifest(&address))
             .await
             .map_err(errors::panicked)?;
-        let found = found.map_err(|e| errors::store("the store could not be read", &e))?;
+        let found = match found {
+            Err(error) if error.is_corruption() => {
+                tracing::warn!(%error, "the stored manifest is damaged and will be fetched again");
+                None
+            }
+            found => found.map_err(|e| errors::store("the store could not be read", &e))?,
+        };
         Ok(found.filter(|m| !self.bad_manifests.contains_key(&m.id())))
     }
 

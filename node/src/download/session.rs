@@ -26,6 +26,12 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 /// A reply to a question of the handshake.
 const REPLY_DEADLINE: Duration = Duration::from_secs(10);
 
+/// A whole manifest, the largest of 68 MiB included.
+const MANIFEST_DEADLINE: Duration = Duration::from_secs(600);
+
+/// A part of a manifest is at least this long, or the rest: a manifest cannot be dripped to hold a download up.
+const MIN_MANIFEST_PART_BYTES: u64 = 64 << 10;
+
 /// Late replies to cancelled requests that are remembered, to tell a duplicate from a lie.
 const CANCELLED_KEPT: usize = 512;
 
@@ -155,7 +161,27 @@ impl Session {
         sender: &mut RequestSender,
         receiver: &mut ReplyReceiver,
     ) -> Result<Arc<Manifest>, SessionEnd> {
+        let fetch = self.fetch_parts(sender, receiver);
+        let bytes = tokio::time::timeout(MANIFEST_DEADLINE, fetch)
+            .await
+            .unwrap_or(Err(SessionEnd::Silent))?;
+        let address = self.address;
+        let decoded = crate::tasks::blocking(move || Manifest::decode_for(&address, &bytes)).await;
+        match decoded {
+            Ok(Ok(manifest)) => Ok(Arc::new(manifest)),
+            Ok(Err(error)) => Err(SessionEnd::BadManifest(error)),
+            Err(_) => Err(SessionEnd::Protocol("a manifest that could not be read")),
+        }
+    }
+
+    /// The encoded manifest, part by part.
+    async fn fetch_parts(
+        &self,
+        sender: &mut RequestSender,
+        receiver: &mut ReplyReceiver,
+    ) -> Result<BytesMut, SessionEnd> {
         let mut bytes = BytesMut::new();
+        let mut expected = None;
         let mut id = MANIFEST_IDS;
         loop {
             let offset = bytes.len() as u64;
@@ -169,24 +195,22 @@ impl Session {
                 Reply::Busy { .. } => return Err(SessionEnd::Silent),
                 _ => return Err(SessionEnd::Protocol("another reply than was asked for")),
             };
-            if total > MAX_MANIFEST_BYTES as u64 || (part.is_empty() && total > 0) {
+            let rest = total.saturating_sub(offset);
+            if total > MAX_MANIFEST_BYTES as u64
+                || *expected.get_or_insert(total) != total
+                || part.len() as u64 > rest
+                || (part.len() as u64) < rest.min(MIN_MANIFEST_PART_BYTES)
+            {
                 return Err(SessionEnd::Protocol(
                     "a manifest part of an impossible size",
                 ));
             }
             bytes.extend_from_slice(&part);
             self.tell(EngineEvent::ManifestPart).await;
-            if bytes.len() as u64 >= total {
-                break;
+            if bytes.len() as u64 == total {
+                return Ok(bytes);
             }
             id += 1;
-        }
-        let address = self.address;
-        let decoded = crate::tasks::blocking(move || Manifest::decode_for(&address, &bytes)).await;
-        match decoded {
-            Ok(Ok(manifest)) => Ok(Arc::new(manifest)),
-            Ok(Err(error)) => Err(SessionEnd::BadManifest(error)),
-            Err(_) => Err(SessionEnd::Protocol("a manifest that could not be read")),
         }
     }
 
@@ -212,13 +236,15 @@ impl Session {
         }
     }
 
-    /// The peer may have the file cut differently: its manifest is kept for the case that this one fails.
+    /// The peer may have the file cut differently: the engine remembers it for the case that this manifest fails.
     async fn offer_other(
         &self,
         goal: &Goal,
         sender: &mut RequestSender,
         receiver: &mut ReplyReceiver,
     ) -> Result<HaveBitmap, SessionEnd> {
+        let turns = self.manifest_turns.clone();
+        let _turn = turns.acquire().await.map_err(|_| SessionEnd::Released)?;
         let manifest = self.fetch_manifest(sender, receiver).await?;
         if manifest.id() != goal.manifest.id() {
             self.tell(EngineEvent::ManifestOffered {
@@ -290,8 +316,9 @@ struct Pending {
     next_id: u32,
     asked: HashMap<u32, u32>,
     by_index: HashMap<u32, u32>,
-    /// Ids whose replies are no longer wanted, oldest first.
-    cancelled: VecDeque<u32>,
+    /// Requests that were taken back, with their chunks, oldest first. What comes of them all the same is used: on a
+    /// slow link a cancel crosses the chunk.
+    cancelled: VecDeque<(u32, u32)>,
 }
 
 impl Pending {
@@ -305,7 +332,7 @@ impl Pending {
     fn cancel(&mut self, index: u32) -> Option<u32> {
         let id = self.by_index.remove(&index)?;
         self.asked.remove(&id);
-        self.cancelled.push_back(id);
+        self.cancelled.push_back((id, index));
         if self.cancelled.len() > CANCELLED_KEPT {
             self.cancelled.pop_front();
         }
@@ -317,11 +344,9 @@ impl Pending {
             self.by_index.remove(&index);
             return Answered::Wanted(index);
         }
-        match self.cancelled.iter().position(|c| *c == id) {
-            Some(at) => {
-                self.cancelled.remove(at);
-                Answered::Cancelled
-            }
+        let at = self.cancelled.iter().position(|(c, _)| *c == id);
+        match at.and_then(|at| self.cancelled.remove(at)) {
+            Some((_, index)) => Answered::Cancelled(index),
             None => Answered::Unknown,
         }
     }
@@ -329,7 +354,7 @@ impl Pending {
 
 enum Answered {
     Wanted(u32),
-    Cancelled,
+    Cancelled(u32),
     Unknown,
 }
 
@@ -404,10 +429,9 @@ impl Link<'_> {
             let answered = self.lock().answer(id);
             match answered {
                 Answered::Wanted(index) => self.chunk_reply(index, reply).await?,
-                Answered::Cancelled => {
-                    if let Reply::Chunk(bytes) = reply {
-                        let bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                        self.session.tell(EngineEvent::Duplicate { bytes }).await;
+                Answered::Cancelled(index) => {
+                    if matches!(reply, Reply::Chunk(_)) {
+                        self.chunk_reply(index, reply).await?;
                     }
                 }
                 Answered::Unknown => {

@@ -14,7 +14,10 @@ use crate::{api::ProviderUse, sched::PeerSlot};
 /// Sessions at a time. More peers than this do not make one download faster.
 const MAX_SESSIONS: usize = 32;
 
-/// Peers remembered with how they ended; beyond it the rest of the world is not remembered.
+/// A session may make room for another peer when it has delivered nothing for this long.
+const USEFUL_WITHIN: Duration = Duration::from_secs(30);
+
+/// Peers remembered with how they ended; beyond it the one that ended first is forgotten.
 const MAX_REMEMBERED: usize = 1024;
 
 /// A peer whose session ended is tried again after this long: it may have come back, or have the file by now.
@@ -30,6 +33,16 @@ pub(super) struct Source {
     pub(super) commands: mpsc::Sender<Command>,
     /// Its bitmap is known and it is asked for chunks.
     pub(super) joined: bool,
+    /// When it began, or last delivered.
+    useful_at: Instant,
+}
+
+/// A candidate that is to be asked.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) slot: PeerSlot,
+    /// The session that made room.
+    pub(super) evicted: Option<PeerSlot>,
 }
 
 #[derive(Debug)]
@@ -52,13 +65,14 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// Admits a candidate; `None` when it is busy, banned, was tried just now, or there are enough.
+    /// Admits a candidate; `None` when it is asked already, banned, was tried just now, or there are enough. When all
+    /// places are taken, a session that has been of no use for a while makes room.
     pub(super) fn admit(
         &mut self,
         peer: PeerId,
         now: Instant,
         commands: mpsc::Sender<Command>,
-    ) -> Option<PeerSlot> {
+    ) -> Option<Admitted> {
         let recently = |p: &Past| {
             let pause = if p.unreachable {
                 REDIAL_AFTER
@@ -67,26 +81,48 @@ impl Sources {
             };
             now.saturating_duration_since(p.at) < pause
         };
-        if self.active.len() >= MAX_SESSIONS
-            || self.banned.contains_key(&peer)
-            || self.active.values().any(|s| s.peer == peer)
+        if self.banned.contains_key(&peer)
+            || self.slot_of(&peer).is_some()
             || self.past.get(&peer).is_some_and(recently)
-            || (self.past.len() >= MAX_REMEMBERED && !self.past.contains_key(&peer))
         {
             return None;
+        }
+        let mut evicted = None;
+        if self.active.len() >= MAX_SESSIONS {
+            let idle = self.active.iter().min_by_key(|(_, s)| s.useful_at);
+            let (slot, source) = idle?;
+            if now.saturating_duration_since(source.useful_at) < USEFUL_WITHIN {
+                return None;
+            }
+            evicted = Some(*slot);
+            self.active.remove(&evicted?);
         }
         let slot = PeerSlot(self.next_slot);
         self.next_slot += 1;
         self.slots.insert(slot, peer);
-        self.active.insert(
-            slot,
-            Source {
-                peer,
-                commands,
-                joined: false,
-            },
-        );
-        Some(slot)
+        let source = Source {
+            peer,
+            commands,
+            joined: false,
+            useful_at: now,
+        };
+        self.active.insert(slot, source);
+        Some(Admitted { slot, evicted })
+    }
+
+    /// The session of a peer.
+    pub(super) fn slot_of(&self, peer: &PeerId) -> Option<PeerSlot> {
+        self.active
+            .iter()
+            .find(|(_, s)| s.peer == *peer)
+            .map(|(slot, _)| *slot)
+    }
+
+    /// A session has delivered something.
+    pub(super) fn useful(&mut self, slot: PeerSlot, now: Instant) {
+        if let Some(source) = self.active.get_mut(&slot) {
+            source.useful_at = now;
+        }
     }
 
     pub(super) fn get(&self, slot: PeerSlot) -> Option<&Source> {
@@ -102,6 +138,15 @@ impl Sources {
     /// Takes a session away and remembers how it ended.
     pub(super) fn gone(&mut self, slot: PeerSlot, end: &SessionEnd, now: Instant) {
         if let Some(source) = self.active.remove(&slot) {
+            if self.past.len() >= MAX_REMEMBERED
+                && let Some(oldest) = self
+                    .past
+                    .iter()
+                    .min_by_key(|(_, p)| p.at)
+                    .map(|(peer, _)| *peer)
+            {
+                self.past.remove(&oldest);
+            }
             self.past.insert(
                 source.peer,
                 Past {

@@ -22,6 +22,8 @@ pub(super) struct Facts {
     pub(super) address: String,
     /// Since the get began.
     pub(super) elapsed: Duration,
+    /// Since this attempt began to search.
+    pub(super) searching: Duration,
     /// The person's own limit has passed.
     pub(super) out_of_time: bool,
     pub(super) has_manifest: bool,
@@ -66,12 +68,13 @@ pub(super) fn verdict(f: &Facts) -> Option<ApiError> {
         let stuck = f.idle >= limit;
         return stuck.then(|| out_of_time(f));
     }
-    if f.banned > 0 && f.lookups_since_ban >= LOOKUPS_AFTER_BAN {
+    let others_may_come = f.unreachable > 0 && f.searching < FIND_DEADLINE;
+    if f.banned > 0 && f.lookups_since_ban >= LOOKUPS_AFTER_BAN && !others_may_come {
         return Some(only_liars(f));
     }
     if !f.has_manifest {
         let sure =
-            (f.lookups >= LOOKUPS_TO_BE_SURE && f.unreachable == 0) || f.elapsed >= FIND_DEADLINE;
+            (f.lookups >= LOOKUPS_TO_BE_SURE && f.unreachable == 0) || f.searching >= FIND_DEADLINE;
         return sure.then(|| not_found(f));
     }
     (f.idle >= GIVE_UP_AFTER).then(|| out_of_time(f))
@@ -169,10 +172,7 @@ fn only_liars(f: &Facts) -> ApiError {
         ErrorKind::Integrity,
         what(f),
         with_story(
-            format!(
-                "the only providers sent wrong bytes and were banned; {}",
-                kept(f)
-            ),
+            format!("the only providers lied and were banned; {}", kept(f)),
             f,
         ),
         "name another provider with --peer, or try again when one is there: right chunks are kept",
@@ -220,7 +220,7 @@ mod tests {
         };
         assert_eq!(verdict(&known), None);
         let late = Facts {
-            elapsed: FIND_DEADLINE,
+            searching: FIND_DEADLINE,
             ..known
         };
         assert_eq!(verdict(&late).map(|e| e.kind), Some(ErrorKind::NotFound));

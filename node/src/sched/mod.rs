@@ -55,6 +55,10 @@ pub(crate) enum Event {
     PeerJoined { peer: PeerSlot, have: HaveBitmap },
     /// A peer has more than before.
     PeerHas { peer: PeerSlot, have: HaveBitmap },
+    /// A peer was found to have one chunk that it did not tell of.
+    PeerHasChunk { peer: PeerSlot, index: u32 },
+    /// A chunk is here without having been asked for: an equal one came.
+    Here { index: u32 },
     /// A chunk came whole; its hash is still being checked. Counts for the peer's rate.
     Arrived { peer: PeerSlot, index: u32 },
     /// A chunk's hash was right and it is kept.

@@ -55,25 +55,25 @@ impl Scheduler {
         self.wants.missing()
     }
 
-    /// True when some missing chunk is in none of the present peers' bitmaps and nobody is asked for it.
+    /// True when chunks are wanted and no present peer has any of them. Looks at every chunk.
     pub(crate) fn is_starved(&self) -> bool {
-        self.wants.wanted() > 0
-            && self
-                .wants
-                .next(&mut 0, |i| {
-                    self.peers.values().any(|p| p.have.get(i as usize))
-                })
-                .is_none()
+        self.wants.wanted() > 0 && self.wants.next(&mut 0, |i| self.is_held(i)).is_none()
     }
 
-    /// A few missing chunks that no present peer has.
-    pub(crate) fn orphans(&self, at_most: usize) -> Vec<u32> {
-        let count = self.peers.values().next().map_or(0, |p| p.have.len());
-        let held = |i: u32| self.peers.values().any(|p| p.have.get(i as usize));
-        (0..u32::try_from(count).unwrap_or(u32::MAX))
-            .filter(|i| self.wants.state(*i) == Some(ChunkState::Wanted) && !held(*i))
+    /// Up to `at_most` wanted chunks that no present peer has, from index `start` on, around the end. Looks at every
+    /// chunk.
+    pub(crate) fn orphans(&self, start: u32, at_most: usize) -> Vec<u32> {
+        let count = self.wants.count();
+        let start = if start < count { start } else { 0 };
+        (start..count)
+            .chain(0..start)
+            .filter(|i| self.wants.state(*i) == Some(ChunkState::Wanted) && !self.is_held(*i))
             .take(at_most)
             .collect()
+    }
+
+    fn is_held(&self, index: u32) -> bool {
+        self.peers.values().any(|p| p.have.get(index as usize))
     }
 
     /// Takes in what happened.
@@ -89,6 +89,15 @@ impl Scheduler {
                     p.cursor = 0;
                 }
             }
+            Event::PeerHasChunk { peer, index } => {
+                if let Some(p) = self.peers.get_mut(&peer)
+                    && (index as usize) < p.have.len()
+                {
+                    p.have.set(index as usize);
+                    p.cursor = 0;
+                }
+            }
+            Event::Here { index } => self.complete(None, index),
             Event::Arrived { peer, index } => {
                 let bytes = self.chunk_bytes;
                 if let Some(p) = self.peers.get_mut(&peer) {
@@ -99,7 +108,7 @@ impl Scheduler {
                 }
             }
             Event::OwnStall => self.peers.values_mut().for_each(|p| p.excuse(now)),
-            Event::Verified { peer, index } => self.verified(peer, index),
+            Event::Verified { peer, index } => self.complete(Some(peer), index),
             Event::Failed { peer, index, fault } => self.failed(peer, index, fault, now),
             Event::Lost { index } => {
                 self.wants.lose(index);
@@ -109,14 +118,15 @@ impl Scheduler {
         }
     }
 
-    fn verified(&mut self, peer: PeerSlot, index: u32) {
+    /// The chunk is kept; `from` sent it. Whoever else is asked for it need not send it any more.
+    fn complete(&mut self, from: Option<PeerSlot>, index: u32) {
         self.wants.complete(index);
         for other in self.in_flight.finish(index) {
             let Some(p) = self.peers.get_mut(&other) else {
                 continue;
             };
             p.checking.remove(&index);
-            if p.asked.remove(&index) && other != peer {
+            if p.asked.remove(&index) && Some(other) != from {
                 self.actions
                     .push_back(Action::Cancel { peer: other, index });
             }
@@ -254,21 +264,24 @@ impl Scheduler {
 
     fn pick(&mut self, slot: PeerSlot, now: Mono) -> Option<u32> {
         let peer = self.peers.get_mut(&slot)?;
-        let Peer {
-            have,
-            cursor,
-            snubbed,
-            ..
-        } = peer;
+        let Peer { have, cursor, .. } = peer;
         if let Some(index) = self.wants.next(cursor, |i| have.get(i as usize)) {
             return Some(index);
         }
-        if *snubbed || self.wants.wanted() > 0 || now.0 < self.cfg.duplicate_after {
+        let peer = self.peers.get(&slot)?;
+        if peer.snubbed || self.wants.wanted() > 0 || now.0 < self.cfg.duplicate_after {
             return None;
         }
+        // What has come and is being checked is not under way any more.
+        let under_way = |i, holder| {
+            self.peers
+                .get(&holder)
+                .is_some_and(|h| h.asked.contains(&i))
+        };
         let before = Mono(now.0.saturating_sub(self.cfg.duplicate_after));
-        self.in_flight
-            .oldest(before, |i, holder| holder != slot && have.get(i as usize))
+        self.in_flight.oldest(before, |i, holder| {
+            holder != slot && peer.have.get(i as usize) && under_way(i, holder)
+        })
     }
 
     fn request(&mut self, slot: PeerSlot, index: u32, now: Mono) {

@@ -59,6 +59,11 @@ impl WantList {
         }
     }
 
+    /// Chunks in all.
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.state.len()).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn state(&self, index: u32) -> Option<ChunkState> {
         self.state.get(index as usize).copied()
     }

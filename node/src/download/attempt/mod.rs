@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use casnode_cas::{Manifest, ManifestId};
+use casnode_cas::{HaveBitmap, Manifest, ManifestId};
 use casnode_dht::PeerId;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::DropGuard;
@@ -71,8 +71,8 @@ pub(super) struct Attempt<'a> {
     others: bool,
     /// Who offered which manifest.
     offered_by: HashMap<ManifestId, Vec<PeerId>>,
-    /// The chosen manifest lies.
-    forged: bool,
+    /// The chosen manifest lies; these of its chunks are proven all the same.
+    forged: Option<HaveBitmap>,
     search: Search,
 }
 
@@ -80,6 +80,7 @@ impl<'a> Attempt<'a> {
     pub(super) fn new(job: &'a mut Job) -> Self {
         let (events, queue) = mpsc::channel(EVENT_QUEUE);
         let tasks = job.node.tasks.child();
+        let search = Search::new(job.hints.clone(), clock::now());
         Self {
             _guard: tasks.token().clone().drop_guard(),
             tasks,
@@ -92,8 +93,8 @@ impl<'a> Attempt<'a> {
             waiting: None,
             others: false,
             offered_by: HashMap::new(),
-            forged: false,
-            search: Search::new(clock::now()),
+            forged: None,
+            search,
         }
     }
 
@@ -101,8 +102,8 @@ impl<'a> Attempt<'a> {
     pub(super) async fn run(mut self) -> Result<End, ApiError> {
         let end = self.work().await;
         let tasks = self.tasks.clone();
-        if self.forged {
-            self.discard_forged().await;
+        if let Some(proven) = self.forged.take() {
+            self.discard_forged(&proven).await;
         }
         drop(self); // closes every channel: sessions and the assembler end
         tasks.finish().await;
@@ -236,8 +237,11 @@ impl<'a> Attempt<'a> {
                     r.assembled = true;
                 }
             }
-            EngineEvent::Forged => {
-                self.forged = true;
+            EngineEvent::FirstProof => self.first_proof(),
+            EngineEvent::Twin { index } => self.twin(index),
+            EngineEvent::OrphansDone => self.search.orphans_run = false,
+            EngineEvent::Forged { proven } => {
+                self.forged = Some(proven);
                 return Ok(Some(End::AnotherManifest));
             }
             EngineEvent::AssembleFailed(error) => {
@@ -267,7 +271,11 @@ impl<'a> Attempt<'a> {
         }
         self.tell_progress();
         if !self.needs_network() {
-            return Ok(None);
+            return if self.out_of_time() {
+                Err(self.output_too_slow())
+            } else {
+                Ok(None)
+            };
         }
         if self.job.node.dht.is_none() {
             return Err(errors::no_network(&self.job.address));
@@ -275,9 +283,8 @@ impl<'a> Attempt<'a> {
         if self.search.network_peers.is_none() && !self.out_of_time() {
             return Ok(None);
         }
-        if let Some(r) = &self.running
-            && self.others
-            && self.job.sources.active() == 0
+        if self.is_deserted()
+            && let Some(r) = &self.running
         {
             tracing::info!(manifest = %r.manifest.id(), "nobody serves this manifest any more; trying another one");
             self.job

@@ -7,7 +7,7 @@ use super::{
     Attempt,
 };
 use crate::{
-    api::{Phase, Progress},
+    api::{ApiError, ErrorKind, Phase, Progress},
     clock,
 };
 
@@ -19,11 +19,22 @@ impl Attempt<'_> {
         self.job.deadline.is_some_and(|d| clock::now() >= d)
     }
 
+    /// Everything is here, and the output does not take it.
+    pub(super) fn output_too_slow(&self) -> ApiError {
+        ApiError::new(
+            ErrorKind::TimedOut,
+            format!("{} was not written in time", self.job.address),
+            "everything is here, but the output took too long",
+            "the same get needs no network any more; give it a longer --timeout",
+        )
+    }
+
     pub(super) fn facts(&self) -> Facts {
         let r = self.running.as_ref();
         Facts {
             address: self.job.address.to_string(),
             elapsed: self.job.started.elapsed(),
+            searching: self.search.began.elapsed(),
             out_of_time: self.out_of_time(),
             has_manifest: r.is_some() || self.waiting.is_some(),
             kept_chunks: r.map_or(0, |r| r.here_chunks),
@@ -31,7 +42,7 @@ impl Attempt<'_> {
                 u32::try_from(r.manifest.chunks().len()).unwrap_or(u32::MAX)
             }),
             active: self.job.sources.active(),
-            dialling: self.search.dialling,
+            dialling: self.search.dialling(),
             idle: r
                 .map_or(self.search.last_sign, |r| r.last_progress)
                 .elapsed(),
@@ -43,7 +54,7 @@ impl Attempt<'_> {
             known_providers: self.search.known_providers,
             unreachable: self.job.sources.unreachable(),
             story: self.job.sources.story(),
-            dial_failures: self.search.dial_failures.join("; "),
+            dial_failures: self.search.dial_failures(),
         }
     }
 

@@ -1,14 +1,19 @@
 //! What exists once a manifest is chosen: output, assembler, scheduler.
 
-use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use casnode_cas::{Assembly, ChunkHash, FileState, HaveBitmap, Manifest};
+use casnode_cas::{Assembly, HaveBitmap, Manifest};
 use tokio::sync::mpsc;
 
 use super::{
     super::{
         LiveHave, Registered,
-        assembler::{Assembler, JOB_QUEUE},
+        assembler::{Assembler, JOB_QUEUE, twins},
         emitter,
         engine::{Bad, EngineEvent},
         output::{Found, inspect},
@@ -23,6 +28,12 @@ use crate::{
     tasks::blocking,
 };
 
+/// A manifest that brings less than [`DESERTED_BELOW_BYTES`] in this span is left for another, if there is one.
+const DESERTED_AFTER: Duration = Duration::from_secs(60);
+
+/// See [`DESERTED_AFTER`]: some 17 KB/s.
+const DESERTED_BELOW_BYTES: u64 = 1 << 20;
+
 /// What exists once a manifest is chosen.
 pub(super) struct Running {
     pub(super) manifest: Arc<Manifest>,
@@ -33,7 +44,8 @@ pub(super) struct Running {
     pub(super) done_bytes: u64,
     pub(super) here_chunks: u32,
     pub(super) last_progress: Instant,
-    stored: Vec<ChunkHash>,
+    /// Since when, and how many bytes, the present span of slowness is measured.
+    pub(super) span: (Instant, u64),
     announced: bool,
     _registered: Registered,
 }
@@ -67,10 +79,7 @@ impl Attempt<'_> {
         }
         let (store, m) = (self.job.node.store.clone(), manifest.clone());
         let begun = blocking(move || -> Result<_, casnode_cas::StoreError> {
-            let entry = store.file(&m.address())?;
-            if !entry.is_some_and(|e| e.state == FileState::Complete && e.manifest == m.id()) {
-                store.begin_partial(&m, name.as_deref())?;
-            }
+            store.begin_partial(&m, name.as_deref())?;
             store.have(&m)
         })
         .await;
@@ -112,6 +121,8 @@ impl Attempt<'_> {
             live,
             events: self.events.clone(),
             runtime: tokio::runtime::Handle::current(),
+            twins: twins(&manifest),
+            _turn: self.job.turn.clone(),
         };
         let here = have.clone();
         self.tasks
@@ -141,7 +152,7 @@ impl Attempt<'_> {
             done_bytes: 0,
             here_chunks: 0,
             last_progress: clock::now(),
-            stored: Vec::new(),
+            span: (clock::now(), 0),
             announced: false,
             _registered: registered,
         });
@@ -150,37 +161,66 @@ impl Attempt<'_> {
 
     pub(super) fn stored(&mut self, slot: PeerSlot, index: u32) {
         let now = clock::now();
-        let Some(r) = &mut self.running else { return };
-        let Some(chunk) = r.manifest.chunks().get(index as usize).cloned() else {
+        let Some(bytes) = self.count_in(index) else {
             return;
         };
-        r.done_bytes += u64::from(chunk.len_bytes);
-        r.here_chunks += 1;
-        r.last_progress = now;
-        r.stored.push(chunk.hash);
         self.job.tally.fetched_chunks += 1;
+        self.job.sources.useful(slot, now);
         if let Some(peer) = self.job.sources.peer(slot) {
             let tally = self.job.sources.tally(peer);
-            tally.bytes += u64::from(chunk.len_bytes);
+            tally.bytes += bytes;
             tally.chunks += 1;
         }
-        if !r.announced {
+        if let Some(r) = &mut self.running {
+            r.last_progress = now;
+            r.span.1 += bytes;
+        }
+        self.schedule(Event::Verified { peer: slot, index });
+    }
+
+    /// A chunk came from the store.
+    pub(super) fn local(&mut self, index: u32) {
+        if self.count_in(index).is_some() {
+            self.job.tally.local_chunks += 1;
+        }
+    }
+
+    /// An equal chunk came, and serves for this one.
+    pub(super) fn twin(&mut self, index: u32) {
+        self.local(index);
+        self.schedule(Event::Here { index });
+    }
+
+    fn count_in(&mut self, index: u32) -> Option<u64> {
+        let r = self.running.as_mut()?;
+        let bytes = u64::from(r.manifest.chunks().get(index as usize)?.len_bytes);
+        r.done_bytes += bytes;
+        r.here_chunks += 1;
+        Some(bytes)
+    }
+
+    /// A first group is proven: from here on this node is a source, and says so.
+    pub(super) fn first_proof(&mut self) {
+        let Some(r) = &mut self.running else { return };
+        if self.job.tally.fetched_chunks > 0 && !r.announced {
             r.announced = true;
             self.job
                 .node
                 .announce_in_background(&r.manifest, self.job.record.as_ref());
         }
-        self.schedule(Event::Verified { peer: slot, index });
     }
 
-    pub(super) fn local(&mut self, index: u32) {
-        let Some(r) = &mut self.running else { return };
-        let Some(chunk) = r.manifest.chunks().get(index as usize) else {
-            return;
+    /// True when somebody has the file under another manifest and this one has brought next to nothing for a while.
+    pub(super) fn is_deserted(&mut self) -> bool {
+        let Some(r) = &mut self.running else {
+            return false;
         };
-        r.done_bytes += u64::from(chunk.len_bytes);
-        r.here_chunks += 1;
-        self.job.tally.local_chunks += 1;
+        let (since, bytes) = r.span;
+        if since.elapsed() < DESERTED_AFTER {
+            return false;
+        }
+        r.span = (clock::now(), 0);
+        self.others && bytes < DESERTED_BELOW_BYTES
     }
 
     pub(super) fn failed(&mut self, slot: PeerSlot, index: u32, fault: Fault) {
@@ -189,7 +229,7 @@ impl Attempt<'_> {
             if let Some(peer) = self.job.sources.peer(slot) {
                 self.job.sources.tally(peer).rejected += 1;
                 self.search.next_lookup = clock::now();
-                self.ban(peer, "it sent wrong bytes");
+                self.ban_in_network(peer, "it sent wrong bytes");
                 tracing::warn!(%peer, chunk = index, "a peer sent bytes that do not have the chunk's hash; it is banned");
             }
         }
@@ -217,8 +257,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// The manifest turned out forged: its peers are banned, what it brought is thrown away.
-    pub(super) async fn discard_forged(&mut self) {
+    /// The manifest turned out forged: its peers are banned, and what it brought is thrown away, but for what is proven.
+    pub(super) async fn discard_forged(&mut self, proven: &HaveBitmap) {
         let Some(r) = self.running.take() else { return };
         let id = r.manifest.id();
         tracing::warn!(manifest = %id, "a manifest is forged; the peers that served it are banned");
@@ -226,13 +266,14 @@ impl Attempt<'_> {
         for peer in self.offered_by.remove(&id).unwrap_or_default() {
             self.ban(peer, "it served a forged manifest");
         }
-        let (store, address) = (self.job.node.store.clone(), self.job.address);
-        let dropped = blocking(move || -> Result<(), casnode_cas::StoreError> {
-            store.remove_file(&address)?;
-            store.drop_unreferenced(&r.stored)?;
-            Ok(())
-        })
-        .await;
+        if r.announced
+            && let Some(dht) = &self.job.node.dht
+            && let Err(error) = dht.unschedule(vec![*self.job.address.as_bytes()]).await
+        {
+            tracing::warn!(%error, "a file that is not here after all stays scheduled until the next start");
+        }
+        let (store, proven) = (self.job.node.store.clone(), proven.clone());
+        let dropped = blocking(move || store.forget_forged(&r.manifest, &proven)).await;
         if let Ok(Err(error)) = dropped {
             tracing::warn!(%error, "chunks of a forged manifest could not be dropped");
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use casnode_cas::{FileRecord, Manifest};
-use casnode_dht::PeerId;
+use casnode_dht::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
         discovery::Discovery,
         engine::Bad,
         session::{COMMAND_QUEUE, Session, SessionEnd},
+        sources::Admitted,
     },
     Attempt, End,
 };
@@ -33,9 +34,18 @@ const EARLY_LOOKUPS: u32 = 5;
 /// Between two lookups while chunks come: new providers join a download in progress.
 const REFRESH_PAUSE: Duration = Duration::from_secs(15);
 
+/// A peer named by hand that is gone, or did not answer, is dialled again after this.
+const REDIAL_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often it is asked whether any wanted chunk can be had.
+const STARVED_PAUSE: Duration = Duration::from_secs(1);
+
 /// Between two searches for chunks that no known provider has, and how many are searched for at a time.
 const ORPHAN_PAUSE: Duration = Duration::from_secs(5);
 const ORPHANS_AT_A_TIME: usize = 16;
+
+/// Peers remembered to have offered one manifest.
+const MAX_OFFERERS: usize = 64;
 
 /// How long a peer that lied is refused by this node.
 const BAN: Duration = Duration::from_secs(600);
@@ -50,9 +60,12 @@ pub(super) struct Search {
     pub(super) lookups_since_ban: u32,
     pub(super) next_lookup: Instant,
     next_orphans: Instant,
-    /// Peers named by hand that are still being dialled.
-    pub(super) dialling: usize,
-    pub(super) dial_failures: Vec<String>,
+    pub(super) orphans_run: bool,
+    /// Where the next search for orphans begins, so that each gets its turn.
+    orphan_start: u32,
+    hints: Vec<Hint>,
+    /// When this attempt began.
+    pub(super) began: Instant,
     /// When something last came of the search for a manifest.
     pub(super) last_sign: Instant,
     /// Peers this node was connected to after waiting for the network; `None` while it waits.
@@ -61,8 +74,47 @@ pub(super) struct Search {
     pub(super) known_providers: u32,
 }
 
+/// A peer named by hand.
+struct Hint {
+    addr: Multiaddr,
+    dialling: bool,
+    /// Dialled at least once to the end.
+    tried: bool,
+    peer: Option<PeerId>,
+    failure: Option<String>,
+    next_dial: Instant,
+}
+
+impl Hint {
+    fn new(addr: Multiaddr, now: Instant) -> Self {
+        Self {
+            addr,
+            dialling: false,
+            tried: false,
+            peer: None,
+            failure: None,
+            next_dial: now,
+        }
+    }
+}
+
 impl Search {
-    pub(super) fn new(now: Instant) -> Self {
+    /// Peers named by hand whose first dial has not ended.
+    pub(super) fn dialling(&self) -> usize {
+        self.hints.iter().filter(|h| !h.tried).count()
+    }
+
+    /// How the last dials to peers named by hand failed.
+    pub(super) fn dial_failures(&self) -> String {
+        let failures: Vec<&str> = self
+            .hints
+            .iter()
+            .filter_map(|h| h.failure.as_deref())
+            .collect();
+        failures.join("; ")
+    }
+
+    pub(super) fn new(hints: Vec<Multiaddr>, now: Instant) -> Self {
         Self {
             discovering: false,
             record_asked: false,
@@ -72,8 +124,10 @@ impl Search {
             lookups_since_ban: 0,
             next_lookup: now,
             next_orphans: now,
-            dialling: 0,
-            dial_failures: Vec::new(),
+            orphans_run: false,
+            orphan_start: 0,
+            hints: hints.into_iter().map(|addr| Hint::new(addr, now)).collect(),
+            began: now,
             last_sign: now,
             network_peers: None,
             asked_peers: 0,
@@ -96,12 +150,10 @@ impl Attempt<'_> {
             address: self.job.address,
             events: self.events.clone(),
         };
+        let now = clock::now();
+        self.dial_hints(&discovery, now);
         if !self.search.discovering {
             self.search.discovering = true;
-            self.search.dialling = self.job.hints.len();
-            for hint in self.job.hints.clone() {
-                self.tasks.spawn("dial hint", discovery.clone().hint(hint));
-            }
             let neighbours = discovery.clone();
             let patience = self.job.node.network_patience();
             self.tasks.spawn("neighbours", async move {
@@ -116,7 +168,6 @@ impl Attempt<'_> {
             self.search.record_asked = true;
             self.tasks.spawn("record", discovery.clone().record());
         }
-        let now = clock::now();
         if !self.search.lookup_runs && now >= self.search.next_lookup {
             self.search.lookup_runs = true;
             self.tasks.spawn("lookup", discovery.clone().lookup());
@@ -126,13 +177,19 @@ impl Attempt<'_> {
 
     pub(super) fn look_for_orphans(&mut self, discovery: Discovery, now: Instant) {
         let Some(r) = &self.running else { return };
-        if now < self.search.next_orphans || self.search.lookups == 0 || !r.sched.is_starved() {
+        if now < self.search.next_orphans || self.search.lookups == 0 || self.search.orphans_run {
+            return;
+        }
+        self.search.next_orphans = now + STARVED_PAUSE; // the test looks at every chunk
+        if !r.sched.is_starved() {
             return;
         }
         self.search.next_orphans = now + ORPHAN_PAUSE;
-        let orphans: Vec<(u32, [u8; 32])> = r
-            .sched
-            .orphans(ORPHANS_AT_A_TIME)
+        let indices = r.sched.orphans(self.search.orphan_start, ORPHANS_AT_A_TIME);
+        let Some(last) = indices.last() else { return };
+        self.search.orphan_start = last.saturating_add(1);
+        self.search.orphans_run = true;
+        let orphans: Vec<(u32, [u8; 32])> = indices
             .into_iter()
             .filter_map(|i| {
                 r.manifest
@@ -148,10 +205,18 @@ impl Attempt<'_> {
         let Some(dht) = self.job.node.dht.clone() else {
             return;
         };
+        if let (Some(slot), Some(index)) = (self.job.sources.slot_of(&peer), claim) {
+            self.schedule(Event::PeerHasChunk { peer: slot, index });
+            return;
+        }
         let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
-        let Some(slot) = self.job.sources.admit(peer, clock::now(), commands) else {
+        let admitted = self.job.sources.admit(peer, clock::now(), commands);
+        let Some(Admitted { slot, evicted }) = admitted else {
             return;
         };
+        if let Some(idle) = evicted {
+            self.schedule(Event::PeerLeft { peer: idle });
+        }
         let session = Session {
             dht,
             peer,
@@ -207,27 +272,35 @@ impl Attempt<'_> {
         self.running.is_none() && !self.job.bad_manifests.contains_key(&manifest.id())
     }
 
+    /// A peer offers a manifest that merges to the address. The first one is taken; that there are others is
+    /// remembered.
     pub(super) async fn offered(
         &mut self,
         slot: PeerSlot,
         manifest: Arc<Manifest>,
     ) -> Result<Option<End>, ApiError> {
-        if let Some(peer) = self.job.sources.peer(slot) {
-            self.offered_by.entry(manifest.id()).or_default().push(peer);
+        let peer = self.job.sources.peer(slot);
+        if let Some(peer) = peer {
+            let offerers = self.offered_by.entry(manifest.id()).or_default();
+            if offerers.len() < MAX_OFFERERS {
+                offerers.push(peer);
+            }
         }
-        match (
-            self.job.bad_manifests.get(&manifest.id()),
-            self.job.sources.peer(slot),
-        ) {
+        match (self.job.bad_manifests.get(&manifest.id()), peer) {
             (Some(Bad::Forged), Some(peer)) => {
                 self.ban(peer, "it offers a forged manifest");
                 return Ok(None);
             }
-            (Some(_), _) => return Ok(None),
+            (Some(Bad::Forged), None) => return Ok(None),
+            // Somebody serves it again.
+            (Some(Bad::Deserted), _) => {
+                self.job.bad_manifests.remove(&manifest.id());
+            }
             (None, _) => {}
         }
-        if self.running.is_some() || self.waiting.is_some() {
-            self.others = true;
+        let waiting = self.waiting.as_ref().map(|(m, _)| m.id());
+        if let Some(chosen) = self.running.as_ref().map(|r| r.manifest.id()).or(waiting) {
+            self.others |= chosen != manifest.id();
             return Ok(None);
         }
         let named = self.job.record.is_some() || self.search.record_done;
@@ -249,19 +322,26 @@ impl Attempt<'_> {
             && let Some(peer) = self.job.sources.peer(slot)
         {
             tracing::warn!(%peer, %end, "a peer does not keep to the protocol; this download asks it no more");
-            self.search.lookups_since_ban = 0;
-            self.job
-                .sources
-                .ban(peer, "it does not keep to the protocol");
+            self.ban(peer, "it does not keep to the protocol");
         }
         if self.job.sources.active() == 0 {
             self.search.next_lookup = self.search.next_lookup.min(clock::now() + LOOKUP_PAUSE);
         }
     }
 
+    /// Asks this peer no more in this download. Whoever passes a forged manifest on need not be its forger.
     pub(super) fn ban(&mut self, peer: PeerId, why: &'static str) {
         self.search.lookups_since_ban = 0;
+        self.search.next_lookup = self.search.next_lookup.min(clock::now() + LOOKUP_PAUSE);
+        if let Some(slot) = self.job.sources.slot_of(&peer) {
+            self.schedule(Event::PeerLeft { peer: slot });
+        }
         self.job.sources.ban(peer, why);
+    }
+
+    /// The same, and this node refuses the peer for a while: no honest peer sends bytes that it has not checked.
+    pub(super) fn ban_in_network(&mut self, peer: PeerId, why: &'static str) {
+        self.ban(peer, why);
         let Some(dht) = self.job.node.dht.clone() else {
             return;
         };
@@ -271,12 +351,35 @@ impl Attempt<'_> {
         });
     }
 
+    /// Dials peers named by hand that are not connected, now and again.
+    fn dial_hints(&mut self, discovery: &Discovery, now: Instant) {
+        for hint in &mut self.search.hints {
+            let asked = hint
+                .peer
+                .is_some_and(|p| self.job.sources.slot_of(&p).is_some());
+            if !hint.dialling && !asked && now >= hint.next_dial {
+                hint.dialling = true;
+                self.tasks
+                    .spawn("dial hint", discovery.clone().hint(hint.addr.clone()));
+            }
+        }
+    }
+
     /// The dial to a peer named by hand ended.
-    pub(super) fn dialled(&mut self, addr: &str, outcome: Result<PeerId, String>) {
-        self.search.dialling = self.search.dialling.saturating_sub(1);
+    pub(super) fn dialled(&mut self, addr: &Multiaddr, outcome: Result<PeerId, String>) {
+        let Some(hint) = self.search.hints.iter_mut().find(|h| h.addr == *addr) else {
+            return;
+        };
+        hint.dialling = false;
+        hint.tried = true;
+        hint.next_dial = clock::now() + REDIAL_PAUSE;
         match outcome {
-            Ok(peer) => self.candidate(peer, None),
-            Err(why) => self.search.dial_failures.push(format!("{addr}: {why}")),
+            Ok(peer) => {
+                hint.peer = Some(peer);
+                hint.failure = None;
+                self.candidate(peer, None);
+            }
+            Err(why) => hint.failure = Some(format!("{addr}: {why}")),
         }
     }
 }
