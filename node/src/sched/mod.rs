@@ -57,6 +57,8 @@ pub(crate) enum Event {
     PeerHas { peer: PeerSlot, have: HaveBitmap },
     /// A peer was found to have one chunk that it did not tell of.
     PeerHasChunk { peer: PeerSlot, index: u32 },
+    /// A group is proven: the manifest may be believed as far as that.
+    Proven,
     /// A chunk is here without having been asked for: an equal one came.
     Here { index: u32 },
     /// A chunk came whole; its hash is still being checked. Counts for the peer's rate.

@@ -18,13 +18,15 @@ pub(crate) struct Scheduler {
     wants: WantList,
     in_flight: InFlight,
     peers: BTreeMap<PeerSlot, Peer>,
+    /// The chunks of one group, asked for alone until some group is proven: a forged manifest costs no more than that.
+    gate: Vec<u32>,
     /// Length of a typical chunk, for predictions.
     chunk_bytes: u32,
     actions: VecDeque<Action>,
 }
 
 impl Scheduler {
-    /// `first` are the chunks of the group that is to be proven before the rest.
+    /// `first` are the chunks of the group that is to be proven before the rest is asked for.
     pub(crate) fn new(
         cfg: SchedulerConfig,
         have: &HaveBitmap,
@@ -37,6 +39,7 @@ impl Scheduler {
         Self {
             cfg,
             wants: WantList::new(&have, order, first, seed),
+            gate: first.to_vec(),
             in_flight: InFlight::default(),
             peers: BTreeMap::new(),
             chunk_bytes,
@@ -97,6 +100,7 @@ impl Scheduler {
                     p.cursor = 0;
                 }
             }
+            Event::Proven => self.gate.clear(),
             Event::Here { index } => self.complete(None, index),
             Event::Arrived { peer, index } => {
                 let bytes = self.chunk_bytes;
@@ -203,7 +207,8 @@ impl Scheduler {
             .values()
             .map(|p| p.paused_until)
             .filter(|t| *t > now);
-        let spare = self.peers.len() > 1 && self.wants.wanted() == 0;
+        let few = self.wants.wanted() == 0 || !self.gate.is_empty();
+        let spare = self.peers.len() > 1 && few;
         let endgame = self
             .in_flight
             .oldest_asked()
@@ -262,14 +267,44 @@ impl Scheduler {
         }
     }
 
+    /// While the gate is closed, only its chunks; it opens by itself when one of them can be had of nobody.
+    fn pick_gated(&mut self, slot: PeerSlot) -> Option<u32> {
+        let wanted = |i: &&u32| self.wants.state(**i) == Some(ChunkState::Wanted);
+        if self.gate.iter().filter(wanted).any(|i| !self.is_held(*i)) {
+            self.gate.clear();
+            return None;
+        }
+        let peer = self.peers.get(&slot)?;
+        self.gate
+            .iter()
+            .filter(wanted)
+            .copied()
+            .find(|i| peer.have.get(*i as usize))
+    }
+
     fn pick(&mut self, slot: PeerSlot, now: Mono) -> Option<u32> {
+        if !self.gate.is_empty() {
+            let first = self.pick_gated(slot);
+            if first.is_some() || !self.gate.is_empty() {
+                return first.or_else(|| self.duplicate(slot, now));
+            }
+        }
         let peer = self.peers.get_mut(&slot)?;
         let Peer { have, cursor, .. } = peer;
         if let Some(index) = self.wants.next(cursor, |i| have.get(i as usize)) {
             return Some(index);
         }
+        if self.wants.wanted() > 0 {
+            return None;
+        }
+        self.duplicate(slot, now)
+    }
+
+    /// In the endgame, or while the first group is all that is asked for: what has been under way at another peer for
+    /// too long.
+    fn duplicate(&self, slot: PeerSlot, now: Mono) -> Option<u32> {
         let peer = self.peers.get(&slot)?;
-        if peer.snubbed || self.wants.wanted() > 0 || now.0 < self.cfg.duplicate_after {
+        if peer.snubbed || now.0 < self.cfg.duplicate_after {
             return None;
         }
         // What has come and is being checked is not under way any more.

@@ -374,39 +374,95 @@ fn a_chunk_that_nobody_has_is_an_orphan() {
 }
 
 #[test]
-fn the_first_group_goes_first_and_sequential_is_in_order() {
-    let take = |order, first: &[u32]| {
-        let mut sched = Scheduler::new(
-            SchedulerConfig::default(),
-            &HaveBitmap::new(50),
-            CHUNK,
-            order,
-            first,
-            3,
-        );
-        let have = full(50);
-        sched.handle(
-            Event::PeerJoined {
-                peer: PeerSlot(0),
-                have,
-            },
-            Mono::default(),
-        );
-        let mut asked = Vec::new();
-        while let Some(Action::Request { index, .. }) = sched.poll(Mono::default()) {
-            asked.push(index);
-        }
-        asked
-    };
-    let first = take(Order::Random, &[30, 31]);
-    assert_eq!(
-        first[..2]
-            .iter()
-            .copied()
-            .collect::<std::collections::BTreeSet<_>>(),
-        [30, 31].into()
+fn nothing_but_the_first_group_is_asked_for_until_it_is_proven() {
+    let mut sched = Scheduler::new(
+        SchedulerConfig::default(),
+        &HaveBitmap::new(50),
+        CHUNK,
+        Order::Random,
+        &[30, 31],
+        3,
     );
-    assert_eq!(take(Order::Sequential, &[]), (0..8).collect::<Vec<_>>());
+    let joined = |slot| Event::PeerJoined {
+        peer: PeerSlot(slot),
+        have: full(50),
+    };
+    sched.handle(joined(0), Mono::default());
+    sched.handle(joined(1), Mono::default());
+    let mut asked = std::collections::BTreeSet::new();
+    while let Some(Action::Request { index, .. }) = sched.poll(Mono::default()) {
+        asked.insert(index);
+    }
+    assert_eq!(asked, [30, 31].into());
+    sched.handle(Event::Proven, Mono::default());
+    while let Some(Action::Request { index, .. }) = sched.poll(Mono::default()) {
+        asked.insert(index);
+    }
+    assert!(asked.len() > 10, "{asked:?}");
+}
+
+#[test]
+fn a_slow_peer_does_not_hold_the_first_group_up() {
+    let mut sched = Scheduler::new(
+        SchedulerConfig::default(),
+        &HaveBitmap::new(50),
+        CHUNK,
+        Order::Random,
+        &[30],
+        3,
+    );
+    for slot in 0..2 {
+        let (peer, have) = (PeerSlot(slot), full(50));
+        sched.handle(Event::PeerJoined { peer, have }, Mono::default());
+    }
+    let Some(Action::Request { peer: first, .. }) = sched.poll(Mono::default()) else {
+        panic!("nothing was asked");
+    };
+    assert_eq!(sched.poll(Mono::default()), None);
+    let wake = sched.next_deadline(Mono::default()).unwrap();
+    assert!(wake.0 < Duration::from_secs(2), "{wake:?}");
+    let Some(Action::Request { peer, index: 30 }) = sched.poll(wake) else {
+        panic!("the second peer was not asked");
+    };
+    assert_ne!(peer, first);
+}
+
+#[test]
+fn a_first_group_that_nobody_has_does_not_hold_the_rest_up() {
+    let mut sched = Scheduler::new(
+        SchedulerConfig::default(),
+        &HaveBitmap::new(50),
+        CHUNK,
+        Order::Random,
+        &[30, 31],
+        3,
+    );
+    let have = bitmap(50, (0..50).filter(|i| *i != 31));
+    let peer = PeerSlot(0);
+    sched.handle(Event::PeerJoined { peer, have }, Mono::default());
+    assert!(matches!(
+        sched.poll(Mono::default()),
+        Some(Action::Request { .. })
+    ));
+}
+
+#[test]
+fn sequential_is_in_order() {
+    let mut sched = Scheduler::new(
+        SchedulerConfig::default(),
+        &HaveBitmap::new(50),
+        CHUNK,
+        Order::Sequential,
+        &[],
+        3,
+    );
+    let (peer, have) = (PeerSlot(0), full(50));
+    sched.handle(Event::PeerJoined { peer, have }, Mono::default());
+    let mut asked = Vec::new();
+    while let Some(Action::Request { index, .. }) = sched.poll(Mono::default()) {
+        asked.push(index);
+    }
+    assert_eq!(asked, (0..8).collect::<Vec<_>>());
 }
 
 /// Events as a hostile or unlucky world may send them, in any order.

@@ -133,7 +133,9 @@ impl Attempt<'_> {
             Order::Sequential
         };
         let seed = rand::random();
-        let first = first_group(&manifest, have, seed);
+        // At random: a forger cannot know which group must be true. A stream begins where it begins.
+        let start = if emitted { seed } else { 0 };
+        let first = first_group(&manifest, have, start);
         let chunk_bytes = typical_chunk(&manifest);
         let sched = Scheduler::new(
             SchedulerConfig::default(),
@@ -201,6 +203,7 @@ impl Attempt<'_> {
 
     /// A first group is proven: from here on this node is a source, and says so.
     pub(super) fn first_proof(&mut self) {
+        self.schedule(Event::Proven);
         let Some(r) = &mut self.running else { return };
         if self.job.tally.fetched_chunks > 0 && !r.announced {
             r.announced = true;
@@ -280,20 +283,16 @@ impl Attempt<'_> {
     }
 }
 
-/// The chunks of one group, chosen at random among those that are not here: a forged manifest dies with it.
-fn first_group(manifest: &Manifest, have: &HaveBitmap, seed: u64) -> Vec<u32> {
+/// The chunks of one group that is not here, the first one from `start` on, around the end.
+fn first_group(manifest: &Manifest, have: &HaveBitmap, start: u64) -> Vec<u32> {
     let groups = manifest.proof().group_count();
     let missing = |g: &usize| manifest.chunks_of_group(*g).any(|i| !have.get(i));
-    let start = usize::try_from(seed % u64::try_from(groups.max(1)).unwrap_or(1)).unwrap_or(0);
+    let start = usize::try_from(start % (groups.max(1) as u64)).unwrap_or(0);
     let group = (start..groups).chain(0..start).find(missing);
-    group
-        .map(|g| {
-            manifest
-                .chunks_of_group(g)
-                .filter_map(|i| u32::try_from(i).ok())
-                .collect()
-        })
-        .unwrap_or_default()
+    let chunks = group
+        .map(|g| manifest.chunks_of_group(g))
+        .unwrap_or_default();
+    chunks.filter_map(|i| u32::try_from(i).ok()).collect()
 }
 
 fn typical_chunk(manifest: &Manifest) -> u32 {
