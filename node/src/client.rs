@@ -1,27 +1,19 @@
 //! A caller's end of the API: a daemon behind its socket, or a node in this process.
 
+mod daemon;
+
 use std::{
-    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use casnode_cas::Store;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::unix::{OwnedReadHalf, OwnedWriteHalf},
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{
-        API_VERSION, ApiError, ErrorKind, Event, Outcome, Request, Response,
-        events::EventSink,
-        frame::{DATA_FRAME_BYTES, FrameKind, parse, read_frame, write_frame, write_message},
-        server::{Hello, ServerMessage},
-        socket,
-    },
+    api::{ApiError, ErrorKind, Event, Request, Response, events::EventSink, socket},
     config::NodeConfig,
     node::Node,
 };
@@ -100,7 +92,8 @@ impl Client {
     /// Makes one call. Dropping the future cancels it; what was fetched is kept.
     ///
     /// # Errors
-    /// Whatever the node says, with its kind; `Failure` when the daemon goes away in the middle.
+    /// Whatever the node says, with its kind; `Failure` when the daemon goes away in the middle; of a stream that fails
+    /// here, `NoSpace` where the disk is full, else `Failure`.
     pub async fn call(
         &self,
         request: Request,
@@ -120,17 +113,9 @@ impl Client {
                 };
                 tokio::join!(call, listen).0
             }
-            Inner::Daemon(data_dir) => {
-                match call_daemon(data_dir, request, streams, on_event).await {
-                    Ok(outcome) => outcome,
-                    Err(error) => Err(ApiError::new(
-                        ErrorKind::Failure,
-                        "the daemon went away in the middle of the command",
-                        error.to_string(),
-                        "look at the daemon's log, start it again, and repeat the command: what was fetched is kept",
-                    )),
-                }
-            }
+            Inner::Daemon(data_dir) => daemon::call(data_dir, request, streams, on_event)
+                .await
+                .unwrap_or_else(|error| Err(error.into())),
         }
     }
 
@@ -168,89 +153,4 @@ pub(crate) fn busy(data_dir: &Path, pid: Option<u32>) -> ApiError {
         format!("{who} owns it"),
         "wait for it to end, stop it, or name another folder with --data-dir",
     )
-}
-
-async fn call_daemon(
-    data_dir: &Path,
-    request: Request,
-    streams: Streams,
-    on_event: &mut (dyn FnMut(Event) + Send),
-) -> io::Result<Outcome> {
-    let (reader, mut writer) = socket::connect(data_dir).await?.into_split();
-    write_message(
-        &mut writer,
-        &Hello {
-            api_version: API_VERSION,
-            request,
-        },
-    )
-    .await?;
-    let listen = read_answers(reader, streams.output, on_event);
-    tokio::pin!(listen);
-    tokio::select! {
-        outcome = &mut listen => outcome,
-        sent = send_input(&mut writer, streams.input) => {
-            // Input that breaks off is never taken for its end: the connection is closed without an `End`.
-            sent?;
-            listen.await
-        }
-    }
-}
-
-/// Sends the input to its end. A daemon that no longer reads has answered already; its answer counts.
-async fn send_input(
-    writer: &mut OwnedWriteHalf,
-    input: Option<Box<dyn AsyncRead + Send + Unpin>>,
-) -> io::Result<()> {
-    let Some(mut input) = input else {
-        return Ok(());
-    };
-    let mut buffer = vec![0u8; DATA_FRAME_BYTES];
-    loop {
-        let n = input.read(&mut buffer).await?;
-        let (kind, body) = if n == 0 {
-            (FrameKind::End, &[][..])
-        } else {
-            (FrameKind::Data, &buffer[..n])
-        };
-        if let Err(error) = write_frame(writer, kind, body).await {
-            tracing::debug!(%error, "the daemon stopped reading");
-            return Ok(());
-        }
-        if n == 0 {
-            return Ok(());
-        }
-    }
-}
-
-async fn read_answers(
-    mut reader: OwnedReadHalf,
-    mut output: Option<Box<dyn AsyncWrite + Send + Unpin>>,
-    on_event: &mut (dyn FnMut(Event) + Send),
-) -> io::Result<Outcome> {
-    loop {
-        match read_frame(&mut reader).await? {
-            None => {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "the connection was closed",
-                ));
-            }
-            Some((FrameKind::End, _)) => {}
-            Some((FrameKind::Data, body)) => {
-                if let Some(out) = &mut output {
-                    out.write_all(&body).await?;
-                }
-            }
-            Some((FrameKind::Message, body)) => match parse::<ServerMessage>(&body)? {
-                ServerMessage::Event(event) => on_event(event),
-                ServerMessage::Outcome(outcome) => {
-                    if let Some(out) = &mut output {
-                        out.flush().await?;
-                    }
-                    return Ok(outcome);
-                }
-            },
-        }
-    }
 }

@@ -6,8 +6,7 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Largest frame: holds the answer to `ls` of some ten thousand files, and bounds what a caller can make the
-/// daemon allocate.
+/// Largest frame: holds any message (a long list goes in parts), and bounds what a caller can make the daemon allocate.
 pub(crate) const MAX_FRAME_BYTES: usize = 16 << 20;
 
 /// Largest data frame that is sent.

@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
     net::{
         UnixListener, UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    API_VERSION, ApiError, ErrorKind, Event, Outcome, Request,
+    API_VERSION, ApiError, ErrorKind, Event, FileInfo, Outcome, Request, Response,
     events::EventSink,
     frame::{DATA_FRAME_BYTES, FrameKind, parse, read_frame, write_frame, write_message},
 };
@@ -25,6 +25,13 @@ const MAX_CALLERS: usize = 64;
 
 /// A caller that connects says what it wants within this time.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+
+/// After a caller could not be accepted (too many open files, mostly), the next one is tried after this.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Files of a list in one frame. Of each the name is the longest: 255 bytes, six times that as JSON at worst. So a
+/// part is below 8 MiB, half of what a frame holds.
+const LIST_PART_FILES: usize = 4096;
 
 /// The first message of a caller.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,17 +45,41 @@ pub(crate) struct Hello {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ServerMessage {
     Event(Event),
+    /// A part of a list that is too long for one frame; the outcome's own list is the last one, and empty.
+    Files(Vec<FileInfo>),
     Outcome(Outcome),
 }
 
-/// Serves callers until cancelled.
-pub(crate) async fn serve(listener: UnixListener, node: Arc<Node>, tasks: Tasks) -> io::Result<()> {
+/// Where callers come from.
+pub(crate) trait Accept: Send {
+    fn accept(&mut self) -> impl Future<Output = io::Result<UnixStream>> + Send;
+}
+
+impl Accept for UnixListener {
+    async fn accept(&mut self) -> io::Result<UnixStream> {
+        Ok(UnixListener::accept(self).await?.0)
+    }
+}
+
+/// Serves callers until cancelled. A caller that cannot be accepted is no reason to refuse the next one.
+pub(crate) async fn serve(
+    mut listener: impl Accept,
+    node: Arc<Node>,
+    tasks: Tasks,
+) -> io::Result<()> {
     let callers = Arc::new(Semaphore::new(MAX_CALLERS));
     loop {
         let Ok(permit) = callers.clone().acquire_owned().await else {
             return Ok(());
         };
-        let (stream, _) = listener.accept().await?;
+        let stream = match listener.accept().await {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a caller could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
         let node = node.clone();
         tasks.spawn("api caller", async move {
             let _permit = permit;
@@ -82,7 +113,7 @@ async fn serve_caller(stream: UnixStream, node: Arc<Node>) -> io::Result<()> {
     tokio::select! {
         (outcome, sent) = async { tokio::join!(call, outward) } => {
             sent?;
-            write_message(&mut writer, &ServerMessage::Outcome(outcome)).await?;
+            send_outcome(&mut writer, outcome).await?;
             writer.shutdown().await
         }
         // The caller is gone: the call is dropped with what it has kept.
@@ -110,6 +141,21 @@ fn check_hello(body: &[u8]) -> Result<Hello, ApiError> {
         )));
     }
     parse(body).map_err(|e| refused(e.to_string()))
+}
+
+/// Sends the end of a call, a long list in parts before it.
+pub(crate) async fn send_outcome(
+    writer: &mut (impl AsyncWrite + Unpin),
+    mut outcome: Outcome,
+) -> io::Result<()> {
+    if let Ok(Response::Ls { files }) = &mut outcome
+        && files.len() > LIST_PART_FILES
+    {
+        for part in std::mem::take(files).chunks(LIST_PART_FILES) {
+            write_message(writer, &ServerMessage::Files(part.to_vec())).await?;
+        }
+    }
+    write_message(writer, &ServerMessage::Outcome(outcome)).await
 }
 
 /// Copies data frames to the call until the caller closes.
@@ -152,4 +198,62 @@ async fn forward(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::NodeConfig;
+
+    /// Fails twice, as a process without free descriptors does, and then has a caller.
+    struct Exhausted {
+        failures: u32,
+        caller: Option<UnixStream>,
+    }
+
+    impl Accept for Exhausted {
+        async fn accept(&mut self) -> io::Result<UnixStream> {
+            if self.failures > 0 {
+                self.failures -= 1;
+                let error = rustix::io::Errno::MFILE;
+                return Err(error.into());
+            }
+            match self.caller.take() {
+                Some(caller) => Ok(caller),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn callers_are_served_after_some_that_could_not_be_accepted() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = NodeConfig {
+            data_dir: dir.path().to_owned(),
+            network: None,
+            serve_dht: false,
+        };
+        let node = Node::start(config).await.unwrap();
+        let (mut here, there) = UnixStream::pair().unwrap();
+        let listener = Exhausted {
+            failures: 2,
+            caller: Some(there),
+        };
+        let api = node.tasks.child();
+        api.spawn("api", serve(listener, node.clone(), api.clone()));
+        let hello = Hello {
+            api_version: API_VERSION,
+            request: Request::Ls,
+        };
+        write_message(&mut here, &hello).await.unwrap();
+        let (_, body) = read_frame(&mut here)
+            .await
+            .unwrap()
+            .expect("the API has ended");
+        let ServerMessage::Outcome(outcome) = parse(&body).unwrap() else {
+            panic!("not an outcome")
+        };
+        assert_eq!(outcome, Ok(Response::Ls { files: Vec::new() }));
+        node.shutdown().await;
+    }
 }
