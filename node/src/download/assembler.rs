@@ -119,7 +119,7 @@ impl Assembler {
                     Some(index) => self.take_local(index, &mut groups)?,
                     None => match self
                         .runtime
-                        .block_on(tokio::time::timeout(COMMIT_SPAN, jobs.recv()))
+                        .block_on(async { tokio::time::timeout(COMMIT_SPAN, jobs.recv()).await })
                     {
                         Ok(Some(job)) => self.arrived(&job, &mut groups, &mut unsynced)?,
                         Ok(None) => Step::Stop(Ended::Abandoned),
