@@ -11,6 +11,13 @@ pub const MAX_CHUNK_BYTES: u32 = 4 * 1024 * 1024;
 /// Most chunks in one manifest.
 pub const MAX_CHUNKS: usize = 1 << 20;
 
+/// Smallest chunk of the fixed chunker, and smallest average of the content-defined one. With less, a
+/// small download would be a flood of requests.
+pub const MIN_CHUNK_BYTES: u32 = 16 * 1024;
+
+/// Smallest chunk of the content-defined chunker.
+const MIN_CDC_BYTES: u32 = MIN_CHUNK_BYTES / 4;
+
 /// Chunk size of the fixed chunker, and average of the content-defined one, for files up to 64 GiB.
 const BASE_CHUNK_BYTES: u32 = 256 * 1024;
 
@@ -96,13 +103,15 @@ impl ChunkerParams {
         }
     }
 
-    /// Whether the parameters are within what this version can cut with. `fastcdc` needs even sizes and
-    /// has bounds of its own.
+    /// Whether the parameters are within what this version can cut with: no chunk but the last may be
+    /// tiny. `fastcdc` needs even sizes and has bounds of its own.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         use fastcdc::v2020 as cdc;
         match *self {
-            ChunkerParams::Fixed { chunk_bytes } => (1..=MAX_CHUNK_BYTES).contains(&chunk_bytes),
+            ChunkerParams::Fixed { chunk_bytes } => {
+                (MIN_CHUNK_BYTES..=MAX_CHUNK_BYTES).contains(&chunk_bytes)
+            }
             ChunkerParams::FastCdc {
                 min_bytes,
                 avg_bytes,
@@ -114,6 +123,8 @@ impl ChunkerParams {
                 within(min_bytes, cdc::MINIMUM_MIN, cdc::MINIMUM_MAX)
                     && within(avg_bytes, cdc::AVERAGE_MIN, cdc::AVERAGE_MAX)
                     && within(max_bytes, cdc::MAXIMUM_MIN, cdc::MAXIMUM_MAX)
+                    && min_bytes >= MIN_CDC_BYTES
+                    && avg_bytes >= MIN_CHUNK_BYTES
                     && max_bytes <= MAX_CHUNK_BYTES
                     && min_bytes <= avg_bytes
                     && avg_bytes <= max_bytes

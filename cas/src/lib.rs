@@ -24,7 +24,7 @@ mod record;
 mod store;
 
 pub use bitmap::{BitmapError, HaveBitmap};
-pub use chunker::{Chunker, ChunkerParams, Chunking, MAX_CHUNK_BYTES, MAX_CHUNKS};
+pub use chunker::{Chunker, ChunkerParams, Chunking, MAX_CHUNK_BYTES, MAX_CHUNKS, MIN_CHUNK_BYTES};
 pub use codec::CodecError;
 pub use error::{IndexError, StoreError};
 pub use export::{Assembly, ExportError, file_address};

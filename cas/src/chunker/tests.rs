@@ -100,36 +100,47 @@ fn impossible_parameters_make_no_chunker() {
     };
     for params in [
         ChunkerParams::Fixed { chunk_bytes: 0 },
+        ChunkerParams::Fixed { chunk_bytes: 1 },
+        ChunkerParams::Fixed {
+            chunk_bytes: MIN_CHUNK_BYTES - 1,
+        },
         ChunkerParams::Fixed {
             chunk_bytes: MAX_CHUNK_BYTES + 1,
         },
         cdc(0, 0, 0),
-        cdc(64, 255, 1024),
-        cdc(65, 256, 1024),
-        cdc(512, 256, 1024),
-        cdc(64, 2048, 1024),
-        cdc(64, 256, MAX_CHUNK_BYTES + 2),
+        cdc(64, 256, 1024),
+        cdc(4094, 16_384, 65_536),
+        cdc(4096, 16_382, 65_536),
+        cdc(4096, 16_385, 65_536),
+        cdc(4097, 16_384, 65_536),
+        cdc(32_768, 16_384, 65_536),
+        cdc(4096, 131_072, 65_536),
+        cdc(4096, 16_384, MAX_CHUNK_BYTES + 2),
         cdc(u32::MAX, u32::MAX, u32::MAX),
     ] {
         assert!(Chunker::new(params).is_none(), "{params:?}");
     }
-    assert!(Chunker::new(cdc(64, 256, 1024)).is_some());
+    assert!(Chunker::new(cdc(4096, 16_384, 16_384)).is_some());
+    let smallest = ChunkerParams::Fixed {
+        chunk_bytes: MIN_CHUNK_BYTES,
+    };
+    assert!(Chunker::new(smallest).is_some());
 }
 
 #[test]
 fn an_insertion_moves_few_fastcdc_boundaries() {
     let params = ChunkerParams::FastCdc {
-        min_bytes: 1024,
-        avg_bytes: 4096,
-        max_bytes: 16384,
+        min_bytes: 4096,
+        avg_bytes: 16_384,
+        max_bytes: 65_536,
     };
-    let bytes = sample(3, 400_000);
+    let bytes = sample(3, 1_600_000);
     let mut edited = bytes.clone();
-    edited.splice(200_000..200_000, *b"seven!!");
+    edited.splice(800_000..800_000, *b"seven!!");
     let chunks = |bytes: &[u8]| {
         let mut rest = bytes;
         let mut hashes = std::collections::HashSet::new();
-        for len in lengths(params, bytes, &[50_000]) {
+        for len in lengths(params, bytes, &[200_000]) {
             let (chunk, later) = rest.split_at(len);
             hashes.insert(*blake3::hash(chunk).as_bytes());
             rest = later;
@@ -143,16 +154,16 @@ fn an_insertion_moves_few_fastcdc_boundaries() {
 
 fn any_params() -> impl Strategy<Value = ChunkerParams> {
     prop_oneof![
-        (1u32..5000).prop_map(|chunk_bytes| ChunkerParams::Fixed { chunk_bytes }),
+        (MIN_CHUNK_BYTES..50_000).prop_map(|chunk_bytes| ChunkerParams::Fixed { chunk_bytes }),
         Just(ChunkerParams::FastCdc {
-            min_bytes: 64,
-            avg_bytes: 256,
-            max_bytes: 1024
+            min_bytes: 4096,
+            avg_bytes: 16_384,
+            max_bytes: 16_384
         }),
         Just(ChunkerParams::FastCdc {
-            min_bytes: 256,
-            avg_bytes: 1024,
-            max_bytes: 8192
+            min_bytes: 8192,
+            avg_bytes: 16_384,
+            max_bytes: 131_072
         }),
     ]
 }
@@ -164,9 +175,9 @@ proptest! {
     fn chunks_add_up_to_the_input_whatever_the_read_splits(
         params in any_params(),
         seed in any::<u64>(),
-        len in 0usize..40_000,
+        len in 0usize..400_000,
         repetitive in any::<bool>(),
-        pieces in prop::collection::vec(1usize..5000, 1..8),
+        pieces in prop::collection::vec(1usize..50_000, 1..8),
     ) {
         let bytes = if repetitive { vec![7; len] } else { sample(seed, len) };
         let found = lengths(params, &bytes, &pieces);

@@ -244,6 +244,10 @@ fn lies_have_their_own_errors() {
         ManifestError::Params
     );
     assert_eq!(
+        lie(&|h| h.params = WireParams::Fixed { chunk_bytes: 1 }),
+        ManifestError::Params
+    );
+    assert_eq!(
         lie(&|h| h.params = WireParams::Fixed {
             chunk_bytes: 262_144
         }),

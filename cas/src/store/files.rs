@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use super::core::{BATCH_CHUNKS, Committed, Core, Extra};
-use super::entry::{self, FileEntry, FileState};
+use super::entry::{self, ChunkEntry, FileEntry, FileState};
 use super::index::Op;
 use super::pack::{Location, RecordKind};
 use super::{Removed, lock, unix_ms};
@@ -273,6 +273,19 @@ impl Core {
         drop(committed);
         self.packs.free(&freed)?;
         Ok(removed)
+    }
+
+    pub(crate) fn drop_orphans(&self) -> Result<Removed, StoreError> {
+        self.commit()?;
+        let mut candidates = Vec::new();
+        self.noting(self.index.scan(entry::CHUNK_PREFIX, &mut |key, value| {
+            if ChunkEntry::decode(value)?.refs == 0 {
+                candidates.push(entry::chunk_of_key(key)?);
+            }
+            Ok(ControlFlow::Continue(()))
+        }))?;
+        // Looked at again there, under the lock.
+        self.drop_unreferenced(&candidates)
     }
 
     /// Takes a reference from each of these chunks (when `counted`), and durably forgets those that

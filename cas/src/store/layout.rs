@@ -44,10 +44,19 @@ fn sync_dir(dir: &Path) -> Result<(), StoreError> {
         .map_err(failed("sync", dir))
 }
 
+/// Creates the folder and its missing parents, for their owner alone; one that exists stays as it is.
+fn create_private(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+}
+
 impl Layout {
     /// Locks the folder, checks its format, and notes that it is in use.
     pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
-        fs::create_dir_all(dir).map_err(failed("create", dir))?;
+        create_private(dir).map_err(failed("create", dir))?;
         let lock = take_lock(dir)?;
         let store_id = match read_format(dir)? {
             Some(store_id) => store_id,
@@ -123,7 +132,7 @@ fn open_lock_file(dir: &Path) -> io::Result<File> {
 
 fn take_lock(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join("LOCK");
-    let mut file = open_lock_file(dir).map_err(failed("open", &path))?;
+    let mut file = open_lock_file(dir).map_err(failed("write to", &path))?;
     let mut attempts = LOCK_ATTEMPTS;
     loop {
         match file.try_lock() {

@@ -118,11 +118,13 @@ impl Drop for Inner {
 }
 
 impl Store {
-    /// Opens the store in `dir`, creating it when there is none, and brings it in order after a crash.
+    /// Opens the store in `dir`, creating it when there is none, and brings it in order after a crash. A
+    /// folder that is created belongs to its owner alone (mode 0700).
     ///
     /// # Errors
     /// [`StoreError::Locked`] when another process has it open, [`StoreError::NewerVersion`] when a newer
-    /// program wrote it; otherwise what the file system says.
+    /// program wrote it; otherwise what the file system says. A store on a read-only medium cannot be
+    /// opened: [`StoreError::Io`] then names its lock file.
     pub fn open(dir: &Path, config: StoreConfig) -> Result<Self, StoreError> {
         let layout = Layout::open(dir)?;
         let io = |action, path: &Path| {
@@ -216,6 +218,9 @@ impl Store {
     /// Appends a chunk, unless it is here. It can be read at once, and survives a crash only after a
     /// [`Store::commit`] that began later. The caller has verified the bytes.
     ///
+    /// A chunk that no file, unfinished download or running import lists stays until it is named to
+    /// [`Store::drop_unreferenced`], or until [`Store::drop_orphans`].
+    ///
     /// # Errors
     /// [`StoreError::ChunkLength`], [`StoreError::NoSpace`], or what the medium says.
     pub fn put(&self, hash: &ChunkHash, bytes: &[u8]) -> Result<Put, StoreError> {
@@ -249,7 +254,8 @@ impl Store {
 
     /// Remembers the manifest of a download that begins; its chunks are protected from then on. Durable
     /// when it returns. Changes nothing if the file is whole or has this manifest; replaces another
-    /// partial manifest and drops the chunks that only that one needed.
+    /// partial manifest and drops the chunks that only that one needed. A damaged record of this manifest
+    /// is written anew, and the entry stays what it was.
     ///
     /// # Errors
     /// What the medium says.
@@ -264,7 +270,8 @@ impl Store {
     /// Makes a download complete. Durable when it returns.
     ///
     /// # Errors
-    /// [`StoreError::UnknownFile`] or [`StoreError::MissingChunks`].
+    /// [`StoreError::UnknownFile`] (also for a [`FileState::Remnant`]), [`StoreError::MissingChunks`], or
+    /// [`StoreError::CorruptManifest`], which a [`Store::begin_partial`] or [`Store::add_file`] mends.
     pub fn complete_partial(
         &self,
         address: &Address,
@@ -329,6 +336,15 @@ impl Store {
     /// What the medium says.
     pub fn drop_unreferenced(&self, hashes: &[ChunkHash]) -> Result<Removed, StoreError> {
         self.core.drop_unreferenced(hashes)
+    }
+
+    /// Gives back the space of all chunks that nothing needs: left by a crash in the middle of an import,
+    /// or put for a download whose entry was removed meanwhile. Visits every chunk of the index.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn drop_orphans(&self) -> Result<Removed, StoreError> {
+        self.core.drop_orphans()
     }
 
     /// Forgets the forged manifest of a download. `keep` are the chunks, by index in it, that are proven

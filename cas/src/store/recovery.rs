@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::core::BATCH_CHUNKS;
 use super::entry::{self, ChunkEntry, FileEntry, FileState, INLINE_BYTES, ManifestEntry, Totals};
 use super::index::{Index, MAX_BATCH_KEYS, Op};
+use super::listing::read_listing;
 use super::pack::{Location, PACK_HEADER_BYTES, Packs, RecordKind, Scanned, Verify};
 use crate::error::{IndexError, StoreError};
 use crate::id::{Address, ChunkHash, ManifestId};
@@ -256,8 +257,9 @@ impl Adopter<'_> {
         self.write_batch()?;
         let old = self.file(&file.address)?;
         if let Some(at) = self.manifests.remove(&file.manifest) {
-            let bytes = self.packs.read(at)?;
-            let inline = (bytes.len() <= INLINE_BYTES).then_some(bytes);
+            // What is damaged is indexed too, without a copy: reading it says so.
+            let bytes = self.packs.read_if_there(at)?;
+            let inline = bytes.filter(|bytes| bytes.len() <= INLINE_BYTES);
             let value = ManifestEntry {
                 address: file.address,
                 at,
@@ -268,16 +270,20 @@ impl Adopter<'_> {
                 .apply(vec![(entry::manifest_key(&file.manifest), Some(value))])?;
         }
         let same = old.as_ref().filter(|old| old.manifest == file.manifest);
+        let mut file = file.clone();
         if same.is_none_or(|old| old.state != FileState::Complete) {
-            let add = self.counted_chunks(file)?;
-            self.change_references(&add, 1)?;
+            match self.counted_chunks(&file)? {
+                Some(add) => self.change_references(&add, 1)?,
+                None => file.state = FileState::Partial,
+            }
         }
         let replaced = old.as_ref().filter(|old| old.manifest != file.manifest);
         let drop_refs = replaced.map(|old| self.counted_chunks(old)).transpose()?;
+        let drop_refs = drop_refs.flatten().unwrap_or_default();
         let mut ops = vec![(entry::file_key(&file.address), Some(file.encode()))];
         ops.extend(replaced.map(|old| (entry::manifest_key(&old.manifest), None)));
         self.index.apply(ops)?;
-        self.change_references(&drop_refs.unwrap_or_default(), -1)
+        self.change_references(&drop_refs, -1)
     }
 
     fn adopt_removal(&mut self, address: &Address) -> Result<(), StoreError> {
@@ -285,7 +291,7 @@ impl Adopter<'_> {
         let Some(old) = self.file(address)? else {
             return Ok(());
         };
-        let drop_refs = self.counted_chunks(&old)?;
+        let drop_refs = self.counted_chunks(&old)?.unwrap_or_default();
         self.index.apply(vec![
             (entry::file_key(address), None),
             (entry::manifest_key(&old.manifest), None),
@@ -298,28 +304,26 @@ impl Adopter<'_> {
         Ok(value.as_deref().map(FileEntry::decode).transpose()?)
     }
 
-    /// The chunks that a file's entry keeps alive; none while a rebuild counts at its end.
-    fn counted_chunks(&self, file: &FileEntry) -> Result<HashSet<ChunkHash>, StoreError> {
+    /// The chunks that a file's entry keeps alive; none while a rebuild counts at its end. `None` when
+    /// its manifest is damaged: a complete file is then entered as partial, since a complete one must
+    /// have its references counted.
+    fn counted_chunks(&self, file: &FileEntry) -> Result<Option<HashSet<ChunkHash>>, StoreError> {
         if self.rebuild || file.state != FileState::Complete {
-            return Ok(HashSet::new());
+            return Ok(Some(HashSet::new()));
         }
         self.chunks_of(file)
     }
 
-    fn chunks_of(&self, file: &FileEntry) -> Result<HashSet<ChunkHash>, StoreError> {
+    fn chunks_of(&self, file: &FileEntry) -> Result<Option<HashSet<ChunkHash>>, StoreError> {
         let value = self.index.get(&entry::manifest_key(&file.manifest))?;
-        let Some(manifest) = value.as_deref().map(ManifestEntry::decode).transpose()? else {
-            tracing::warn!(address = %file.address, "a file's manifest is lost");
-            return Ok(HashSet::new());
-        };
-        let bytes = self.packs.read(manifest.at)?;
-        match Manifest::decode_for(&file.address, &bytes) {
-            Ok(manifest) => Ok(super::files::distinct(&manifest)),
-            Err(error) => {
-                tracing::warn!(address = %file.address, %error, "a file's manifest is damaged");
-                Ok(HashSet::new())
-            }
+        let entry = value.as_deref().map(ManifestEntry::decode).transpose()?;
+        let bytes = entry.map(|entry| read_listing(self.packs, &file.manifest, entry));
+        let bytes = bytes.transpose()?.flatten();
+        let manifest = bytes.and_then(|bytes| Manifest::decode_for(&file.address, &bytes).ok());
+        if manifest.is_none() {
+            tracing::warn!(address = %file.address, "a file's manifest is lost or damaged");
         }
+        Ok(manifest.as_ref().map(super::files::distinct))
     }
 
     fn change_references(&self, hashes: &HashSet<ChunkHash>, by: i32) -> Result<(), StoreError> {
@@ -350,8 +354,18 @@ impl Adopter<'_> {
             .iter()
             .filter(|file| file.state == FileState::Complete)
         {
-            let chunks = self.chunks_of(file)?;
-            self.change_references(&chunks, 1)?;
+            if let Some(chunks) = self.chunks_of(file)? {
+                self.change_references(&chunks, 1)?;
+                continue;
+            }
+            let partial = FileEntry {
+                state: FileState::Partial,
+                ..file.clone()
+            };
+            self.index.apply(vec![(
+                entry::file_key(&file.address),
+                Some(partial.encode()),
+            )])?;
         }
         Ok(())
     }

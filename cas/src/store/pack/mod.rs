@@ -293,7 +293,14 @@ impl Packs {
             by_pack.entry(at.pack).or_default().push(*at);
         }
         for (pack, records) in by_pack {
-            let file = self.file(pack)?;
+            let file = match self.file(pack) {
+                // Someone deleted the pack: nothing in it is left to free.
+                Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    tracing::warn!(pack, "a pack is gone");
+                    continue;
+                }
+                file => file?,
+            };
             self.free_in(file.as_ref(), &records)
                 .map_err(|error| self.error("free", error))?;
         }

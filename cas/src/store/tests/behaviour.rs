@@ -48,14 +48,9 @@ fn chunks_of_impossible_length_are_refused() {
 #[test]
 fn a_file_needs_all_its_chunks() {
     let store = Store::in_memory().unwrap();
-    let bytes = bytes_of(2, 35_000);
-    let manifest = manifest_of(
-        ChunkerParams::Fixed {
-            chunk_bytes: 10_000,
-        },
-        &bytes,
-    );
-    put(&store, &bytes[..10_000]);
+    let bytes = bytes_of(2, 3 * CHUNK + 5000);
+    let manifest = manifest_of(SMALL_CHUNKS, &bytes);
+    put(&store, &bytes[..CHUNK]);
     let error = store.add_file(&manifest, None, true).unwrap_err();
     assert!(
         matches!(error, StoreError::MissingChunks { missing: 3, .. }),
@@ -68,7 +63,7 @@ fn a_file_needs_all_its_chunks() {
     assert_eq!(entry.name.as_deref(), Some("a name"));
     assert_eq!(
         (entry.size_bytes, entry.chunk_count, entry.pinned),
-        (35_000, 4, true)
+        (bytes.len() as u64, 4, true)
     );
     assert_eq!(store.files().unwrap(), [entry]);
     assert_eq!(
@@ -95,17 +90,11 @@ fn the_empty_file_is_a_file() {
 #[test]
 fn removing_keeps_what_another_file_or_a_download_needs() {
     let store = Store::in_memory().unwrap();
-    let (a, b, c) = (
-        bytes_of(3, 10_000),
-        bytes_of(4, 10_000),
-        bytes_of(5, 10_000),
-    );
+    let (a, b, c) = (bytes_of(3, CHUNK), bytes_of(4, CHUNK), bytes_of(5, CHUNK));
     let first = put_file(&store, &[a.clone(), b.clone(), c.clone()].concat());
     let second = put_file(&store, &[b.clone(), b.clone()].concat());
     let third = manifest_of(
-        ChunkerParams::Fixed {
-            chunk_bytes: 10_000,
-        },
+        SMALL_CHUNKS,
         &[c.clone(), c.clone(), a[..9].to_vec()].concat(),
     );
     store.add_file(&first, None, true).unwrap();
@@ -113,7 +102,7 @@ fn removing_keeps_what_another_file_or_a_download_needs() {
     store.begin_partial(&third, None).unwrap();
     let removed = store.remove_file(&first.address()).unwrap().unwrap();
     assert_eq!(removed.freed_chunks, [ChunkHash::of(&a)]);
-    assert_eq!(removed.freed_bytes, 10_000);
+    assert_eq!(removed.freed_bytes, CHUNK as u64);
     assert_eq!(store.remove_file(&first.address()).unwrap(), None);
     assert!(!store.has(&ChunkHash::of(&a)).unwrap());
     assert_eq!(
@@ -135,7 +124,7 @@ fn removing_keeps_what_another_file_or_a_download_needs() {
 #[test]
 fn chunks_of_a_running_import_are_not_removed() {
     let store = Store::in_memory().unwrap();
-    let bytes = bytes_of(6, 20_000);
+    let bytes = bytes_of(6, 2 * CHUNK);
     let manifest = put_file(&store, &bytes);
     store.add_file(&manifest, None, true).unwrap();
     let hold = store.hold();
@@ -152,13 +141,8 @@ fn chunks_of_a_running_import_are_not_removed() {
 #[test]
 fn a_download_goes_from_partial_to_complete() {
     let store = Store::in_memory().unwrap();
-    let bytes = bytes_of(7, 50_000);
-    let manifest = manifest_of(
-        ChunkerParams::Fixed {
-            chunk_bytes: 10_000,
-        },
-        &bytes,
-    );
+    let bytes = bytes_of(7, 5 * CHUNK);
+    let manifest = manifest_of(SMALL_CHUNKS, &bytes);
     let address = manifest.address();
     let unknown = store.complete_partial(&address, false).unwrap_err();
     assert!(matches!(unknown, StoreError::UnknownFile(_)));
@@ -168,7 +152,7 @@ fn a_download_goes_from_partial_to_complete() {
         store.begin_partial(&manifest, Some("other")).unwrap(),
         partial
     );
-    put(&store, &bytes[20_000..30_000]);
+    put(&store, &bytes[2 * CHUNK..3 * CHUNK]);
     assert_eq!(
         store
             .have(&manifest)
@@ -195,33 +179,28 @@ fn a_download_goes_from_partial_to_complete() {
 #[test]
 fn another_manifest_replaces_a_partial_one_and_drops_its_chunks() {
     let store = Store::in_memory().unwrap();
-    let bytes = bytes_of(8, 40_000);
-    let tens = manifest_of(
-        ChunkerParams::Fixed {
-            chunk_bytes: 10_000,
-        },
-        &bytes,
-    );
+    let bytes = bytes_of(8, 4 * CHUNK);
+    let pieces = manifest_of(SMALL_CHUNKS, &bytes);
     let whole = manifest_of(Chunking::Fixed.params(None), &bytes);
-    store.begin_partial(&tens, Some("kept")).unwrap();
-    let first = put(&store, &bytes[..10_000]);
+    store.begin_partial(&pieces, Some("kept")).unwrap();
+    let first = put(&store, &bytes[..CHUNK]);
     let entry = store.begin_partial(&whole, None).unwrap();
     assert_eq!(
         (entry.manifest, entry.name.as_deref()),
         (whole.id(), Some("kept"))
     );
     assert!(!store.has(&first).unwrap());
-    assert_eq!(store.address_of(&tens.id()).unwrap(), None);
+    assert_eq!(store.address_of(&pieces.id()).unwrap(), None);
     put_chunks(&store, &bytes, &whole);
     store.complete_partial(&whole.address(), false).unwrap();
     // Whole already: another cutting changes nothing.
-    put_chunks(&store, &bytes, &tens);
+    put_chunks(&store, &bytes, &pieces);
     assert_eq!(
-        store.add_file(&tens, None, false).unwrap().manifest,
+        store.add_file(&pieces, None, false).unwrap().manifest,
         whole.id()
     );
     assert_eq!(
-        store.begin_partial(&tens, None).unwrap().manifest,
+        store.begin_partial(&pieces, None).unwrap().manifest,
         whole.id()
     );
 }
@@ -229,7 +208,7 @@ fn another_manifest_replaces_a_partial_one_and_drops_its_chunks() {
 #[test]
 fn adding_again_takes_name_and_pin_over_and_counts_no_second_time() {
     let store = Store::in_memory().unwrap();
-    let bytes = bytes_of(9, 20_000);
+    let bytes = bytes_of(9, 2 * CHUNK);
     let manifest = put_file(&store, &bytes);
     store.add_file(&manifest, Some("old"), false).unwrap();
     let again = store.add_file(&manifest, Some("new"), true).unwrap();

@@ -142,7 +142,7 @@ fn a_flipped_bit_costs_one_chunk_and_a_put_heals_it() {
     let dir = tempfile::tempdir().unwrap();
     let (bytes, manifest) = {
         let store = open(dir.path());
-        let bytes = bytes_of(1, 90_000);
+        let bytes = bytes_of(1, 9 * CHUNK);
         let manifest = put_file(&store, &bytes);
         store.add_file(&manifest, None, true).unwrap();
         (bytes, manifest)
@@ -150,7 +150,7 @@ fn a_flipped_bit_costs_one_chunk_and_a_put_heals_it() {
     // In the middle of the fifth chunk's payload.
     flip(
         &packs(dir.path())[0],
-        PACK_HEADER_BYTES + 4 * 10_048 + 48 + 5000,
+        PACK_HEADER_BYTES + 4 * (CHUNK as u64 + 48) + 48 + 5000,
     );
     let store = open(dir.path());
     let hash = manifest.chunks()[4].hash;
@@ -168,7 +168,10 @@ fn a_flipped_bit_costs_one_chunk_and_a_put_heals_it() {
         [4]
     );
     assert_eq!(store.stats().unwrap().chunks, 8);
-    assert_eq!(store.put(&hash, &bytes[40_000..50_000]).unwrap(), Put::New);
+    assert_eq!(
+        store.put(&hash, &bytes[4 * CHUNK..5 * CHUNK]).unwrap(),
+        Put::New
+    );
     store.commit().unwrap();
     assert_eq!(read_file(&store, &manifest.address()).unwrap(), bytes);
     assert_eq!(store.stats().unwrap().chunks, 9);

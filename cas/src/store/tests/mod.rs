@@ -3,6 +3,8 @@
 mod behaviour;
 mod conformance;
 mod damage;
+mod forged;
+mod manifests;
 mod model;
 
 use std::io;
@@ -14,6 +16,12 @@ use super::medium::PackFile;
 use super::*;
 use crate::chunker::{ChunkerParams, Chunking};
 use crate::manifest::tests::manifest_of;
+
+/// The smallest chunks there are, so that several make up even a short file.
+pub(super) const CHUNK: usize = 16_384;
+pub(super) const SMALL_CHUNKS: ChunkerParams = ChunkerParams::Fixed {
+    chunk_bytes: 16_384,
+};
 
 /// Bytes that only this seed gives.
 pub(super) fn bytes_of(seed: u64, len: usize) -> Vec<u8> {
@@ -31,14 +39,9 @@ pub(super) fn put(store: &Store, bytes: &[u8]) -> ChunkHash {
     hash
 }
 
-/// Puts all chunks of a file, cut small enough that several make up even a short file.
+/// Puts all chunks of a file, cut small.
 pub(super) fn put_file(store: &Store, bytes: &[u8]) -> Manifest {
-    let manifest = manifest_of(
-        ChunkerParams::Fixed {
-            chunk_bytes: 10_000,
-        },
-        bytes,
-    );
+    let manifest = manifest_of(SMALL_CHUNKS, bytes);
     put_chunks(store, bytes, &manifest);
     manifest
 }

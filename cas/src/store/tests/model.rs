@@ -6,6 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Small packs, so that every case has several.
+const PACK_BYTES: u64 = 131_072;
+
 #[derive(Clone, Debug)]
 enum Action {
     Put(u8),
@@ -15,6 +18,9 @@ enum Action {
     CompletePartial(u8),
     Remove(u8),
     Drop(u8),
+    DropOrphans,
+    /// The bits say which chunks are proven.
+    ForgetForged(u8, u8),
     SyncIndex,
     /// Everything synced survives, and this many index batches on top; the packs keep or lose what was
     /// only written.
@@ -35,6 +41,8 @@ fn any_action() -> impl Strategy<Value = Action> {
         2 => (0u8..6).prop_map(Action::CompletePartial),
         3 => (0u8..6).prop_map(Action::Remove),
         1 => (0u8..12).prop_map(Action::Drop),
+        1 => Just(Action::DropOrphans),
+        2 => (0u8..6, 0u8..16).prop_map(|(n, keep)| Action::ForgetForged(n, keep)),
         1 => Just(Action::SyncIndex),
         2 => (0usize..6, any::<bool>())
             .prop_map(|(extra_batches, keep_unsynced)| Action::PowerCut { extra_batches, keep_unsynced }),
@@ -45,7 +53,7 @@ fn any_action() -> impl Strategy<Value = Action> {
 
 /// Chunk `n`; every third is small enough to be inline.
 fn chunk(n: u8) -> Vec<u8> {
-    bytes_of(u64::from(n), if n.is_multiple_of(3) { 500 } else { 5000 })
+    bytes_of(u64::from(n), if n.is_multiple_of(3) { 500 } else { CHUNK })
 }
 
 /// File `n` has chunks `n`, `n + 3`, `n + 6` of the large kind, and a short last one.
@@ -53,7 +61,7 @@ fn file(n: u8) -> (Vec<u8>, Manifest) {
     let large = [1u8, 2, 4, 5, 7, 8, 10, 11];
     let pick = |by: u8| chunk(large[usize::from(n + by) % large.len()]);
     let bytes = [pick(0), pick(3), pick(3), chunk(0)].concat();
-    let manifest = manifest_of(ChunkerParams::Fixed { chunk_bytes: 5000 }, &bytes);
+    let manifest = manifest_of(SMALL_CHUNKS, &bytes);
     (bytes, manifest)
 }
 
@@ -64,6 +72,8 @@ struct Harness {
     /// Acknowledged and not removed since.
     chunks: BTreeSet<ChunkHash>,
     files: BTreeMap<Address, FileState>,
+    /// What unfinished downloads and remnants protect.
+    wanted: BTreeMap<Address, BTreeSet<ChunkHash>>,
     /// Put and not acknowledged.
     loose: BTreeSet<ChunkHash>,
 }
@@ -77,6 +87,7 @@ impl Harness {
             medium,
             chunks: BTreeSet::new(),
             files: BTreeMap::new(),
+            wanted: BTreeMap::new(),
             loose: BTreeSet::new(),
         };
         harness.reopen();
@@ -84,8 +95,7 @@ impl Harness {
     }
 
     fn reopen(&mut self) {
-        // Small packs, so that every case has several.
-        self.store = Store::over(self.index.clone(), self.medium.clone(), 40_000).unwrap();
+        self.store = Store::over(self.index.clone(), self.medium.clone(), PACK_BYTES).unwrap();
     }
 
     fn acknowledge(&mut self) {
@@ -95,6 +105,8 @@ impl Harness {
     fn forget(&mut self, removed: &Removed) {
         for hash in &removed.freed_chunks {
             assert!(self.chunks.remove(hash), "freed a chunk that was not there");
+            let wanted = self.wanted.values().any(|chunks| chunks.contains(hash));
+            assert!(!wanted, "freed a chunk that a download wants");
         }
     }
 
@@ -114,9 +126,11 @@ impl Harness {
             Action::BeginPartial(n) => {
                 let (_, manifest) = file(*n);
                 self.store.begin_partial(&manifest, None).unwrap();
-                self.files
-                    .entry(manifest.address())
-                    .or_insert(FileState::Partial);
+                let address = manifest.address();
+                if self.files.get(&address) != Some(&FileState::Complete) {
+                    self.files.insert(address, FileState::Partial);
+                    self.wanted.insert(address, self.chunks_of(&manifest));
+                }
                 self.store.commit().unwrap();
                 self.acknowledge();
             }
@@ -128,6 +142,7 @@ impl Harness {
                     removed.is_some(),
                     self.files.remove(&manifest.address()).is_some()
                 );
+                self.wanted.remove(&manifest.address());
                 if let Some(removed) = removed {
                     self.acknowledge();
                     self.forget(&removed);
@@ -139,6 +154,12 @@ impl Harness {
                 self.acknowledge();
                 self.forget(&removed);
             }
+            Action::DropOrphans => {
+                let removed = self.store.drop_orphans().unwrap();
+                self.acknowledge();
+                self.forget(&removed);
+            }
+            Action::ForgetForged(n, keep) => self.forget_forged(*n, *keep),
             Action::SyncIndex => self.index.sync().unwrap(),
             Action::PowerCut {
                 extra_batches,
@@ -173,6 +194,37 @@ impl Harness {
         self.loose.extend(self.chunks_of(&manifest));
         self.acknowledge();
         self.files.insert(manifest.address(), FileState::Complete);
+        self.wanted.remove(&manifest.address());
+    }
+
+    fn forget_forged(&mut self, n: u8, bits: u8) {
+        let (_, manifest) = file(n);
+        let address = manifest.address();
+        let mut keep = HaveBitmap::new(manifest.chunks().len());
+        (0..keep.len())
+            .filter(|index| bits & (1 << index) != 0)
+            .for_each(|index| {
+                keep.set(index);
+            });
+        self.acknowledge();
+        let proven = keep.iter_ones().map(|index| manifest.chunks()[index].hash);
+        let kept: BTreeSet<ChunkHash> = proven.filter(|hash| self.chunks.contains(hash)).collect();
+        if self.files.get(&address) == Some(&FileState::Partial) {
+            if kept.is_empty() {
+                self.files.remove(&address);
+                self.wanted.remove(&address);
+            } else {
+                self.files.insert(address, FileState::Remnant);
+                self.wanted.insert(address, kept);
+            }
+        }
+        let removed = self.store.forget_forged(&manifest, &keep).unwrap();
+        self.forget(&removed);
+        let gone = self.chunks_of(&manifest);
+        let gone = gone.into_iter().filter(|hash| !self.chunks.contains(hash));
+        for hash in gone {
+            assert!(!self.store.has(&hash).unwrap());
+        }
     }
 
     fn complete(&mut self, n: u8) {
@@ -180,12 +232,14 @@ impl Harness {
         let present = self
             .chunks_of(&manifest)
             .is_subset(&(&self.chunks | &self.loose));
-        let known = self.files.contains_key(&manifest.address());
+        let state = self.files.get(&manifest.address());
+        let known = state.is_some_and(|state| *state != FileState::Remnant);
         let result = self.store.complete_partial(&manifest.address(), false);
         assert_eq!(result.is_ok(), known && present, "{result:?}");
         if result.is_ok() {
             self.acknowledge();
             self.files.insert(manifest.address(), FileState::Complete);
+            self.wanted.remove(&manifest.address());
         }
     }
 
@@ -245,6 +299,9 @@ proptest! {
         harness.check();
         harness.run(&Action::LoseIndex);
         harness.check();
+        (0..6).for_each(|n| harness.run(&Action::Remove(n)));
+        harness.run(&Action::DropOrphans);
+        prop_assert_eq!(harness.store.stats().unwrap().chunks, 0, "something leaked");
     }
 }
 
@@ -313,7 +370,7 @@ fn recovery_may_stop_anywhere(lose_index: bool) {
             below,
             batches: AtomicI64::new(batches),
         });
-        let finished = Store::over(stopping, harness.medium.clone(), 40_000).is_ok();
+        let finished = Store::over(stopping, harness.medium.clone(), PACK_BYTES).is_ok();
         harness.reopen();
         harness.check();
         for n in [0, 1, 3, 4] {
