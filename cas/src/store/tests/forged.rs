@@ -12,7 +12,7 @@ fn forged() -> (Vec<u8>, Manifest, Manifest, [Vec<u8>; 2]) {
     for (index, lie) in [3, 17].into_iter().zip(&lies) {
         chunks[index] = ChunkRef {
             hash: ChunkHash::of(lie),
-            ..chunks[index].clone()
+            ..chunks[index]
         };
     }
     let wrong = Manifest::new(SMALL_CHUNKS, chunks, right.proof().clone()).unwrap();
