@@ -82,6 +82,12 @@ impl Tasks {
         })
     }
 
+    /// Tasks that run, those of tasks below included.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.tracker.len()
+    }
+
     /// Asks all tasks to end and waits for it.
     pub(crate) async fn finish(&self) {
         self.token.cancel();

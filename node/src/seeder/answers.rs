@@ -1,0 +1,213 @@
+//! What is said to a request: a chunk, a part of a manifest, which chunks are here.
+//!
+//! Reading a manifest means reading, hashing and merging all of it, and a bitmap of an unfinished file one look into the
+//! index a chunk. A request costs its sender next to nothing, so both are kept for a while, and at most one is made at
+//! a time.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use casnode_cas::{
+    Address, ChunkHash, FileEntry, FileState, HaveBitmap, ManifestId, Store, StoreError,
+};
+use casnode_dht::exchange::Reply;
+use tokio::sync::Mutex;
+
+use super::recent::{Limits, Recent};
+use crate::{clock, download::Downloads, tasks::blocking};
+
+/// How long a have request is held back while nothing changes.
+const POLL_SPAN: Duration = Duration::from_secs(10);
+
+/// How often a changing bitmap is sent at most.
+const POLL_PACE: Duration = Duration::from_millis(200);
+
+/// Bytes of a manifest sent at a time.
+const MANIFEST_PART_BYTES: usize = 512 << 10;
+
+/// Encoded manifests that are kept: one of the largest, or a few. They are read anew after a while, so that memory is
+/// given back when nobody asks any more.
+const MANIFESTS: Limits = Limits {
+    items: 4,
+    bytes: 96 << 20,
+    age: Duration::from_secs(300),
+};
+
+/// Bitmaps of unfinished files that are kept, 128 KiB each at most. Nothing fetches these files, or a live bitmap would
+/// be there: they grow only by other files' chunks.
+const BITMAPS: Limits = Limits {
+    items: 16,
+    bytes: 2 << 20,
+    age: POLL_SPAN,
+};
+
+/// Answers out of the store and the running downloads.
+#[derive(Debug)]
+pub(super) struct Answers {
+    store: Store,
+    downloads: Arc<Downloads>,
+    manifests: Recent,
+    bitmaps: Recent,
+    /// Held, until the work is done, by whoever makes a manifest or bitmap: a stream that closes does not end it.
+    turn: Arc<Mutex<()>>,
+}
+
+impl Answers {
+    pub(super) fn new(store: Store, downloads: Arc<Downloads>) -> Self {
+        Self {
+            store,
+            downloads,
+            manifests: Recent::new(MANIFESTS),
+            bitmaps: Recent::new(BITMAPS),
+            turn: Arc::default(),
+        }
+    }
+
+    /// Every read is checked against the hash: a damaged chunk is never served.
+    pub(super) async fn chunk(&self, hash: ChunkHash) -> Reply {
+        let store = self.store.clone();
+        match blocking(move || store.get(&hash)).await {
+            Ok(Ok(Some(bytes))) => Reply::Chunk(bytes),
+            Ok(Err(error)) => {
+                tracing::warn!(chunk = %hash, %error, "a stored chunk could not be served");
+                Reply::NotFound
+            }
+            Ok(Ok(None)) | Err(_) => Reply::NotFound,
+        }
+    }
+
+    /// The part of the file's manifest that begins at `offset`.
+    pub(super) async fn manifest(self: &Arc<Self>, address: Address, offset: u64) -> Reply {
+        let Some(entry) = self.entry(address).await else {
+            return Reply::NotFound;
+        };
+        let id = entry.manifest;
+        let found = match self.manifests.get(&id, clock::now()) {
+            Some(bytes) => Some(bytes),
+            None => self.make(move |answers| answers.read_manifest(entry)).await,
+        };
+        let Some(all) = found else {
+            return Reply::NotFound;
+        };
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        if from >= all.len() {
+            return Reply::NotFound;
+        }
+        let to = all.len().min(from + MANIFEST_PART_BYTES);
+        Reply::Manifest {
+            total_bytes: all.len() as u64,
+            bytes: all.slice(from..to),
+        }
+    }
+
+    /// Which chunks of a manifest are here: at once when the asker has seen another number of them, else when there is
+    /// news or [`POLL_SPAN`] is over.
+    pub(super) async fn have(self: &Arc<Self>, manifest: ManifestId, seen: usize) -> Reply {
+        if let Some(live) = self.downloads.live(&manifest) {
+            let mut count = live.watch_count();
+            if seen > 0 {
+                tokio::time::sleep(POLL_PACE).await;
+                let news = count.wait_for(|count| *count != seen);
+                let _ = tokio::time::timeout(POLL_SPAN, news).await;
+            }
+            let have = live.snapshot();
+            return have_reply(have.len(), Bytes::from(have.to_wire()));
+        }
+        if seen > 0 {
+            tokio::time::sleep(POLL_SPAN).await;
+        }
+        self.stored_have(manifest).await
+    }
+
+    async fn stored_have(self: &Arc<Self>, id: ManifestId) -> Reply {
+        let Some(entry) = self.entry_of(id).await else {
+            return Reply::NotFound;
+        };
+        let chunks = entry.chunk_count as usize;
+        if entry.state == FileState::Complete {
+            let mut all = HaveBitmap::new(chunks);
+            (0..chunks).for_each(|i| {
+                all.set(i);
+            });
+            return have_reply(chunks, Bytes::from(all.to_wire()));
+        }
+        let found = match self.bitmaps.get(&id, clock::now()) {
+            Some(bits) => Some(bits),
+            None => self.make(move |answers| answers.read_bitmap(entry)).await,
+        };
+        found.map_or(Reply::NotFound, |bits| have_reply(chunks, bits))
+    }
+
+    fn read_manifest(&self, entry: FileEntry) -> Result<Option<Bytes>, StoreError> {
+        // Whoever had the turn before may have made it.
+        if let Some(bytes) = self.manifests.get(&entry.manifest, clock::now()) {
+            return Ok(Some(bytes));
+        }
+        let manifest = self.store.manifest(&entry.address)?;
+        let Some(manifest) = manifest.filter(|m| m.id() == entry.manifest) else {
+            return Ok(None); // replaced by another one in this moment
+        };
+        let bytes = manifest.encode().clone();
+        self.manifests
+            .keep(entry.manifest, bytes.clone(), clock::now());
+        Ok(Some(bytes))
+    }
+
+    fn read_bitmap(&self, entry: FileEntry) -> Result<Option<Bytes>, StoreError> {
+        if let Some(bits) = self.bitmaps.get(&entry.manifest, clock::now()) {
+            return Ok(Some(bits));
+        }
+        let manifest = self.store.manifest(&entry.address)?;
+        let Some(manifest) = manifest.filter(|m| m.id() == entry.manifest) else {
+            return Ok(None);
+        };
+        let bits = Bytes::from(self.store.have(&manifest)?.to_wire());
+        self.bitmaps
+            .keep(entry.manifest, bits.clone(), clock::now());
+        Ok(Some(bits))
+    }
+
+    /// The file's entry: a file that was removed is not served from what is kept.
+    async fn entry(&self, address: Address) -> Option<FileEntry> {
+        let store = self.store.clone();
+        told(blocking(move || store.file(&address)).await.ok()?)
+    }
+
+    async fn entry_of(&self, id: ManifestId) -> Option<FileEntry> {
+        let store = self.store.clone();
+        let found = move || match store.address_of(&id)? {
+            Some(address) => store.file(&address),
+            None => Ok(None),
+        };
+        told(blocking(found).await.ok()?).filter(|entry| entry.manifest == id)
+    }
+
+    /// Does expensive work, one at a time.
+    async fn make(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<Option<Bytes>, StoreError> + Send + 'static,
+    ) -> Option<Bytes> {
+        let turn = self.turn.clone().lock_owned().await;
+        let answers = self.clone();
+        let made = blocking(move || {
+            let _turn = turn;
+            work(&answers)
+        });
+        told(made.await.ok()?)
+    }
+}
+
+fn have_reply(chunks: usize, bits: Bytes) -> Reply {
+    Reply::Have {
+        chunks: u32::try_from(chunks).unwrap_or(u32::MAX),
+        bits,
+    }
+}
+
+/// What was found; an error is logged, and the asker hears that nothing is here.
+fn told<T>(found: Result<Option<T>, StoreError>) -> Option<T> {
+    found.unwrap_or_else(|error| {
+        tracing::warn!(%error, "a request could not be answered");
+        None
+    })
+}

@@ -1,0 +1,187 @@
+//! Who is served: a bounded number of streams, shared between peers, and never for good.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use casnode_dht::PeerId;
+use tokio_util::sync::CancellationToken;
+
+/// Streams served at a time, over all peers. Each holds a few chunks in memory.
+pub(super) const MAX_STREAMS: usize = 64;
+
+/// Streams of one peer: one for each of its downloads. Sixteen peers can still fill all places.
+pub(super) const MAX_STREAMS_PER_PEER: usize = 4;
+
+/// A stream that sent a chunk, or began, less than this ago does not have to make room: a flood of newcomers would
+/// otherwise end the very streams that are busy.
+const SAFE_SPAN: Duration = Duration::from_secs(10);
+
+/// The streams that are served.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next_id: u64,
+    taken: Vec<Taken>,
+}
+
+#[derive(Debug)]
+struct Taken {
+    id: u64,
+    peer: PeerId,
+    /// When it last sent a chunk; before the first one, when it began.
+    useful: Instant,
+    end: CancellationToken,
+}
+
+/// A stream's place, free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    id: u64,
+}
+
+impl Places {
+    /// Takes a place for a stream of `peer` that `end` ends. When all are taken, the stream that has sent no chunk for
+    /// longest has to go. `None` when the peer has its share, or every stream is busy.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        peer: PeerId,
+        end: CancellationToken,
+        now: Instant,
+    ) -> Option<Place> {
+        let mut table = self.lock();
+        let own = table.taken.iter().filter(|t| t.peer == peer).count();
+        if own >= MAX_STREAMS_PER_PEER {
+            return None;
+        }
+        if table.taken.len() >= MAX_STREAMS {
+            table.make_room(now)?;
+        }
+        table.next_id += 1;
+        let id = table.next_id;
+        table.taken.push(Taken {
+            id,
+            peer,
+            useful: now,
+            end,
+        });
+        Some(Place {
+            places: self.clone(),
+            id,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn make_room(&mut self, now: Instant) -> Option<()> {
+        let longest = (0..self.taken.len()).min_by_key(|i| self.taken[*i].useful)?;
+        if now.saturating_duration_since(self.taken[longest].useful) < SAFE_SPAN {
+            return None;
+        }
+        self.taken.swap_remove(longest).end.cancel();
+        Some(())
+    }
+}
+
+impl Place {
+    /// The stream has sent a chunk.
+    pub(super) fn chunk_sent(&self, now: Instant) {
+        let mut table = self.places.lock();
+        if let Some(taken) = table.taken.iter_mut().find(|t| t.id == self.id) {
+            taken.useful = now;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.lock().taken.retain(|t| t.id != self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Stream {
+        place: Place,
+        end: CancellationToken,
+    }
+
+    fn open(places: &Arc<Places>, peer: PeerId, now: Instant) -> Option<Stream> {
+        let end = CancellationToken::new();
+        let place = places.take(peer, end.clone(), now)?;
+        Some(Stream { place, end })
+    }
+
+    /// All places, taken one second after the other from `start` on, by as few peers as possible.
+    fn fill(places: &Arc<Places>, start: Instant) -> Vec<Stream> {
+        let mut peer = PeerId::random();
+        let mut open_one = |i: usize| {
+            if i.is_multiple_of(MAX_STREAMS_PER_PEER) {
+                peer = PeerId::random();
+            }
+            let after = Duration::from_secs(u64::try_from(i).unwrap());
+            open(places, peer, start + after).unwrap()
+        };
+        (0..MAX_STREAMS).map(&mut open_one).collect()
+    }
+
+    #[test]
+    fn one_peer_has_its_share_and_no_more() {
+        let (places, peer, now) = (Arc::default(), PeerId::random(), Instant::now());
+        let mut own: Vec<_> = (0..MAX_STREAMS_PER_PEER)
+            .map(|_| open(&places, peer, now).unwrap())
+            .collect();
+        assert!(open(&places, peer, now).is_none());
+        assert!(open(&places, PeerId::random(), now).is_some());
+        own.pop();
+        assert!(open(&places, peer, now).is_some());
+    }
+
+    #[test]
+    fn the_stream_that_has_sent_nothing_for_longest_makes_room() {
+        let (places, start) = (Arc::default(), Instant::now());
+        let streams = fill(&places, start);
+        let later = start + Duration::from_secs(200);
+        // All but the third have sent a chunk since; the first one long ago.
+        for (i, stream) in streams.iter().enumerate().filter(|(i, _)| *i != 2) {
+            let after = Duration::from_secs(100 + u64::try_from(i).unwrap());
+            stream.place.chunk_sent(start + after);
+        }
+        let mut newcomers = Vec::new();
+        for gone in [2, 0, 1, 3] {
+            assert!(!streams[gone].end.is_cancelled());
+            newcomers.push(open(&places, PeerId::random(), later).unwrap());
+            assert!(streams[gone].end.is_cancelled(), "{gone}");
+        }
+        let ended = streams.iter().filter(|s| s.end.is_cancelled()).count();
+        assert_eq!(ended, 4);
+        assert!(newcomers.iter().all(|s| !s.end.is_cancelled()));
+        assert_eq!(places.lock().taken.len(), MAX_STREAMS);
+    }
+
+    #[test]
+    fn a_flood_of_newcomers_ends_no_busy_stream() {
+        let (places, start) = (Arc::default(), Instant::now());
+        let streams = fill(&places, start);
+        let now = start + Duration::from_secs(1000);
+        for stream in &streams {
+            stream.place.chunk_sent(now);
+        }
+        for _ in 0..2 * MAX_STREAMS {
+            assert!(open(&places, PeerId::random(), now + Duration::from_secs(1)).is_none());
+        }
+        assert!(streams.iter().all(|s| !s.end.is_cancelled()));
+    }
+}
