@@ -74,8 +74,23 @@ impl Node {
         if node.serve_dht {
             node.tasks
                 .spawn("reconcile announcements", publish::reconcile(node.clone()));
+            node.tasks.spawn("sweep", node.clone().sweep());
         }
         Ok(node)
+    }
+
+    /// Gives back what interrupted imports and downloads of other days have left.
+    async fn sweep(self: Arc<Self>) -> Result<(), ApiError> {
+        let store = self.store.clone();
+        let swept = blocking(move || store.drop_orphans())
+            .await
+            .map_err(errors::panicked)?;
+        let removed = swept.map_err(|e| errors::store("leftover chunks were not removed", &e))?;
+        if removed.freed_bytes > 0 {
+            let (chunks, bytes) = (removed.freed_chunks.len(), removed.freed_bytes);
+            tracing::info!(chunks, bytes, "chunks that no file needs were removed");
+        }
+        Ok(())
     }
 
     /// Carries out one call. Dropping the future cancels it.
