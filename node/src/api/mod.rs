@@ -1,9 +1,11 @@
 //! The local API: its messages, the frames that carry them over the Unix socket, and the daemon's end of it.
 
+mod error;
 pub(crate) mod events;
 pub(crate) mod frame;
 pub mod proto;
 pub(crate) mod server;
 pub(crate) mod socket;
 
+pub use error::{ApiError, ErrorKind};
 pub use proto::*;

@@ -144,7 +144,7 @@ async fn a_complete_import_is_published_when_its_caller_has_left() {
     let dir = tempfile::tempdir().unwrap();
     let node = start(dir.path(), true).await;
     let complete = Arc::new(Notify::new());
-    let (open, gate) = mpsc::channel();
+    let (open, gate) = mpsc::sync_channel::<()>(0);
     let input = Held {
         left_bytes: CONTENT_BYTES,
         complete: complete.clone(),
