@@ -1,7 +1,7 @@
 //! What a client may ask of a node and what it hears back.
 //!
 //! The same types serve a caller in the same process and one behind the Unix socket, where each is one JSON
-//! frame ([`super::frame`]). A call is one [`Request`], any number of [`Event`]s, and one [`Outcome`].
+//! frame (`node/src/api/frame.rs`). A call is one [`Request`], any number of [`Event`]s, and one [`Outcome`].
 
 use std::ffi::OsString;
 
