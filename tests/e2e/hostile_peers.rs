@@ -132,8 +132,9 @@ fn a_forged_manifest_beside_an_honest_peer_costs_little() {
     let liar = Hostile::start(forged_manifest(&sample), &[]);
     get(&sample, &[&liar.addr, &slow.addr]).ok();
     sample.assert_at(&sample.copy_path());
+    // One group tells, and a group of the usual size is one chunk.
     assert!(
-        liar.served_chunks() < sample.chunks() / 2,
+        liar.served_chunks() <= 4,
         "{} chunks of a forgery were fetched",
         liar.served_chunks()
     );
