@@ -177,7 +177,8 @@ fn a_provider_may_die_in_the_middle() {
     a.store(&sample.path);
     b.store(&sample.path);
     let (slow_a, slow_b) = (Proxy::start(&a, RATE), Proxy::start(&b, RATE));
-    let mut get = Home::new()
+    let getter = Home::new();
+    let mut get = getter
         .networked(
             [
                 "get",
@@ -213,7 +214,8 @@ fn a_provider_may_stall_in_the_middle() {
     a.store(&sample.path);
     b.store(&sample.path);
     let (slow_a, slow_b) = (Proxy::start(&a, RATE), Proxy::start(&b, RATE));
-    let get = Home::new()
+    let getter = Home::new();
+    let get = getter
         .networked(
             [
                 "get",
@@ -248,7 +250,8 @@ fn who_is_still_fetching_serves_already() {
         .spawn();
     wait_until("b to have a part", || slow.relayed_bytes() > 4 << 20);
     let copy = sample.folder.path().join("second copy");
-    let second = Home::new()
+    let getter = Home::new();
+    let second = getter
         .networked(["get", "--json", &sample.address, "--peer", &b.addr], &[])
         .arg("-o")
         .arg(&copy)
