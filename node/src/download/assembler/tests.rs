@@ -13,13 +13,13 @@ const CHUNK: usize = 256 << 10;
 /// Bytes that differ from chunk to chunk.
 fn content(len: usize, seed: u8) -> Vec<u8> {
     let mut bytes = vec![0; len];
-    let mut reader = blake3_like(seed);
+    let mut reader = generator(seed);
     bytes.iter_mut().for_each(|b| *b = reader());
     bytes
 }
 
 /// A small generator: no two 256 KiB windows of it are alike.
-fn blake3_like(seed: u8) -> impl FnMut() -> u8 {
+fn generator(seed: u8) -> impl FnMut() -> u8 {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ u64::from(seed);
     move || {
         state ^= state << 13;

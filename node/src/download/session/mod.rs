@@ -1,8 +1,10 @@
 //! One peer's part in a download: one long-lived stream, requests going out, replies coming in.
 
+mod link;
+mod pending;
+
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -14,8 +16,9 @@ use casnode_dht::{
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use self::{link::Link, pending::Pending};
 use super::{assembler::Job, engine::EngineEvent};
-use crate::sched::{Fault, PeerSlot};
+use crate::sched::PeerSlot;
 
 /// Commands that may wait for a session: more than the scheduler ever has out at one peer, with their cancels.
 pub(super) const COMMAND_QUEUE: usize = 256;
@@ -31,9 +34,6 @@ const MANIFEST_DEADLINE: Duration = Duration::from_secs(600);
 
 /// A part of a manifest is at least this long, or the rest: a manifest cannot be dripped to hold a download up.
 const MIN_MANIFEST_PART_BYTES: u64 = 64 << 10;
-
-/// Late replies to cancelled requests that are remembered, to tell a duplicate from a lie.
-const CANCELLED_KEPT: usize = 512;
 
 /// What the engine tells a session.
 #[derive(Debug, Clone, Copy)]
@@ -308,191 +308,4 @@ fn parse_have(goal: &Goal, chunks: u32, bits: &[u8]) -> Result<HaveBitmap, Sessi
     }
     HaveBitmap::from_wire(bits, expected)
         .map_err(|_| SessionEnd::Protocol("a malformed have-bitmap"))
-}
-
-/// What has been asked and not been answered.
-#[derive(Debug, Default)]
-struct Pending {
-    next_id: u32,
-    asked: HashMap<u32, u32>,
-    by_index: HashMap<u32, u32>,
-    /// Requests that were taken back, with their chunks, oldest first. What comes of them all the same is used: on a
-    /// slow link a cancel crosses the chunk.
-    cancelled: VecDeque<(u32, u32)>,
-}
-
-impl Pending {
-    fn ask(&mut self, index: u32) -> u32 {
-        self.next_id = self.next_id % (MANIFEST_IDS - 1) + 1;
-        self.asked.insert(self.next_id, index);
-        self.by_index.insert(index, self.next_id);
-        self.next_id
-    }
-
-    fn cancel(&mut self, index: u32) -> Option<u32> {
-        let id = self.by_index.remove(&index)?;
-        self.asked.remove(&id);
-        self.cancelled.push_back((id, index));
-        if self.cancelled.len() > CANCELLED_KEPT {
-            self.cancelled.pop_front();
-        }
-        Some(id)
-    }
-
-    fn answer(&mut self, id: u32) -> Answered {
-        if let Some(index) = self.asked.remove(&id) {
-            self.by_index.remove(&index);
-            return Answered::Wanted(index);
-        }
-        let at = self.cancelled.iter().position(|(c, _)| *c == id);
-        match at.and_then(|at| self.cancelled.remove(at)) {
-            Some((_, index)) => Answered::Cancelled(index),
-            None => Answered::Unknown,
-        }
-    }
-}
-
-enum Answered {
-    Wanted(u32),
-    Cancelled(u32),
-    Unknown,
-}
-
-/// A session past its handshake. Sending and receiving go on side by side.
-struct Link<'a> {
-    session: &'a Session,
-    goal: Goal,
-    pending: Mutex<Pending>,
-}
-
-impl Link<'_> {
-    async fn exchange(
-        &self,
-        sender: RequestSender,
-        receiver: ReplyReceiver,
-        commands: mpsc::Receiver<Command>,
-        have: HaveBitmap,
-    ) -> Result<(), SessionEnd> {
-        // At most one have request is out at a time.
-        let (have_tx, have_rx) = mpsc::channel(1);
-        if !have.is_complete() && self.session.claim.is_none() {
-            let _ = have_tx.try_send(have.count());
-        }
-        tokio::select! {
-            end = self.send_all(sender, commands, have_rx) => end,
-            end = self.receive_all(receiver, have_tx) => end,
-        }
-    }
-
-    async fn send_all(
-        &self,
-        mut sender: RequestSender,
-        mut commands: mpsc::Receiver<Command>,
-        mut have_rx: mpsc::Receiver<usize>,
-    ) -> Result<(), SessionEnd> {
-        loop {
-            tokio::select! {
-                command = commands.recv() => match command {
-                    None => return Ok(()),
-                    Some(Command::Request { index }) => {
-                        let Some(chunk) = self.goal.manifest.chunks().get(index as usize) else { continue };
-                        let id = self.lock().ask(index);
-                        sender.send(id, &Request::Chunk { hash: *chunk.hash.as_bytes() }).await?;
-                    }
-                    Some(Command::Cancel { index }) => {
-                        let target = self.lock().cancel(index);
-                        if let Some(target) = target {
-                            sender.send(0, &Request::Cancel { target }).await?;
-                        }
-                    }
-                },
-                Some(seen) = have_rx.recv() => {
-                    sender.send(HAVE_ID, &have_request(&self.goal.manifest.id(), seen)).await?;
-                }
-            }
-        }
-    }
-
-    async fn receive_all(
-        &self,
-        mut receiver: ReplyReceiver,
-        have_tx: mpsc::Sender<usize>,
-    ) -> Result<(), SessionEnd> {
-        loop {
-            let Some((id, reply)) = receiver.next().await? else {
-                return Err(SessionEnd::Closed);
-            };
-            if id == HAVE_ID {
-                self.have_reply(reply, &have_tx).await?;
-                continue;
-            }
-            let answered = self.lock().answer(id);
-            match answered {
-                Answered::Wanted(index) => self.chunk_reply(index, reply).await?,
-                Answered::Cancelled(index) => {
-                    if matches!(reply, Reply::Chunk(_)) {
-                        self.chunk_reply(index, reply).await?;
-                    }
-                }
-                Answered::Unknown => {
-                    return Err(SessionEnd::Protocol("a reply to what was not asked"));
-                }
-            }
-        }
-    }
-
-    async fn have_reply(
-        &self,
-        reply: Reply,
-        have_tx: &mpsc::Sender<usize>,
-    ) -> Result<(), SessionEnd> {
-        let Reply::Have { chunks, bits } = reply else {
-            // The peer no longer has the file; chunks that are under way may still come.
-            return Ok(());
-        };
-        let have = parse_have(&self.goal, chunks, &bits)?;
-        if !have.is_complete() {
-            let _ = have_tx.try_send(have.count());
-        }
-        self.session
-            .tell(EngineEvent::Has {
-                peer: self.session.slot,
-                have,
-            })
-            .await;
-        Ok(())
-    }
-
-    async fn chunk_reply(&self, index: u32, reply: Reply) -> Result<(), SessionEnd> {
-        let peer = self.session.slot;
-        let expected = self
-            .goal
-            .manifest
-            .chunks()
-            .get(index as usize)
-            .map_or(0, |c| c.len_bytes as usize);
-        let failed = |fault| EngineEvent::Failed { peer, index, fault };
-        match reply {
-            Reply::Chunk(bytes) if bytes.len() == expected => {
-                self.session
-                    .tell(EngineEvent::Arrived { peer, index })
-                    .await;
-                let job = Job { peer, index, bytes };
-                self.goal
-                    .jobs
-                    .send(job)
-                    .await
-                    .map_err(|_| SessionEnd::Released)?;
-            }
-            Reply::Chunk(_) => self.session.tell(failed(Fault::WrongBytes)).await,
-            Reply::NotFound => self.session.tell(failed(Fault::NotFound)).await,
-            Reply::Busy { .. } => self.session.tell(failed(Fault::Busy)).await,
-            _ => return Err(SessionEnd::Protocol("another reply than was asked for")),
-        }
-        Ok(())
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
