@@ -86,6 +86,25 @@ pub(crate) fn to_tell<'a>(listened: impl Iterator<Item = &'a Multiaddr>) -> Vec<
     far
 }
 
+/// The addresses to show a person, the one to copy first: reachable from elsewhere before loopback, IPv4 before
+/// IPv6, TCP before QUIC. None that needs a zone.
+pub(crate) fn to_show<'a>(listened: impl Iterator<Item = &'a Multiaddr>) -> Vec<Multiaddr> {
+    let mut shown: Vec<Multiaddr> = listened
+        .filter(|addr| !is_link_local(addr))
+        .cloned()
+        .collect();
+    shown.sort_by_key(|addr| {
+        let ip6 = ip(addr).is_some_and(|ip| ip.is_ipv6());
+        (
+            is_loopback(addr),
+            ip6,
+            transport(addr).is_none(),
+            transport(addr),
+        )
+    });
+    shown
+}
+
 /// Link-local addresses need a zone, which a multiaddr of ours does not carry.
 fn is_link_local(addr: &Multiaddr) -> bool {
     match ip(addr) {
@@ -175,5 +194,29 @@ mod tests {
         assert_eq!(to_tell(local.iter()), local[..1]);
         let both = addrs(&["/ip4/127.0.0.1/tcp/5", "/ip4/192.168.1.2/tcp/5"]);
         assert_eq!(to_tell(both.iter()), both[1..]);
+    }
+
+    #[test]
+    fn the_address_to_copy_comes_first() {
+        let listened: Vec<Multiaddr> = [
+            "/ip6/::1/tcp/4101",
+            "/ip6/fe80::1/tcp/4101",
+            "/ip4/127.0.0.1/tcp/4101",
+            "/ip6/2001:db8::1/tcp/4101",
+            "/ip4/192.0.2.1/udp/4101/quic-v1",
+            "/ip4/192.0.2.1/tcp/4101",
+        ]
+        .map(|addr| addr.parse().unwrap())
+        .to_vec();
+        let shown = to_show(listened.iter());
+        let shown: Vec<String> = shown.iter().map(ToString::to_string).collect();
+        let expected = [
+            "/ip4/192.0.2.1/tcp/4101",
+            "/ip4/192.0.2.1/udp/4101/quic-v1",
+            "/ip6/2001:db8::1/tcp/4101",
+            "/ip4/127.0.0.1/tcp/4101",
+            "/ip6/::1/tcp/4101",
+        ];
+        assert_eq!(shown, expected);
     }
 }

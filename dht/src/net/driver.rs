@@ -277,9 +277,10 @@ impl Driver {
 
     fn listen_addrs(&self) -> Vec<Multiaddr> {
         let me = *self.swarm.local_peer_id();
-        self.swarm
-            .listeners()
-            .map(|addr| addr.clone().with(Protocol::P2p(me)))
+        let shown = addrs::to_show(self.swarm.listeners());
+        shown
+            .into_iter()
+            .map(|addr| addr.with(Protocol::P2p(me)))
             .collect()
     }
 
