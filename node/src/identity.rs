@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use casnode_dht::Keypair;
+use casnode_dht::{Keypair, PeerId};
 
 /// File of the key inside the data directory: libp2p's protobuf encoding of a private key.
 const KEY_FILE: &str = "identity.key";
@@ -25,6 +25,13 @@ pub(crate) fn load_or_create(data_dir: &Path) -> io::Result<Keypair> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => create(&path),
         Err(e) => Err(e),
     }
+}
+
+/// The peer id of a data directory that has one.
+pub(crate) fn existing_id(data_dir: &Path) -> Option<PeerId> {
+    let there = data_dir.join(KEY_FILE).try_exists().unwrap_or(false);
+    let key = there.then(|| load_or_create(data_dir).ok())??;
+    Some(key.public().to_peer_id())
 }
 
 fn malformed(why: &str) -> io::Error {
@@ -64,6 +71,7 @@ mod tests {
         let made = load_or_create(dir.path()).unwrap();
         let again = load_or_create(dir.path()).unwrap();
         assert_eq!(made.public(), again.public());
+        assert_eq!(existing_id(dir.path()), Some(made.public().to_peer_id()));
         let mode = fs::metadata(dir.path().join(KEY_FILE))
             .unwrap()
             .permissions()
@@ -74,6 +82,7 @@ mod tests {
     #[test]
     fn a_damaged_key_is_refused_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
+        assert_eq!(existing_id(dir.path()), None);
         fs::write(dir.path().join(KEY_FILE), b"not a key").unwrap();
         assert!(load_or_create(dir.path()).is_err());
         assert_eq!(fs::read(dir.path().join(KEY_FILE)).unwrap(), b"not a key");

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use casnode_cas::{Address, FileRecord, FileState, Manifest, Store, StoreConfig, StoreError};
-use casnode_dht::{Dht, DhtConfig, Key, Mode, Multiaddr, RecordCheck};
+use casnode_dht::{Dht, DhtConfig, Key, Mode, Multiaddr, PeerId, RecordCheck};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -34,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) tasks: Tasks,
     pub(crate) downloads: Arc<Downloads>,
     pub(crate) serve_dht: bool,
+    /// This node's peer id; without a network, of an earlier life in one.
+    pub(crate) peer_id: Option<PeerId>,
     has_bootstrap: bool,
 }
 
@@ -50,7 +52,12 @@ impl Node {
     /// Opens the store and, where a network is configured, joins it.
     pub(crate) async fn start(config: NodeConfig) -> Result<Arc<Self>, ApiError> {
         let network = config.network.as_ref().map(check_network).transpose()?;
-        let store = open_store(config.data_dir.clone()).await?;
+        // A command that only looks makes nothing: a mistyped --data-dir stays as it is.
+        let store = if network.is_none() && !Store::exists(&config.data_dir) {
+            Store::in_memory().map_err(|e| errors::store("an empty store could not be made", &e))?
+        } else {
+            open_store(config.data_dir.clone()).await?
+        };
         let tasks = Tasks::new();
         let (dht, incoming) = match network {
             None => (None, None),
@@ -59,7 +66,12 @@ impl Node {
                 (Some(dht), Some(incoming))
             }
         };
+        let peer_id = match &dht {
+            Some(dht) => Some(dht.local_peer_id()),
+            None => identity::existing_id(&config.data_dir),
+        };
         let node = Arc::new(Self {
+            peer_id,
             store,
             dht,
             tasks,

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use crate::error::StoreError;
 
+/// The file that makes a folder a store.
+const FORMAT_FILE: &str = "FORMAT";
+
 /// Version of the whole layout.
 const VERSION: u16 = 1;
 const MAGIC: [u8; 8] = *b"CASSTORE";
@@ -182,7 +185,7 @@ pub(crate) fn locked_by(dir: &Path) -> io::Result<Option<Option<u32>>> {
 }
 
 fn read_format(dir: &Path) -> Result<Option<[u8; 16]>, StoreError> {
-    let path = dir.join("FORMAT");
+    let path = dir.join(FORMAT_FILE);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -218,7 +221,7 @@ fn write_format(dir: &Path) -> Result<[u8; 16], StoreError> {
     let inline_bytes = u32::try_from(super::INLINE_BYTES).unwrap_or(u32::MAX);
     bytes.extend_from_slice(&inline_bytes.to_le_bytes());
     bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
-    let (temp, path) = (dir.join("FORMAT.tmp"), dir.join("FORMAT"));
+    let (temp, path) = (dir.join("FORMAT.tmp"), dir.join(FORMAT_FILE));
     let written = File::create(&temp).and_then(|mut file| {
         file.write_all(&bytes)?;
         file.sync_all()
@@ -231,4 +234,9 @@ fn write_format(dir: &Path) -> Result<[u8; 16], StoreError> {
         _ => {}
     }
     Ok(store_id)
+}
+
+/// Whether there is a store in `dir`, of whatever version, or something that keeps from looking.
+pub(super) fn exists(dir: &Path) -> bool {
+    dir.join(FORMAT_FILE).try_exists().unwrap_or(true)
 }

@@ -184,6 +184,11 @@ impl Store {
         }
     }
 
+    /// Whether there is a store in `dir`: [`Store::open`] would create one otherwise.
+    pub fn exists(dir: &Path) -> bool {
+        layout::exists(dir)
+    }
+
     /// Whether the store in `dir` is open somewhere, and by which process: `Some(None)` means by one that
     /// cannot be named.
     ///

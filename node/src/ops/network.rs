@@ -76,7 +76,7 @@ pub(crate) async fn status(node: &Arc<Node>) -> Result<StatusReport, ApiError> {
         .map_err(errors::panicked)?;
     let stats = stats.map_err(|e| errors::store("the store could not be read", &e))?;
     let mut report = StatusReport {
-        peer_id: String::new(),
+        peer_id: node.peer_id.map(|id| id.to_string()).unwrap_or_default(),
         listen: Vec::new(),
         daemon: node.serve_dht,
         pid: std::process::id(),
@@ -92,7 +92,6 @@ pub(crate) async fn status(node: &Arc<Node>) -> Result<StatusReport, ApiError> {
     };
     if let Some(dht) = &node.dht {
         let announce = dht.announce_status();
-        report.peer_id = dht.local_peer_id().to_string();
         report.listen = dht
             .listen_addrs()
             .await
