@@ -17,8 +17,8 @@ const RECORD_DEADLINE: Duration = Duration::from_secs(8);
 /// A dial to a peer named by hand.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Providers taken from one lookup.
-const PROVIDERS_WANTED: usize = 16;
+/// Providers taken from one lookup: many records name peers that are gone, and finding that out is cheap.
+const PROVIDERS_WANTED: usize = 32;
 
 /// Peers already connected that are asked although nobody named them.
 const NEIGHBOURS_ASKED: usize = 8;
