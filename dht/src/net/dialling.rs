@@ -3,6 +3,7 @@
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId};
+use rand::seq::IteratorRandom;
 
 use super::addrs;
 use super::driver::{DIAL_CONCURRENCY, Driver};
@@ -17,9 +18,26 @@ const MAX_REJOIN_DIALS: usize = 16;
 impl Driver {
     /// Nobody of the network is connected: dials the nodes to join by, and some known before.
     pub(super) fn join(&mut self) {
+        self.dial_bootstrap();
+        // Not always the same: those may be the ones that are gone.
+        let known = self.routing_table().into_iter();
+        for peer in known.choose_multiple(&mut rand::rng(), MAX_REJOIN_DIALS) {
+            if let Err(error) = self.dial_peer(peer) {
+                tracing::debug!(%peer, %error, "not dialled");
+            }
+        }
+    }
+
+    /// Dials the nodes to join by that are neither connected nor being dialled.
+    pub(super) fn dial_bootstrap(&mut self) {
         for at in 0..self.bootstrap.len() {
             let (addr, peer) = &self.bootstrap[at];
-            if peer.is_some_and(|peer| self.connected.contains_key(&peer)) {
+            if peer.is_some_and(|peer| self.connected.contains_key(&peer))
+                || self
+                    .bootstrap_dials
+                    .values()
+                    .any(|under_way| *under_way == at)
+            {
                 continue;
             }
             let opts = DialOpts::from(addr.clone());
@@ -27,11 +45,6 @@ impl Driver {
             match self.swarm.dial(opts) {
                 Ok(()) => drop(self.bootstrap_dials.insert(id, at)),
                 Err(error) => tracing::debug!(%error, "not dialled"),
-            }
-        }
-        for peer in self.routing_table().into_iter().take(MAX_REJOIN_DIALS) {
-            if let Err(error) = self.dial_peer(peer) {
-                tracing::debug!(%peer, %error, "not dialled");
             }
         }
     }
@@ -116,7 +129,12 @@ impl Driver {
     pub(super) fn dial_failed(&mut self, id: ConnectionId, peer: Option<PeerId>, error: DialError) {
         let reason = error.to_string();
         if let Some(at) = self.bootstrap_dials.remove(&id) {
-            tracing::info!(addr = %self.bootstrap[at].0, reason, "no answer from a bootstrap node");
+            let addr = &self.bootstrap[at].0;
+            if self.connected.is_empty() {
+                tracing::info!(%addr, reason, "no answer from a bootstrap node");
+            } else {
+                tracing::debug!(%addr, reason, "no answer from a bootstrap node");
+            }
         }
         if let Some(answer) = self.dials.remove(&id) {
             let target = peer.map_or_else(|| "the address".to_owned(), |peer| peer.to_string());

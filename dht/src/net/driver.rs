@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::addrs::{self, Listened};
 use super::behaviour::Behaviour;
-use super::bootstrap::Backoff;
+use super::bootstrap::{Backoff, Redial};
 use super::incoming::UncheckedValue;
 use super::queries::Queries;
 use super::transport;
@@ -220,8 +220,10 @@ impl Driver {
             self.swarm.behaviour_mut().blocked.unblock_peer(peer);
         }
         let joined = *self.routed.borrow() > 0;
-        if self.backoff.is_due(now, joined) {
-            self.join();
+        match self.backoff.due(now, joined) {
+            Some(Redial::Everybody) => self.join(),
+            Some(Redial::Bootstrap) => self.dial_bootstrap(),
+            None => {}
         }
     }
 
