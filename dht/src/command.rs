@@ -99,8 +99,13 @@ pub struct PeerInfo {
 /// A value some node answered with, and how many requests had been sent by then.
 pub(crate) type Candidate = (Vec<u8>, u32);
 
-/// The closest peers a lookup found.
-pub(crate) type ClosestPeers = Vec<(PeerId, Vec<Multiaddr>)>;
+/// The closest peers a lookup found, with their addresses.
+#[derive(Debug, Default)]
+pub(crate) struct ClosestPeers {
+    pub(crate) peers: Vec<(PeerId, Vec<Multiaddr>)>,
+    /// Whether the lookup came to its end. What a deadline cut off may lack the closest of all.
+    pub(crate) complete: bool,
+}
 
 /// An answer to be sent once.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, DhtError>>;

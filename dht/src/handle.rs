@@ -344,7 +344,7 @@ impl Inner {
     /// a provider that has moved is found although its records still name the old place.
     async fn look_for_peer(&self, peer: PeerId) {
         let found = self.closest_to(peer.to_bytes(), PEER_LOOKUP).await;
-        tracing::debug!(%peer, peers = found.map_or(0, |f| f.len()), "looked for a peer that was not where it should be");
+        tracing::debug!(%peer, peers = found.map_or(0, |f| f.peers.len()), "looked for a peer that was not where it should be");
     }
 
     async fn closest_to(

@@ -15,7 +15,7 @@ use super::due::Kind;
 use super::plan::{Batches, Plan};
 use super::provide::{Announcer, BATCH_KEYS, PROVIDE_PROTOCOL};
 use crate::Key;
-use crate::command::{Announced, ClosestPeers};
+use crate::command::Announced;
 use crate::error::DhtError;
 use crate::handle::Inner;
 use crate::key::REPLICATION;
@@ -44,8 +44,13 @@ const PEERS_AT_ONCE: usize = 8;
 const OPEN_DEADLINE: Duration = Duration::from_secs(15);
 /// How long storing one value record may take.
 const PUT_DEADLINE: Duration = Duration::from_secs(20);
+/// How much of a file's deadline its lookup may use; what it has found by then must be told, too.
+const LOOKUP_SHARE: f32 = 0.6;
 /// How long a file waits for slow peers once the first has acknowledged it.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Peers that a lookup found, with their addresses.
+type Found = Vec<(PeerId, Vec<Multiaddr>)>;
 
 /// Announces what is due, until the node stops.
 pub(crate) async fn run(inner: Arc<Inner>) {
@@ -149,9 +154,13 @@ async fn look_up(inner: &Inner, plan: &mut Plan) -> HashMap<PeerId, Vec<Multiadd
         }
         match running.next().await {
             None => break,
-            Some((id, Ok(found))) if !found.is_empty() => {
-                plan.lookup_done(id, found.iter().map(|(peer, _)| *peer));
-                addrs.extend(found);
+            Some((id, Ok(found))) if !found.peers.is_empty() => {
+                let peers = found.peers.iter().map(|(peer, _)| *peer);
+                match found.complete {
+                    true => plan.lookup_done(id, peers),
+                    false => plan.lookup_cut_off(id, peers),
+                }
+                addrs.extend(found.peers);
             }
             Some((id, _)) => plan.lookup_failed(id),
         }
@@ -279,9 +288,9 @@ pub(crate) async fn announce_file(
     let hold_until = inner.records.now().saturating_add(held);
     inner.records.schedule_held(key, hold_until).await?;
 
-    let found = timeout_at(ends, inner.closest_peers(key, deadline)).await;
-    let peers = match found {
-        Ok(found) => found.unwrap_or_default(),
+    let found = inner.closest_peers(key, deadline.mul_f32(LOOKUP_SHARE));
+    let peers = match timeout_at(ends, found).await {
+        Ok(found) => found.unwrap_or_default().peers,
         Err(_) => Vec::new(),
     };
     let acknowledged = if peers.is_empty() {
@@ -300,7 +309,7 @@ pub(crate) async fn announce_file(
 
 /// Sends a file's records to its closest peers; returns how many acknowledged in time. Peers that
 /// are slow go on being tried when the others have answered.
-async fn publish(inner: &Arc<Inner>, key: Key, peers: ClosestPeers, ends: Instant) -> u32 {
+async fn publish(inner: &Arc<Inner>, key: Key, peers: Found, ends: Instant) -> u32 {
     let (acknowledge, mut acknowledged) = mpsc::channel(REPLICATION);
     let task = inner.clone();
     inner.spawn(async move {

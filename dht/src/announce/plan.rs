@@ -125,6 +125,25 @@ impl Plan {
         self.uncovered = subtract(&self.uncovered, &covered);
     }
 
+    /// A lookup was cut off by its deadline. With fewer peers than asked for, nobody can say whether
+    /// there are more: the peers are noted and the region is tried again, a few times.
+    pub(crate) fn lookup_cut_off(&mut self, id: u32, found: impl IntoIterator<Item = PeerId>) {
+        let found: Vec<_> = found.into_iter().collect();
+        if found.len() >= self.replication {
+            self.lookup_done(id, found);
+            return;
+        }
+        self.peers
+            .extend(found.iter().map(|peer| (Point::of_peer(peer), *peer)));
+        if self.failures + 1 < MAX_FAILED_LOOKUPS || self.peers.is_empty() {
+            self.lookup_failed(id);
+        } else {
+            // Few holders are better than none; the schedule looks at thin keys again.
+            self.failures += 1;
+            self.in_flight.remove(&id);
+        }
+    }
+
     /// A lookup came to nothing; its region is tried again, unless too many fail.
     pub(crate) fn lookup_failed(&mut self, id: u32) {
         let Some(region) = self.in_flight.remove(&id) else {
@@ -436,6 +455,30 @@ mod tests {
             "{right} of {}",
             keys.len() * 20
         );
+    }
+
+    #[test]
+    fn a_lookup_that_was_cut_off_is_not_the_whole_network() {
+        let peers = network(60, 7);
+        let keys = keys(500, 3);
+        let mut plan = Plan::new(keys.clone(), 20);
+        let first = plan.next_lookup().unwrap();
+        plan.lookup_cut_off(first.id, peers[..3].iter().copied());
+        assert!(!plan.is_complete() && plan.batches().is_empty());
+        run(&mut plan, &peers, 20, 0);
+        let holders = plan.closest_to(&keys[0]);
+        assert_eq!(holders, naive_closest(&peers, &keys[0], 20));
+    }
+
+    #[test]
+    fn when_every_lookup_is_cut_off_what_was_found_must_do() {
+        let peers = network(3, 8);
+        let mut plan = Plan::new(keys(50, 1), 20);
+        while let Some(lookup) = plan.next_lookup() {
+            plan.lookup_cut_off(lookup.id, peers.iter().copied());
+        }
+        assert!(plan.is_complete() && plan.lookups() <= MAX_FAILED_LOOKUPS);
+        assert_eq!(plan.batches().len(), 3);
     }
 
     #[test]

@@ -206,8 +206,11 @@ impl Driver {
 
     fn on_tick(&mut self) {
         let now = Instant::now();
-        for (id, timed_out) in self.queries.over(now) {
-            self.end_query(&id, timed_out);
+        for id in self.queries.late(now) {
+            self.finish_query(&id);
+        }
+        for id in self.queries.over(now) {
+            self.end_query(&id);
         }
         let over: Vec<_> = self
             .bans

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::addrs;
 use super::driver::Driver;
 use super::queries::{Purpose, Query};
-use crate::command::{FindEvent, Lookup};
+use crate::command::{ClosestPeers, FindEvent, Lookup};
 
 impl Driver {
     pub(super) fn start_query(
@@ -59,19 +59,25 @@ impl Driver {
         let query = Query {
             purpose,
             deadline,
+            timed_out: false,
             asked: 0,
             _permit: permit,
         };
         self.queries.insert(id, query);
     }
 
-    /// Ends a query early and tells who waits.
-    pub(super) fn end_query(&mut self, id: &QueryId, timed_out: bool) {
+    /// Lets a query ask nobody any more; its last event brings what it has found.
+    pub(super) fn finish_query(&mut self, id: &QueryId) {
         if let Some(mut running) = self.swarm.behaviour_mut().kad.query_mut(id) {
             running.finish();
         }
+    }
+
+    /// Ends a query at once and tells who waits.
+    pub(super) fn end_query(&mut self, id: &QueryId) {
+        self.finish_query(id);
         if let Some(query) = self.queries.remove(id) {
-            query.end(timed_out);
+            query.end();
         }
     }
 
@@ -102,7 +108,7 @@ impl Driver {
             _ => {}
         }
         if last && let Some(query) = self.queries.remove(&id) {
-            query.end(false);
+            query.end();
         }
     }
 
@@ -141,7 +147,7 @@ impl Driver {
             let _ = events.try_send(FindEvent::Provider { peer, addrs });
         }
         if enough {
-            self.end_query(&id, false);
+            self.end_query(&id);
         }
     }
 
@@ -168,9 +174,9 @@ impl Driver {
     }
 
     fn on_closest(&mut self, id: QueryId, result: kad::GetClosestPeersResult) {
-        let found = match result {
-            Ok(found) => found.peers,
-            Err(GetClosestPeersError::Timeout { peers, .. }) => peers,
+        let (found, complete) = match result {
+            Ok(found) => (found.peers, true),
+            Err(GetClosestPeersError::Timeout { peers, .. }) => (peers, false),
         };
         let found: Vec<_> = found
             .into_iter()
@@ -186,7 +192,10 @@ impl Driver {
             && let Purpose::Closest(answer) = &mut query.purpose
             && let Some(answer) = answer.take()
         {
-            let _ = answer.send(found);
+            let _ = answer.send(ClosestPeers {
+                peers: found,
+                complete: complete && !query.timed_out,
+            });
         }
     }
 

@@ -1,12 +1,17 @@
 //! Lookups that are under way, and who waits for them.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use libp2p::kad::QueryId;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::command::{Candidate, ClosestPeers, FindEvent, Search};
+
+/// How long a query that was told to finish may take to report what it has: it asks nobody any more, so
+/// the next turn of the swarm brings it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What a query is for.
 pub(super) enum Purpose {
@@ -27,6 +32,8 @@ pub(super) enum Purpose {
 pub(super) struct Query {
     pub(super) purpose: Purpose,
     pub(super) deadline: Instant,
+    /// Whether the deadline has passed and Kademlia was told to finish.
+    pub(super) timed_out: bool,
     /// Requests sent so far.
     pub(super) asked: u32,
     pub(super) _permit: OwnedSemaphorePermit,
@@ -44,14 +51,14 @@ impl Query {
     }
 
     /// Tells who waits that the query is over. Dropping does nothing more.
-    pub(super) fn end(self, timed_out: bool) {
+    pub(super) fn end(self) {
         match self.purpose {
             Purpose::Providers(search) => {
                 let found = u32::try_from(search.found.len()).unwrap_or(u32::MAX);
                 let done = FindEvent::Done {
                     asked_peers: self.asked,
                     found,
-                    timed_out,
+                    timed_out: self.timed_out,
                 };
                 // The channel has room for all providers and this.
                 let _ = search.events.try_send(done);
@@ -63,7 +70,7 @@ impl Query {
             }
             Purpose::Closest(answer) => {
                 if let Some(answer) = answer {
-                    let _ = answer.send(Vec::new());
+                    let _ = answer.send(ClosestPeers::default());
                 }
             }
             Purpose::Put { answer, .. } => {
@@ -92,12 +99,59 @@ impl Queries {
         self.0.remove(id)
     }
 
-    /// Queries whose time is up, or which nobody waits for.
-    pub(super) fn over(&self, now: Instant) -> Vec<(QueryId, bool)> {
-        let over = self.0.iter().filter_map(|(id, query)| {
-            let late = query.deadline <= now;
-            (late || query.is_abandoned()).then_some((*id, late))
+    /// Queries that are to be forgotten: nobody waits for them, or their last words do not come.
+    pub(super) fn over(&self, now: Instant) -> Vec<QueryId> {
+        let over = self.0.iter().filter(|(_, query)| {
+            query.is_abandoned() || (query.timed_out && query.deadline + LAST_WORDS <= now)
         });
-        over.collect()
+        over.map(|(id, _)| *id).collect()
+    }
+
+    /// Queries whose time has just run out; each is returned once.
+    pub(super) fn late(&mut self, now: Instant) -> Vec<QueryId> {
+        let running = self.0.iter_mut().filter(|(_, query)| !query.timed_out);
+        let late = running.filter(|(_, query)| query.deadline <= now);
+        late.map(|(id, query)| {
+            query.timed_out = true;
+            *id
+        })
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use tokio::sync::Semaphore;
+
+    fn kad_id() -> QueryId {
+        let me = libp2p::PeerId::random();
+        let store = libp2p::kad::store::MemoryStore::new(me);
+        libp2p::kad::Behaviour::new(me, store).get_closest_peers(me)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_query_is_kept_for_its_last_words_and_not_for_ever() {
+        let (id, mut queries, start) = (kad_id(), Queries::default(), Instant::now());
+        let (answer, mut answered) = oneshot::channel();
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let query = Query {
+            purpose: Purpose::Closest(Some(answer)),
+            deadline: start + LAST_WORDS,
+            timed_out: false,
+            asked: 0,
+            _permit: permit,
+        };
+        queries.insert(id, query);
+        assert!(queries.late(start).is_empty() && queries.over(start).is_empty());
+        let late = start + LAST_WORDS;
+        assert_eq!(queries.late(late), [id]);
+        assert!(queries.late(late).is_empty(), "told once");
+        assert!(queries.over(late).is_empty(), "its answer may come");
+        assert_eq!(queries.over(late + LAST_WORDS), [id]);
+        queries.remove(&id).unwrap().end();
+        let answered = answered.try_recv().unwrap();
+        assert!(answered.peers.is_empty() && !answered.complete);
     }
 }
