@@ -101,7 +101,7 @@ impl RecordStore for KadStore {
         }
         records.extend(
             tables
-                .providers(&own, now)
+                .providers(&own, now, rand::random())
                 .into_iter()
                 .map(|provider| ProviderRecord {
                     key: key.clone(),

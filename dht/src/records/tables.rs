@@ -79,6 +79,14 @@ pub(crate) struct Tables {
     dirty_set: HashSet<Change>,
 }
 
+/// Where a peer comes in the order of a seed (the finalizer of `splitmix64`).
+fn shuffled(seed: u64, peer: u32) -> u64 {
+    let mut mixed = seed ^ u64::from(peer).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
 impl Tables {
     pub(crate) fn new(me: PeerId, limits: Limits) -> Self {
         let itself = Peer {
@@ -174,14 +182,15 @@ impl Tables {
         }
     }
 
-    /// The providers of a key that have not expired, the latest announced first.
-    pub(crate) fn providers(&self, key: &Key, now: u32) -> Vec<Provider> {
+    /// The providers of a key that have not expired, in an order that `seed` decides. Answers carry only
+    /// the first 20: by any fixed order, those who come and go could hide the one that stays.
+    pub(crate) fn providers(&self, key: &Key, now: u32, seed: u64) -> Vec<Provider> {
         let holders = self.providers.get(key).map_or(&[][..], Holders::as_slice);
         let mut live: Vec<_> = holders
             .iter()
             .filter(|holder| holder.expires > now)
             .collect();
-        live.sort_by_key(|holder| std::cmp::Reverse(holder.expires));
+        live.sort_by_key(|holder| shuffled(seed, holder.peer));
         let provider = |holder: &Holder| {
             let peer = self.peers.get(&holder.peer)?;
             Some(Provider {

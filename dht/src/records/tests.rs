@@ -147,7 +147,7 @@ fn compare(records: &Records, model: &Model, now: u32) {
     let tables = records.tables();
     for n in 0..24 {
         let held: BTreeSet<_> = tables
-            .providers(&key(n), now)
+            .providers(&key(n), now, 0)
             .into_iter()
             .map(|p| (p.peer, p.expires))
             .collect();
@@ -243,7 +243,7 @@ fn expiry_goes_on_while_the_node_is_off() {
     let records = open(dir.path(), Limits::default(), &clock);
     let held = records
         .tables()
-        .providers(&key(1), clock.load(Ordering::SeqCst));
+        .providers(&key(1), clock.load(Ordering::SeqCst), 0);
     assert_eq!(
         (held[0].peer, held[0].addrs.clone()),
         (peer(1), vec![addr(1)])
@@ -253,7 +253,7 @@ fn expiry_goes_on_while_the_node_is_off() {
     clock.store(START + 48 * HOUR, Ordering::SeqCst);
     let records = open(dir.path(), Limits::default(), &clock);
     assert!(
-        records.tables().providers(&key(1), START).is_empty(),
+        records.tables().providers(&key(1), START, 0).is_empty(),
         "loaded although expired"
     );
     runtime().block_on(records.close()).unwrap();
@@ -332,16 +332,37 @@ fn a_key_keeps_its_latest_providers() {
             .add_provider(key(1), &peer(n), START + u32::from(n), START)
             .unwrap();
     }
-    let held: Vec<_> = tables
-        .providers(&key(1), START)
+    let held: BTreeSet<_> = tables
+        .providers(&key(1), START, 0)
         .into_iter()
         .map(|provider| provider.peer)
         .collect();
-    assert_eq!(held, (21..=60).rev().map(peer).collect::<Vec<_>>());
+    assert_eq!(held, (21..=60).map(peer).collect());
     assert_eq!(
         tables.add_provider(key(1), &peer(99), START + 2, START),
         Err(Refused::Quota)
     );
+}
+
+#[test]
+fn the_latest_providers_do_not_hide_an_earlier_one() {
+    let mut tables = Tables::new(peer(0), Limits::default());
+    for n in 1..=40u8 {
+        tables
+            .add_provider(key(1), &peer(n), START + u32::from(n), START)
+            .unwrap();
+    }
+    let first_20 = |seed: u64| -> Vec<PeerId> {
+        let live = tables.providers(&key(1), START, seed).into_iter();
+        live.take(20).map(|provider| provider.peer).collect()
+    };
+    assert_eq!(first_20(5), first_20(5));
+    for n in 1..=40 {
+        let seen = (0..200)
+            .filter(|seed| first_20(*seed).contains(&peer(n)))
+            .count();
+        assert!((50..150).contains(&seen), "{n}: in {seen} of 200 answers");
+    }
 }
 
 #[test]
