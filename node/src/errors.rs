@@ -6,7 +6,11 @@ use casnode_dht::DhtError;
 use crate::{
     api::{ApiError, ErrorKind},
     download::AssembleError,
+    node::Node,
 };
+
+/// Longest reason that is told of one peer.
+const MAX_BRIEF_CHARS: usize = 160;
 
 /// An error with its causes. A cause that its effect already tells is not told again.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
@@ -20,6 +24,55 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// A number with its noun.
+pub(crate) fn count(n: u64, noun: &str) -> String {
+    if n == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{n} {noun}s")
+    }
+}
+
+/// The one cause that a dial to a peer failed for, out of the list over several lines that libp2p makes of it.
+pub(crate) fn brief(error: &dyn std::error::Error) -> String {
+    let text = chain(error);
+    let bullet = text.lines().find_map(|line| line.trim().strip_prefix("- "));
+    let brief = match (bullet, text.split_once(": ")) {
+        (Some(cause), Some((head, _))) => {
+            format!("{head}: {}", cause.trim_end_matches([')', ']', ':']))
+        }
+        _ => text.split_whitespace().collect::<Vec<_>>().join(" "),
+    };
+    brief.chars().take(MAX_BRIEF_CHARS).collect()
+}
+
+/// Nobody could be asked, since nobody is connected.
+pub(crate) fn no_peers(kind: ErrorKind, what: String, node: &Node) -> ApiError {
+    let named = node.bootstrap.join(", ");
+    let (why, next) = match (named.is_empty(), node.serve_dht) {
+        (true, false) => (
+            "this node is connected to no peers, so 0 peers were asked".to_owned(),
+            "name a peer of the network with --bootstrap /ip4/…/tcp/4101, or a provider with --peer",
+        ),
+        (true, true) => (
+            "the daemon is connected to no peers, so 0 peers were asked".to_owned(),
+            "restart the daemon with --bootstrap /ip4/…/tcp/4101, or name a provider with --peer",
+        ),
+        (false, daemon) => (
+            format!(
+                "this node is connected to no peers, so 0 peers were asked; no answer from {named}"
+            ),
+            if daemon {
+                "check that a node runs there and can be reached, restart the daemon with another --bootstrap, or name a \
+                 provider with --peer"
+            } else {
+                "check that a node runs there and can be reached, or name another with --bootstrap, or a provider with --peer"
+            },
+        ),
+    };
+    ApiError::new(kind, what, why, next)
 }
 
 /// A blocking task that panicked. A bug, and said so.
@@ -146,6 +199,23 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("cannot listen: {0}")]
     struct Telling(#[source] io::Error);
+
+    #[test]
+    fn a_list_of_failed_dials_is_told_by_its_first_cause() {
+        let dial = io::Error::other(
+            "Failed to negotiate transport protocol(s): [(/ip4/127.0.0.1/tcp/1: : Multiple dial errors occurred:\n - \
+             Connection refused (os error 111): : Connection refused (os error 111))\n - again]",
+        );
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot connect to 12D3: {0}")]
+        struct Dial(#[source] io::Error);
+        let brief = brief(&Dial(dial));
+        assert!(
+            brief.starts_with("cannot connect to 12D3: Connection refused"),
+            "{brief}"
+        );
+        assert!(!brief.contains('\n'));
+    }
 
     #[test]
     fn causes_are_told_once() {

@@ -1,6 +1,6 @@
 //! The node: one store, one place in the network, and the tasks between them.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
 
 use casnode_cas::{Address, FileRecord, FileState, Manifest, Store, StoreConfig, StoreError};
 use casnode_dht::{Dht, DhtConfig, Key, Mode, Multiaddr, PeerId, RecordCheck};
@@ -17,6 +17,9 @@ use crate::{
 
 /// Leaving takes no longer than this; what is not done then is cut off.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(8);
+
+/// A daemon that nobody has answered for this long says so.
+const BOOTSTRAP_WARNING: Duration = Duration::from_secs(12);
 
 /// How long, and how often, a data directory is waited for that another process is about to leave.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -36,7 +39,8 @@ pub(crate) struct Node {
     pub(crate) serve_dht: bool,
     /// This node's peer id; without a network, of an earlier life in one.
     pub(crate) peer_id: Option<PeerId>,
-    has_bootstrap: bool,
+    /// Peers named to join by.
+    pub(crate) bootstrap: Vec<String>,
 }
 
 /// Lets the DHT keep only metadata records that merge to their key.
@@ -77,7 +81,7 @@ impl Node {
             tasks,
             downloads: Arc::default(),
             serve_dht: config.serve_dht,
-            has_bootstrap: config.network.is_some_and(|n| !n.bootstrap.is_empty()),
+            bootstrap: config.network.map(|n| n.bootstrap).unwrap_or_default(),
         });
         if let Some(incoming) = incoming {
             node.tasks
@@ -86,9 +90,25 @@ impl Node {
         if node.serve_dht {
             node.tasks
                 .spawn("reconcile announcements", publish::reconcile(node.clone()));
+            node.tasks
+                .spawn("watch bootstrap", node.clone().watch_bootstrap());
             node.tasks.spawn("sweep", node.clone().sweep());
         }
         Ok(node)
+    }
+
+    /// Says so when nobody that was named to join by answers.
+    async fn watch_bootstrap(self: Arc<Self>) -> Result<(), Infallible> {
+        if let Some(dht) = &self.dht
+            && self.has_bootstrap()
+            && dht.connected_within(BOOTSTRAP_WARNING).await == 0
+        {
+            let named = self.bootstrap.join(", ");
+            tracing::warn!(
+                "no answer from {named}: this node is connected to no peers and goes on trying"
+            );
+        }
+        Ok(())
     }
 
     /// Gives back what interrupted imports and downloads of other days have left.
@@ -118,7 +138,7 @@ impl Node {
 
     /// How long a command waits for a first peer.
     pub(crate) fn network_patience(&self) -> Duration {
-        if self.has_bootstrap {
+        if self.has_bootstrap() {
             BOOTSTRAP_PATIENCE
         } else {
             LOCAL_PATIENCE
@@ -127,7 +147,7 @@ impl Node {
 
     /// True when a network beyond this machine's neighbourhood was named.
     pub(crate) fn has_bootstrap(&self) -> bool {
-        self.has_bootstrap
+        !self.bootstrap.is_empty()
     }
 
     /// The name under which a file is known here.

@@ -2,7 +2,7 @@
 //!
 //! Three things can fail: the connection, and the byte streams at this end. Each is told as what it is.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -25,6 +25,10 @@ use crate::api::{
 pub(super) enum CallError {
     #[error("the connection to the daemon broke")]
     Connection(#[from] io::Error),
+    #[error("the connection to the daemon broke in the middle of a get")]
+    GetCutOff(#[source] io::Error),
+    #[error("the daemon does not answer")]
+    Stuck,
     #[error("the input could not be read")]
     Input(#[source] io::Error),
     #[error("the output could not be written")]
@@ -39,6 +43,18 @@ impl From<CallError> for ApiError {
                 "the daemon went away in the middle of the command",
                 error.to_string(),
                 "look at the daemon's log, start it again, and repeat the command: what was fetched is kept",
+            ),
+            CallError::GetCutOff(error) => Self::new(
+                ErrorKind::Partial,
+                "the daemon went away in the middle of the get",
+                error.to_string(),
+                "start it again and repeat the command: it goes on from what was kept",
+            ),
+            CallError::Stuck => Self::new(
+                ErrorKind::Busy,
+                "the daemon does not answer",
+                format!("it said nothing for {} s", SHORT_ANSWER.as_secs()),
+                "look at its log; if it hangs, end it and start it again: nothing stored is lost",
             ),
             CallError::Input(error) => Self::new(
                 ErrorKind::Failure,
@@ -69,6 +85,9 @@ fn is_no_space(error: &io::Error) -> bool {
     )
 }
 
+/// A daemon that says nothing to a question that needs no work for this long is stuck.
+const SHORT_ANSWER: Duration = Duration::from_secs(15);
+
 /// Makes one call to the daemon of a data directory.
 pub(super) async fn call(
     data_dir: &Path,
@@ -76,8 +95,25 @@ pub(super) async fn call(
     streams: Streams,
     on_event: &mut (dyn FnMut(Event) + Send),
 ) -> Result<Outcome, CallError> {
-    let stream = socket::connect(data_dir).await?;
-    call_over(stream, request, streams, on_event).await
+    let short = match &request {
+        Request::Ls | Request::Stat { .. } | Request::Status | Request::Peers => Some(SHORT_ANSWER),
+        _ => None,
+    };
+    let resumable = matches!(request, Request::Get { .. });
+    let call = async {
+        let stream = socket::connect(data_dir).await?;
+        call_over(stream, request, streams, on_event).await
+    };
+    let outcome = match short {
+        None => call.await,
+        Some(limit) => tokio::time::timeout(limit, call)
+            .await
+            .unwrap_or(Err(CallError::Stuck)),
+    };
+    match outcome {
+        Err(CallError::Connection(error)) if resumable => Err(CallError::GetCutOff(error)),
+        outcome => outcome,
+    }
 }
 
 async fn call_over(

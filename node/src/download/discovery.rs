@@ -38,7 +38,7 @@ impl Discovery {
             .dht
             .dial(addr.clone(), DIAL_DEADLINE)
             .await
-            .map_err(|e| e.to_string());
+            .map_err(|e| crate::errors::brief(&e));
         self.tell(EngineEvent::Dialled { addr, outcome }).await;
         Ok(())
     }

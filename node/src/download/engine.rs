@@ -198,7 +198,7 @@ pub(crate) async fn get(
                 return Ok(job.report(&manifest, path));
             }
             End::AnotherManifest => job.sources.release_all(),
-            End::Unchanged { path } => return Ok(unchanged(address, &path)),
+            End::Unchanged { path } => return Ok(unchanged(node, address, &path).await),
         }
     }
     Err(ApiError::new(
@@ -225,17 +225,24 @@ async fn already_there(
     if inspect(&path, force, address).await? == Found::Free {
         return Ok(None);
     }
-    Ok(Some(unchanged(address, &path)))
+    Ok(Some(unchanged(node, address, &path).await))
 }
 
-fn unchanged(address: Address, path: &Path) -> GetReport {
+async fn unchanged(node: &Node, address: Address, path: &Path) -> GetReport {
+    let store = node.store.clone();
+    let entry = blocking(move || store.file(&address))
+        .await
+        .ok()
+        .and_then(Result::ok)
+        .flatten();
+    let chunks = entry.map_or(0, |e| e.chunk_count);
     GetReport {
         address: address.to_string(),
         path: Some(path.display().to_string()),
         bytes: std::fs::metadata(path).map(|m| m.len()).unwrap_or_default(),
         seconds: 0.0,
-        chunks: 0,
-        local_chunks: 0,
+        chunks,
+        local_chunks: chunks,
         fetched_chunks: 0,
         duplicate_bytes: 0,
         rejected_chunks: 0,

@@ -152,7 +152,7 @@ impl Sources {
                 Past {
                     at: now,
                     unreachable: matches!(end, SessionEnd::Unreachable(_)),
-                    why: crate::errors::chain(end),
+                    why: crate::errors::brief(end),
                 },
             );
         }
@@ -211,7 +211,7 @@ impl Sources {
 
     /// How the peers that were tried ended, in words; at most a few.
     pub(super) fn story(&self) -> String {
-        const SHOWN: usize = 4;
+        const SHOWN: usize = 3;
         let mut parts: Vec<String> = self
             .banned
             .iter()

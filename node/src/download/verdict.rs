@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::api::{ApiError, ErrorKind};
+use crate::{
+    api::{ApiError, ErrorKind},
+    errors::count,
+};
 
 /// The first manifest comes within this time or never.
 pub(super) const FIND_DEADLINE: Duration = Duration::from_secs(30);
@@ -54,10 +57,19 @@ pub(super) struct Facts {
     pub(super) dial_failures: String,
 }
 
+/// How a download that is not complete stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    GoOn,
+    Error(ApiError),
+    /// Nobody is connected: there is nobody to ask, and the node knows best what to do about it.
+    Lonely(ErrorKind),
+}
+
 /// Gives up with an error, or goes on.
-pub(super) fn verdict(f: &Facts) -> Option<ApiError> {
+pub(super) fn verdict(f: &Facts) -> Verdict {
     if f.out_of_time {
-        return Some(out_of_time(f));
+        return out_of_time(f);
     }
     if f.active > 0 || f.dialling > 0 {
         let limit = if f.has_manifest {
@@ -65,19 +77,38 @@ pub(super) fn verdict(f: &Facts) -> Option<ApiError> {
         } else {
             FIND_DEADLINE
         };
-        let stuck = f.idle >= limit;
-        return stuck.then(|| out_of_time(f));
+        return if f.idle >= limit {
+            out_of_time(f)
+        } else {
+            Verdict::GoOn
+        };
     }
     let others_may_come = f.unreachable > 0 && f.searching < FIND_DEADLINE;
     if f.banned > 0 && f.lookups_since_ban >= LOOKUPS_AFTER_BAN && !others_may_come {
-        return Some(only_liars(f));
+        return Verdict::Error(only_liars(f));
+    }
+    let sure =
+        (f.lookups >= LOOKUPS_TO_BE_SURE && f.unreachable == 0) || f.searching >= FIND_DEADLINE;
+    if sure && is_lonely(f) {
+        let kind = if f.kept_chunks > 0 {
+            ErrorKind::Partial
+        } else {
+            ErrorKind::NotFound
+        };
+        return Verdict::Lonely(kind);
     }
     if !f.has_manifest {
-        let sure =
-            (f.lookups >= LOOKUPS_TO_BE_SURE && f.unreachable == 0) || f.searching >= FIND_DEADLINE;
-        return sure.then(|| not_found(f));
+        return if sure {
+            Verdict::Error(not_found(f))
+        } else {
+            Verdict::GoOn
+        };
     }
-    (f.idle >= GIVE_UP_AFTER).then(|| out_of_time(f))
+    if f.idle >= GIVE_UP_AFTER {
+        out_of_time(f)
+    } else {
+        Verdict::GoOn
+    }
 }
 
 fn what(f: &Facts) -> String {
@@ -103,48 +134,53 @@ fn kept(f: &Facts) -> String {
     )
 }
 
-fn out_of_time(f: &Facts) -> ApiError {
+fn out_of_time(f: &Facts) -> Verdict {
     if f.kept_chunks > 0 {
         let why = format!("no provider sent what is missing in time; {}", kept(f));
-        return ApiError::new(
+        return Verdict::Error(ApiError::new(
             ErrorKind::Partial,
             what(f),
             with_story(why, f),
             "the same get goes on from there; name a provider with --peer if you know one",
-        );
+        ));
     }
-    let secs = f.elapsed.as_secs();
-    let why = match (f.network_peers, f.known_providers) {
-        (None | Some(0), 0) => return no_peers(f, ErrorKind::TimedOut),
-        (_, 0) => format!(
-            "within {secs} s no provider was found; {} peers were asked",
-            f.asked_peers
-        ),
-        (_, n) => format!(
-            "within {secs} s none of {n} known providers sent it; {} peers were asked",
-            f.asked_peers
-        ),
+    if is_lonely(f) {
+        return Verdict::Lonely(ErrorKind::NotFound);
+    }
+    if f.active == 0 && f.dialling == 0 && f.unreachable == 0 && f.asked_peers > 0 {
+        return Verdict::Error(not_found(f)); // everybody who was asked has answered
+    }
+    let (secs, asked) = (f.elapsed.as_secs(), count(f.asked_peers.into(), "peer"));
+    let why = match f.known_providers {
+        0 => format!("within {secs} s no provider was found; {asked} asked"),
+        n => {
+            let known = count(n.into(), "known provider");
+            format!("within {secs} s none of {known} sent it; {asked} asked")
+        }
     };
-    ApiError::new(
+    Verdict::Error(ApiError::new(
         ErrorKind::TimedOut,
         what(f),
         with_story(why, f),
         "try again with a longer --timeout, or name a provider with --peer",
-    )
+    ))
+}
+
+/// True when nobody is connected, and nobody was ever there to be asked.
+fn is_lonely(f: &Facts) -> bool {
+    f.network_peers.unwrap_or(0) == 0 && f.asked_peers == 0 && f.known_providers == 0
 }
 
 fn not_found(f: &Facts) -> ApiError {
-    if f.network_peers.unwrap_or(0) == 0 && f.asked_peers == 0 && f.known_providers == 0 {
-        return no_peers(f, ErrorKind::NotFound);
-    }
+    let asked = match f.asked_peers {
+        1 => "1 peer was asked".to_owned(),
+        n => format!("{n} peers were asked"),
+    };
     let why = match f.known_providers {
-        0 => format!(
-            "nobody is known to have it; {} peers were asked",
-            f.asked_peers
-        ),
+        0 => format!("nobody is known to have it; {asked}"),
         n => format!(
-            "none of {n} known providers could give it; {} peers were asked",
-            f.asked_peers
+            "none of {} could give it; {asked}",
+            count(n.into(), "known provider")
         ),
     };
     ApiError::new(
@@ -152,18 +188,6 @@ fn not_found(f: &Facts) -> ApiError {
         what(f),
         with_story(why, f),
         "check the address, make sure that a node which has it is running, or name one with --peer",
-    )
-}
-
-fn no_peers(f: &Facts, kind: ErrorKind) -> ApiError {
-    ApiError::new(
-        kind,
-        what(f),
-        with_story(
-            "this node is connected to no peers, so 0 peers were asked".to_owned(),
-            f,
-        ),
-        "name a peer of the network with --bootstrap /ip4/…/tcp/4101, or a provider with --peer",
     )
 }
 
@@ -183,6 +207,13 @@ fn only_liars(f: &Facts) -> ApiError {
 mod tests {
     use super::*;
 
+    fn error(f: &Facts) -> ApiError {
+        match verdict(f) {
+            Verdict::Error(error) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn facts() -> Facts {
         Facts {
             address: "ab".into(),
@@ -199,13 +230,12 @@ mod tests {
                 lookups: 2,
                 ..facts()
             }),
-            None
+            Verdict::GoOn
         );
-        let error = verdict(&Facts {
+        let error = error(&Facts {
             lookups: 3,
             ..facts()
-        })
-        .unwrap();
+        });
         assert_eq!(error.kind, ErrorKind::NotFound);
         assert!(error.why.contains("3 peers were asked"), "{error}");
     }
@@ -218,27 +248,50 @@ mod tests {
             unreachable: 1,
             ..facts()
         };
-        assert_eq!(verdict(&known), None);
+        assert_eq!(verdict(&known), Verdict::GoOn);
         let late = Facts {
             searching: FIND_DEADLINE,
             ..known
         };
-        assert_eq!(verdict(&late).map(|e| e.kind), Some(ErrorKind::NotFound));
+        assert_eq!(error(&late).kind, ErrorKind::NotFound);
     }
 
     #[test]
-    fn a_node_without_peers_says_so_and_how_to_name_one() {
-        let error = verdict(&Facts {
+    fn a_node_without_peers_does_not_wait_for_ever() {
+        let alone = Facts {
             lookups: 3,
             network_peers: Some(0),
             asked_peers: 0,
             ..facts()
-        })
-        .unwrap();
-        assert!(
-            error.why.contains("no peers") && error.next.contains("--bootstrap"),
-            "{error:?}"
-        );
+        };
+        assert_eq!(verdict(&alone), Verdict::Lonely(ErrorKind::NotFound));
+        let resumed = Facts {
+            has_manifest: true,
+            kept_chunks: 1,
+            all_chunks: 2,
+            ..alone
+        };
+        assert_eq!(verdict(&resumed), Verdict::Lonely(ErrorKind::Partial));
+    }
+
+    #[test]
+    fn a_short_limit_does_not_turn_not_found_into_timed_out() {
+        let asked = Facts {
+            out_of_time: true,
+            ..facts()
+        };
+        assert_eq!(error(&asked).kind, ErrorKind::NotFound);
+        let waiting = Facts {
+            active: 1,
+            ..asked.clone()
+        };
+        assert_eq!(error(&waiting).kind, ErrorKind::TimedOut);
+        let unreachable = Facts {
+            known_providers: 1,
+            unreachable: 1,
+            ..asked
+        };
+        assert_eq!(error(&unreachable).kind, ErrorKind::TimedOut);
     }
 
     #[test]
@@ -248,12 +301,12 @@ mod tests {
             active: 1,
             ..facts()
         };
-        assert_eq!(verdict(&busy), None);
+        assert_eq!(verdict(&busy), Verdict::GoOn);
         let stuck = Facts {
             idle: FIND_DEADLINE,
             ..busy
         };
-        assert_eq!(verdict(&stuck).map(|e| e.kind), Some(ErrorKind::TimedOut));
+        assert_eq!(error(&stuck).kind, ErrorKind::TimedOut);
     }
 
     #[test]
@@ -265,17 +318,21 @@ mod tests {
             lookups: 50,
             ..facts()
         };
-        assert_eq!(verdict(&part), None, "it waits for them to come back");
+        assert_eq!(
+            verdict(&part),
+            Verdict::GoOn,
+            "it waits for them to come back"
+        );
         let late = Facts {
             idle: GIVE_UP_AFTER,
             ..part.clone()
         };
-        assert_eq!(verdict(&late).map(|e| e.kind), Some(ErrorKind::Partial));
+        assert_eq!(error(&late).kind, ErrorKind::Partial);
         let limited = Facts {
             out_of_time: true,
             ..part
         };
-        let error = verdict(&limited).unwrap();
+        let error = error(&limited);
         assert_eq!(error.kind, ErrorKind::Partial);
         assert!(error.why.contains("4 of 9"), "{error}");
     }
@@ -289,11 +346,11 @@ mod tests {
             lookups_since_ban: 1,
             ..facts()
         };
-        assert_eq!(verdict(&lied), None);
+        assert_eq!(verdict(&lied), Verdict::GoOn);
         let sure = Facts {
             lookups_since_ban: 2,
             ..lied
         };
-        assert_eq!(verdict(&sure).map(|e| e.kind), Some(ErrorKind::Integrity));
+        assert_eq!(error(&sure).kind, ErrorKind::Integrity);
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         ApiError, DropCount, ErrorKind, Outcome, PeerReport, ProviderInfo, ProvidersReport,
         Response, StatusReport,
     },
-    errors,
+    clock, errors,
     node::Node,
     tasks::blocking,
 };
@@ -31,13 +31,18 @@ pub(super) async fn providers(node: &Arc<Node>, key: &str, timeout_ms: Option<u6
             "start `casnode daemon`, or give --bootstrap",
         ));
     };
-    let connected = dht.connected_within(node.network_patience()).await;
+    let limit = timeout_ms.map_or(PROVIDERS_DEADLINE, Duration::from_millis);
+    let ends = clock::now() + limit;
+    let connected = dht
+        .connected_within(node.network_patience().min(limit))
+        .await;
     let options = FindOptions {
         limit: PROVIDERS_LISTED,
-        deadline: timeout_ms.map_or(PROVIDERS_DEADLINE, Duration::from_millis),
+        deadline: ends.saturating_duration_since(clock::now()),
         connect: false,
         include_self: true,
     };
+    let mut timed_out = false;
     let mut answers = dht.find_providers(*key.as_bytes(), options);
     let mut report = ProvidersReport {
         key: key.to_string(),
@@ -50,20 +55,37 @@ pub(super) async fn providers(node: &Arc<Node>, key: &str, timeout_ms: Option<u6
                 peer: peer.to_string(),
                 addrs: addrs.iter().map(ToString::to_string).collect(),
             }),
-            FindEvent::Done { asked_peers, .. } => report.asked_peers = asked_peers,
+            FindEvent::Done {
+                asked_peers,
+                timed_out: late,
+                ..
+            } => {
+                report.asked_peers = asked_peers;
+                timed_out = late;
+            }
         }
     }
     if report.providers.is_empty() {
-        let why = match connected {
-            0 => "this node is connected to no peers, so 0 peers were asked".to_owned(),
-            _ => format!("{} peers were asked", report.asked_peers),
-        };
-        return Err(ApiError::new(
-            ErrorKind::NotFound,
-            format!("nobody is known to have {key}"),
-            why,
-            "check the hash; a file stored a moment ago may take a second to be known",
-        ));
+        let what = format!("nobody is known to have {key}");
+        let asked = errors::count(report.asked_peers.into(), "peer");
+        return Err(match (connected, timed_out) {
+            (0, _) if report.asked_peers == 0 => errors::no_peers(ErrorKind::NotFound, what, node),
+            (_, true) => ApiError::new(
+                ErrorKind::TimedOut,
+                format!("the providers of {key} could not be looked up"),
+                format!(
+                    "the lookup took longer than {} s; {asked} asked",
+                    limit.as_secs()
+                ),
+                "try again with a longer --timeout",
+            ),
+            (_, false) => ApiError::new(
+                ErrorKind::NotFound,
+                what,
+                format!("{asked} asked"),
+                "check the hash; a file stored a moment ago may take a second to be known",
+            ),
+        });
     }
     Ok(Response::Providers(report))
 }

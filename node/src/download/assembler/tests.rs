@@ -64,7 +64,8 @@ fn assemble(
     store.begin_partial(manifest, None).unwrap();
     let manifest = Arc::new(manifest.clone());
     let output = target.map(|path| {
-        Assembly::create(path, &manifest.address(), manifest.size_bytes(), false).unwrap()
+        let options = casnode_cas::OutputOptions::default();
+        Assembly::create(path, &manifest.address(), manifest.size_bytes(), &options).unwrap()
     });
     let (events, mut queue) = mpsc::channel(4096);
     let (job_tx, job_rx) = mpsc::channel(JOB_QUEUE);

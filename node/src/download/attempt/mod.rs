@@ -20,7 +20,7 @@ use self::{running::Running, search::Search};
 use super::{
     engine::{Bad, EngineEvent, Job, interrupted},
     session::{Command, Goal, SessionEnd},
-    verdict::verdict,
+    verdict::{Verdict, verdict},
 };
 use crate::{
     api::ApiError,
@@ -293,8 +293,9 @@ impl<'a> Attempt<'a> {
             return Ok(Some(End::AnotherManifest));
         }
         match verdict(&self.facts()) {
-            Some(error) => Err(error),
-            None => Ok(None),
+            Verdict::GoOn => Ok(None),
+            Verdict::Error(error) => Err(error),
+            Verdict::Lonely(kind) => Err(self.lonely(kind)),
         }
     }
 }

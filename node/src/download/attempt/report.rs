@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::{ApiError, ErrorKind, Phase, Progress},
-    clock,
+    clock, errors,
 };
 
 /// A silence is mentioned after this.
@@ -17,6 +17,24 @@ const QUIET_SPAN: Duration = Duration::from_secs(3);
 impl Attempt<'_> {
     pub(super) fn out_of_time(&self) -> bool {
         self.job.deadline.is_some_and(|d| clock::now() >= d)
+    }
+
+    /// Nobody is connected who could be asked.
+    pub(super) fn lonely(&self, kind: ErrorKind) -> ApiError {
+        let what = format!("{} could not be fetched", self.job.address);
+        let mut error = errors::no_peers(kind, what, &self.job.node);
+        if let Some(r) = self.running.as_ref().filter(|r| r.here_chunks > 0) {
+            let all = r.manifest.chunks().len();
+            error.why = format!(
+                "{}; {} of {all} chunks are here and kept",
+                error.why, r.here_chunks
+            );
+        }
+        let failures = self.search.dial_failures();
+        if !failures.is_empty() {
+            error.why = format!("{} ({failures})", error.why);
+        }
+        error
     }
 
     /// Everything is here, and the output does not take it.

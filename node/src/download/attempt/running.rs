@@ -71,7 +71,8 @@ impl Attempt<'_> {
             }
             let (path, force) = (path.clone(), *force);
             let (address, size) = (self.job.address, manifest.size_bytes());
-            let made = blocking(move || Assembly::create(&path, &address, size, force)).await;
+            let options = OutputOptions::new(force, None);
+            let made = blocking(move || Assembly::create(&path, &address, size, &options)).await;
             output = Some(
                 made.map_err(errors::panicked)?
                     .map_err(|e| errors::output(&e))?,
