@@ -44,13 +44,13 @@ where
 pub struct Limits {
     /// Provider records held for all others together (about 100 bytes of memory each).
     pub provider_records: usize,
-    /// Provider records held for any one announcing peer.
+    /// Provider records held for any one announcing peer; never more than are still free for others.
     pub provider_records_per_peer: usize,
     /// Value records held for all others together.
     pub value_records: usize,
-    /// Value records held on behalf of any one sending peer.
+    /// Value records held on behalf of any one sending peer; never more than are still free for others.
     pub value_records_per_peer: usize,
-    /// Size of all these values together, in bytes.
+    /// Size of all these values together, in bytes. One peer's take no more than what is still free.
     pub value_records_bytes: usize,
     /// Size of the value of one record, in bytes. At most 8,192.
     pub value_bytes: usize,

@@ -169,7 +169,7 @@ async fn look_up(inner: &Inner, plan: &mut Plan) -> HashMap<PeerId, Vec<Multiadd
     addrs
 }
 
-/// Sends batches to their peers; returns the peers that failed.
+/// Sends batches to their peers; returns the peers that failed, or that took nothing.
 async fn send(
     inner: &Inner,
     plan: &Plan,
@@ -184,22 +184,29 @@ async fn send(
     let mut failed = HashSet::new();
     let mut sent = sent.buffer_unordered(PEERS_AT_ONCE);
     while let Some((peer, result)) = sent.next().await {
-        if let Err(error) = result {
-            tracing::debug!(%peer, %error, "announcing to a peer failed");
-            failed.insert(peer);
+        match result {
+            Ok(1..) => {}
+            Ok(0) => {
+                tracing::debug!(%peer, "a peer takes no more");
+                failed.insert(peer);
+            }
+            Err(error) => {
+                tracing::debug!(%peer, %error, "announcing to a peer failed");
+                failed.insert(peer);
+            }
         }
     }
     failed
 }
 
-/// Announces keys to one peer, in batches, and notes what it took. Tried twice, because the other
+/// Announces keys to one peer, in batches, and notes what it took; returns how many. Tried twice, because the other
 /// side drops a stream that comes while it is not looking.
 async fn provide_to(
     inner: &Inner,
     peer: PeerId,
     addrs: &[Multiaddr],
     keys: &[Key],
-) -> Result<(), DhtError> {
+) -> Result<usize, DhtError> {
     let mut done = 0;
     let mut result = Ok(());
     for _ in 0..2 {
@@ -209,7 +216,7 @@ async fn provide_to(
             _ => break,
         }
     }
-    result
+    result.map(|()| done)
 }
 
 async fn provide_once(
@@ -318,7 +325,8 @@ async fn publish(inner: &Arc<Inner>, key: Key, peers: Found, ends: Instant) -> u
             let (inner, acknowledge) = (task.clone(), acknowledge.clone());
             async move {
                 match provide_to(&inner, peer, &addrs, &[key]).await {
-                    Ok(()) => {
+                    Ok(0) => tracing::debug!(%peer, "a peer takes no more"),
+                    Ok(_) => {
                         let _ = acknowledge.send(()).await;
                     }
                     Err(error) => tracing::debug!(%peer, %error, "announcing a file failed"),

@@ -19,6 +19,7 @@ impl Tables {
                             addrs,
                             provided: 0,
                             values: 0,
+                            value_bytes: 0,
                         },
                     );
                 } else {

@@ -51,6 +51,7 @@ pub(super) struct Peer {
     pub(super) addrs: Vec<Multiaddr>,
     pub(super) provided: usize,
     pub(super) values: usize,
+    pub(super) value_bytes: usize,
 }
 
 /// An entry the disk does not have as it is.
@@ -79,6 +80,12 @@ pub(crate) struct Tables {
     dirty_set: HashSet<Change>,
 }
 
+/// How much one peer may hold when this much is free. Never more than what it leaves to others: a few
+/// peers cannot fill the store together, because each that comes finds less, and takes less.
+fn fair_share(free: usize, limit: usize) -> usize {
+    limit.min(free)
+}
+
 /// Where a peer comes in the order of a seed (the finalizer of `splitmix64`).
 fn shuffled(seed: u64, peer: u32) -> u64 {
     let mut mixed = seed ^ u64::from(peer).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -94,6 +101,7 @@ impl Tables {
             addrs: Vec::new(),
             provided: 0,
             values: 0,
+            value_bytes: 0,
         };
         Self {
             limits,
@@ -140,8 +148,11 @@ impl Tables {
         let provided = known
             .and_then(|index| self.peers.get(&index))
             .map_or(0, |peer| peer.provided);
-        if provided >= self.limits.provider_records_per_peer
-            || self.provider_records >= self.limits.provider_records
+        let free = self
+            .limits
+            .provider_records
+            .saturating_sub(self.provider_records);
+        if provided >= fair_share(free, self.limits.provider_records_per_peer)
             || self.dirty.len() >= MAX_DIRTY
             || (known.is_none() && self.peers.len() >= MAX_PEERS)
         {
@@ -284,14 +295,22 @@ impl Tables {
 
     fn has_room_for_value(&self, key: &Key, source: Option<u32>, len: usize) -> bool {
         let replaced = self.values.get(key).filter(|held| held.source != SELF);
-        let bytes = self.foreign_bytes - replaced.map_or(0, |held| held.value.len()) + len;
-        if bytes > self.limits.value_records_bytes {
+        let others = self.foreign_bytes - replaced.map_or(0, |held| held.value.len());
+        let free = self.limits.value_records_bytes.saturating_sub(others);
+        let peer = source.and_then(|index| self.peers.get(&index));
+        let own = replaced.filter(|held| Some(held.source) == source);
+        let bytes =
+            peer.map_or(0, |peer| peer.value_bytes) - own.map_or(0, |held| held.value.len());
+        if len > free || bytes >= free {
             return false;
         }
-        let peer = source.and_then(|index| self.peers.get(&index));
+        let places = self
+            .limits
+            .value_records
+            .saturating_sub(self.foreign_values);
+        let share = fair_share(places, self.limits.value_records_per_peer);
         self.values.contains_key(key)
-            || (peer.map_or(0, |peer| peer.values) < self.limits.value_records_per_peer
-                && self.foreign_values < self.limits.value_records
+            || (peer.map_or(0, |peer| peer.values) < share
                 && self.dirty.len() < MAX_DIRTY
                 && (peer.is_some() || self.peers.len() < MAX_PEERS))
     }
@@ -405,6 +424,7 @@ impl Tables {
                 addrs: Vec::new(),
                 provided: 0,
                 values: 0,
+                value_bytes: 0,
             },
         );
         self.touch(Change::Peer(index));
@@ -464,6 +484,7 @@ impl Tables {
     pub(super) fn insert_value(&mut self, key: Key, stored: StoredValue) {
         if let Some(peer) = self.peers.get_mut(&stored.source) {
             peer.values += 1;
+            peer.value_bytes += stored.value.len();
         }
         if stored.source != SELF {
             self.foreign_values += 1;
@@ -482,6 +503,7 @@ impl Tables {
         }
         if let Some(peer) = self.peers.get_mut(&stored.source) {
             peer.values -= 1;
+            peer.value_bytes -= stored.value.len();
         }
         self.release(stored.source);
         true

@@ -101,8 +101,8 @@ impl Model {
             .keys()
             .filter(|(_, other)| *other == peer)
             .count();
-        let room = self.providers.len() < limits.provider_records
-            && provided < limits.provider_records_per_peer;
+        let free = limits.provider_records - self.providers.len();
+        let room = provided < limits.provider_records_per_peer.min(free);
         let taken = expires > now && (room || self.providers.contains_key(&(key, peer)));
         if taken {
             self.providers.insert((key, peer), expires);
@@ -124,8 +124,8 @@ impl Model {
             }
         }
         let of_peer = self.values.values().filter(|held| held.0 == new.0).count();
-        let room =
-            of_peer < limits.value_records_per_peer && self.values.len() < limits.value_records;
+        let free = limits.value_records - self.values.len();
+        let room = of_peer < limits.value_records_per_peer.min(free);
         if !room && !self.values.contains_key(&key) {
             return false;
         }
@@ -322,6 +322,56 @@ fn one_peer_cannot_use_up_what_is_for_all() {
         12
     );
     assert_eq!(records.add_provided(&peer(1), &[], &many[50..], ttl), 0);
+}
+
+#[test]
+fn a_few_peers_together_cannot_either() {
+    let limits = Limits {
+        provider_records: 64,
+        provider_records_per_peer: 64,
+        value_records: 64,
+        value_records_per_peer: 64,
+        value_records_bytes: 6400,
+        ..Limits::default()
+    };
+    let mut tables = Tables::new(peer(0), limits);
+    let (mut provided, mut stored) = (Vec::new(), Vec::new());
+    for p in 1..=4u8 {
+        let (mut records, mut values) = (0, 0);
+        for n in 0..64 {
+            let own = key((p - 1) * 64 + n);
+            let added = tables.add_provider(own, &peer(p), START + 9, START);
+            let put = tables.put_value(own, value(p, 100), &peer(p), START + 9, START);
+            records += usize::from(added.is_ok());
+            values += usize::from(put.is_ok());
+        }
+        provided.push(records);
+        stored.push(values);
+    }
+    assert_eq!(provided, [32, 16, 8, 4]);
+    assert_eq!(stored, [32, 16, 8, 4]);
+}
+
+#[test]
+fn the_bytes_of_values_are_shared_too() {
+    let limits = Limits {
+        value_records_bytes: 6400,
+        ..Limits::default()
+    };
+    let mut tables = Tables::new(peer(0), limits);
+    let put = |tables: &mut Tables, p: u8, n: u8| {
+        tables.put_value(key(n), value(p, 100), &peer(p), START + 9, START)
+    };
+    let first = (0..64).filter(|n| put(&mut tables, 1, *n).is_ok()).count();
+    let second = (64..128)
+        .filter(|n| put(&mut tables, 2, *n).is_ok())
+        .count();
+    assert_eq!((first, second), (32, 16));
+    (0..64).for_each(|n| tables.remove_value(&key(n)));
+    let third = (128..192)
+        .filter(|n| put(&mut tables, 1, *n).is_ok())
+        .count();
+    assert_eq!(third, 24);
 }
 
 #[test]
