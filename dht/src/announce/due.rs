@@ -36,6 +36,19 @@ pub(crate) struct Due {
     run: u32,
 }
 
+impl Due {
+    /// Whether a peer has acknowledged the key, by what the clock says now: a success that lies ahead
+    /// counts as none, for nobody knows how long ago it was.
+    fn was_announced(&self, now: u32) -> bool {
+        self.last_ok > 0 && self.last_ok <= now
+    }
+
+    fn is_due(&self, now: u32, horizon_secs: u32) -> bool {
+        let wait = self.next_due.saturating_sub(now);
+        wait == 0 || wait > horizon_secs || self.last_ok > now
+    }
+}
+
 /// The schedule.
 pub(crate) struct DueTable {
     keys: HashMap<Key, Due>,
@@ -122,13 +135,13 @@ impl DueTable {
     ) -> Vec<(Key, Kind)> {
         let (mut files, mut new, mut renewals) = (Vec::new(), Vec::new(), Vec::new());
         for (key, due) in &self.keys {
-            if due.next_due > now {
+            if !self.is_due(due, now) {
                 continue;
             }
-            let (class, limit) = match (due.kind, due.last_ok) {
+            let (class, limit) = match (due.kind, due.was_announced(now)) {
                 (Kind::File, _) => (&mut files, max),
-                (Kind::Chunk, 0) => (&mut new, max),
-                (Kind::Chunk, _) => (&mut renewals, max_renewals),
+                (Kind::Chunk, false) => (&mut new, max),
+                (Kind::Chunk, true) => (&mut renewals, max_renewals),
             };
             if class.len() < limit {
                 class.push((*key, due.kind));
@@ -166,9 +179,14 @@ impl DueTable {
     /// The run is over: what nobody acknowledged is tried again later.
     pub(crate) fn run_over(&mut self, keys: impl IntoIterator<Item = Key>, now: u32) {
         for key in keys {
+            let horizon = self.horizon_secs();
             if let Some(due) = self.keys.get_mut(&key)
-                && due.next_due <= now
+                && due.is_due(now, horizon)
             {
+                if !due.was_announced(now) {
+                    // The wait below would be overruled by a time that has not come.
+                    due.last_ok = 0;
+                }
                 due.next_due =
                     now.saturating_add(self.retry_secs << due.failures.min(MAX_DOUBLINGS));
                 due.failures = due.failures.saturating_add(1);
@@ -193,9 +211,9 @@ impl DueTable {
     }
 
     /// Whether all these keys have been announced before.
-    pub(crate) fn all_renewals(&self, keys: &[(Key, Kind)]) -> bool {
-        keys.iter()
-            .all(|(key, _)| self.keys.get(key).is_some_and(|due| due.last_ok > 0))
+    pub(crate) fn all_renewals(&self, keys: &[(Key, Kind)], now: u32) -> bool {
+        let announced = |key| self.keys.get(key).is_some_and(|due| due.was_announced(now));
+        keys.iter().all(|(key, _)| announced(key))
     }
 
     /// Peers have appeared after a time without any: what failed is due now.
@@ -225,8 +243,9 @@ impl DueTable {
 
     /// Keys announced and keys still to be announced.
     pub(crate) fn status(&self, now: u32) -> (u64, u64) {
-        let fresh =
-            |due: &&Due| due.last_ok > 0 && due.last_ok.saturating_add(self.expiry_secs) > now;
+        let fresh = |due: &&Due| {
+            due.was_announced(now) && due.last_ok.saturating_add(self.expiry_secs) > now
+        };
         let announced = self.keys.values().filter(fresh).count();
         (announced as u64, (self.keys.len() - announced) as u64)
     }
@@ -246,6 +265,15 @@ impl DueTable {
 
     pub(crate) fn dirty_len(&self) -> usize {
         self.dirty.len()
+    }
+
+    fn is_due(&self, due: &Due, now: u32) -> bool {
+        due.is_due(now, self.horizon_secs())
+    }
+
+    /// The longest a key can have to wait. A time further ahead was set before the clock was set back.
+    fn horizon_secs(&self) -> u32 {
+        self.renewal_secs.max(self.retry_secs << MAX_DOUBLINGS)
     }
 
     fn touch(&mut self, key: Key) {
@@ -357,6 +385,31 @@ mod tests {
         due.load(key(1), Kind::Chunk, 3, NOW);
         assert_eq!(due.status(NOW + 47 * HOUR), (1, 0));
         assert_eq!(due.status(NOW + 48 * HOUR), (0, 1));
+    }
+
+    #[test]
+    fn a_clock_set_back_does_not_stop_renewals() {
+        let mut due = table();
+        due.load(key(1), Kind::Chunk, 20, NOW);
+        let past = NOW - 24 * 365 * HOUR;
+        assert_eq!(due.status(past), (0, 1));
+        assert_eq!(due.take_run(past, 10, 10).len(), 1);
+        // Nobody takes it: it waits like any other failure.
+        due.run_over([key(1)], past);
+        assert!(due.take_run(past + 4, 10, 10).is_empty());
+        assert_eq!(due.take_run(past + 5, 10, 10).len(), 1);
+        due.acknowledged([key(1)], past + 5);
+        due.run_over([key(1)], past + 5);
+        assert_eq!(due.status(past + 5), (1, 0));
+        assert!(due.take_run(past + 19 * HOUR, 10, 10).is_empty());
+    }
+
+    #[test]
+    fn a_wait_longer_than_any_is_due() {
+        let mut due = table();
+        due.insert_held(key(1), NOW);
+        assert!(due.take_run(NOW - 22 * HOUR, 10, 10).is_empty());
+        assert_eq!(due.take_run(NOW - 22 * HOUR - 1, 10, 10).len(), 1);
     }
 
     #[test]

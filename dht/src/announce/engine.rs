@@ -78,7 +78,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
             wait_for_work(&inner, now).await;
             continue;
         }
-        let renewals = inner.records.due().all_renewals(&run);
+        let renewals = inner.records.due().all_renewals(&run, now);
         announce_run(&inner, run).await;
         sleep(if renewals { RENEWAL_PAUSE } else { PAUSE }).await;
     }

@@ -2,7 +2,7 @@
 
 use super::holders::Holder;
 use super::layout::{self, Entry};
-use super::tables::{Change, Peer, SELF, Tables};
+use super::tables::{Change, Peer, SELF, Tables, is_kept, is_live};
 
 impl Tables {
     /// Takes an entry from the disk; entries come ordered by name, hence peers before providers.
@@ -32,7 +32,7 @@ impl Tables {
                 expires,
             } => {
                 let known = index != SELF && self.peers.contains_key(&index);
-                if !known || expires <= now {
+                if !known || !is_live(expires, now) {
                     self.touch(Change::Provider(key, index));
                 } else {
                     self.insert_holder(
@@ -79,7 +79,7 @@ impl Tables {
             return;
         };
         match layout::stored_value(&joined) {
-            Some(stored) if stored.expires > now && self.peers.contains_key(&stored.source) => {
+            Some(stored) if is_kept(&stored, now) && self.peers.contains_key(&stored.source) => {
                 self.insert_value(key, stored);
             }
             _ => self.touch(Change::Value(key)),

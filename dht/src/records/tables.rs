@@ -21,6 +21,9 @@ const MAX_DIRTY: usize = 1 << 18;
 /// Peers whose records are held: with 16 addresses each, some 100 MiB. Without this, many identities
 /// with one record each would be dear.
 const MAX_PEERS: usize = 1 << 16;
+/// The furthest ahead a record of somebody else may expire: the longest time to live, and an hour for clocks
+/// that differ. What lies further ahead was noted before the clock was set back, nobody knows when.
+const MAX_AHEAD_SECS: u32 = 49 * 3600;
 /// Index of this node itself among the peers.
 pub(super) const SELF: u32 = 0;
 
@@ -80,10 +83,20 @@ pub(crate) struct Tables {
     dirty_set: HashSet<Change>,
 }
 
+/// Whether a record of somebody else that expires then is to be kept.
+pub(super) fn is_live(expires: u32, now: u32) -> bool {
+    expires > now && expires - now <= MAX_AHEAD_SECS
+}
+
 /// How much one peer may hold when this much is free. Never more than what it leaves to others: a few
 /// peers cannot fill the store together, because each that comes finds less, and takes less.
 fn fair_share(free: usize, limit: usize) -> usize {
     limit.min(free)
+}
+
+/// Whether a value is to be kept. Own values go with their keys, not by time.
+pub(super) fn is_kept(stored: &StoredValue, now: u32) -> bool {
+    stored.source == SELF || is_live(stored.expires, now)
 }
 
 /// Where a peer comes in the order of a seed (the finalizer of `splitmix64`).
@@ -131,6 +144,7 @@ impl Tables {
         if expires <= now {
             return Err(Refused::Expired);
         }
+        let expires = expires.min(now.saturating_add(MAX_AHEAD_SECS));
         let known = self.index_of.get(peer).copied();
         if known == Some(SELF) {
             return Err(Refused::Known);
@@ -199,7 +213,7 @@ impl Tables {
         let holders = self.providers.get(key).map_or(&[][..], Holders::as_slice);
         let mut live: Vec<_> = holders
             .iter()
-            .filter(|holder| holder.expires > now)
+            .filter(|holder| is_live(holder.expires, now))
             .collect();
         live.sort_by_key(|holder| shuffled(seed, holder.peer));
         let provider = |holder: &Holder| {
@@ -262,7 +276,7 @@ impl Tables {
         }
         let index = self.index_of.get(source).copied();
         if index != Some(SELF) {
-            if let Some(held) = self.values.get_mut(&key).filter(|held| held.expires > now) {
+            if let Some(held) = self.values.get_mut(&key).filter(|held| is_kept(held, now)) {
                 // Several values may be true for a key (they differ in hints): the first one stays,
                 // so that nobody can replace another's.
                 if held.source != SELF && held.value == value {
@@ -281,6 +295,10 @@ impl Tables {
         // In this order: removing its last record would drop the peer.
         self.remove_value_entry(&key);
         let source = self.index(source);
+        let expires = match source {
+            SELF => expires,
+            _ => expires.min(now.saturating_add(MAX_AHEAD_SECS)),
+        };
         self.insert_value(
             key,
             StoredValue {
@@ -317,7 +335,7 @@ impl Tables {
 
     /// The value of a key and when it expires.
     pub(crate) fn value(&self, key: &Key, now: u32) -> Option<(&[u8], u32)> {
-        let stored = self.values.get(key).filter(|stored| stored.expires > now)?;
+        let stored = self.values.get(key).filter(|stored| is_kept(stored, now))?;
         Some((&stored.value, stored.expires))
     }
 
@@ -357,7 +375,7 @@ impl Tables {
             let expired = self
                 .values
                 .iter()
-                .filter(|(_, stored)| stored.expires <= now);
+                .filter(|(_, stored)| !is_kept(stored, now));
             let expired: Vec<Key> = expired.map(|(key, _)| *key).collect();
             dropped += expired.len();
             expired.iter().for_each(|key| self.remove_value(key));
@@ -367,7 +385,7 @@ impl Tables {
             _ => [0; 32],
         };
         for key in &seen {
-            dropped += self.remove_holders(key, |holder| holder.expires > now);
+            dropped += self.remove_holders(key, |holder| is_live(holder.expires, now));
         }
         dropped
     }

@@ -260,6 +260,40 @@ fn expiry_goes_on_while_the_node_is_off() {
 }
 
 #[test]
+fn a_clock_set_back_does_not_keep_records_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(AtomicU32::new(START));
+    let records = open(dir.path(), Limits::default(), &clock);
+    let ttl = Duration::from_secs(48 * 3600);
+    records.add_provided(&peer(1), &[], &[key(1), key(2)], ttl);
+    let put = |n: u8, source: u8, expires: u32| {
+        let now = clock.load(Ordering::SeqCst);
+        let mut tables = records.tables();
+        tables.put_value(key(n), value(1, 9), &peer(source), expires, now)
+    };
+    put(1, 1, START + 48 * HOUR).unwrap();
+    put(2, 0, NEVER).unwrap();
+    // An hour is what clocks may differ by.
+    let past = START - HOUR;
+    assert_eq!(records.tables().providers(&key(1), past, 0).len(), 1);
+    let past = past - 1;
+    clock.store(past, Ordering::SeqCst);
+    assert!(records.tables().providers(&key(1), past, 0).is_empty());
+    assert!(records.tables().value(&key(1), past).is_none());
+    // The announcer comes again: its record is good from now on.
+    records.add_provided(&peer(1), &[], &[key(1)], ttl);
+    assert_eq!(records.tables().sweep(past, 10), 2);
+    assert_eq!(records.tables().providers(&key(1), past, 0).len(), 1);
+    assert!(records.tables().value(&key(2), past).is_some());
+    runtime().block_on(records.close()).unwrap();
+    drop(records);
+    clock.store(past - 2 * HOUR, Ordering::SeqCst);
+    let records = open(dir.path(), Limits::default(), &clock);
+    assert!(records.tables().providers(&key(1), past, 0).is_empty());
+    runtime().block_on(records.close()).unwrap();
+}
+
+#[test]
 fn the_schedule_and_own_values_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(AtomicU32::new(START));
