@@ -23,6 +23,23 @@ pub(crate) enum Kind {
     Chunk,
 }
 
+/// The most keys of one run, by what they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunLimits {
+    pub(crate) files: usize,
+    pub(crate) new: usize,
+    pub(crate) renewals: usize,
+}
+
+#[cfg(test)]
+impl RunLimits {
+    pub(crate) const ALL: Self = Self {
+        files: usize::MAX,
+        new: usize::MAX,
+        renewals: usize::MAX,
+    };
+}
+
 /// One key of the schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Due {
@@ -125,23 +142,18 @@ impl DueTable {
         self.keys.len()
     }
 
-    /// The keys of the next run: files alone if any is due, else chunks never announced, else at most
-    /// `max_renewals` renewals. Empty when nothing is due.
-    pub(crate) fn take_run(
-        &mut self,
-        now: u32,
-        max: usize,
-        max_renewals: usize,
-    ) -> Vec<(Key, Kind)> {
+    /// The keys of the next run: files alone if any is due, else chunks never announced, else renewals.
+    /// Empty when nothing is due.
+    pub(crate) fn take_run(&mut self, now: u32, limits: &RunLimits) -> Vec<(Key, Kind)> {
         let (mut files, mut new, mut renewals) = (Vec::new(), Vec::new(), Vec::new());
         for (key, due) in &self.keys {
             if !self.is_due(due, now) {
                 continue;
             }
             let (class, limit) = match (due.kind, due.was_announced(now)) {
-                (Kind::File, _) => (&mut files, max),
-                (Kind::Chunk, false) => (&mut new, max),
-                (Kind::Chunk, true) => (&mut renewals, max_renewals),
+                (Kind::File, _) => (&mut files, limits.files),
+                (Kind::Chunk, false) => (&mut new, limits.new),
+                (Kind::Chunk, true) => (&mut renewals, limits.renewals),
             };
             if class.len() < limit {
                 class.push((*key, due.kind));
@@ -318,14 +330,34 @@ mod tests {
         due.insert(key(3), Kind::File);
         let mut order = Vec::new();
         for _ in 0..3 {
-            let run = due.take_run(NOW, 10, 10);
+            let run = due.take_run(NOW, &RunLimits::ALL);
             assert_eq!(run.len(), 1);
             order.push(run[0].0);
             due.acknowledged([run[0].0], NOW);
         }
         assert_eq!(order, [key(3), key(2), key(1)]);
-        assert!(due.take_run(NOW, 10, 10).is_empty());
+        assert!(due.take_run(NOW, &RunLimits::ALL).is_empty());
         assert_eq!(due.status(NOW), (3, 0));
+    }
+
+    #[test]
+    fn each_kind_has_its_own_limit() {
+        let limits = RunLimits {
+            files: 2,
+            new: 4,
+            renewals: 3,
+        };
+        let mut due = table();
+        for n in 0..10 {
+            due.insert(key(n), Kind::File);
+            due.insert(key(n + 10), Kind::Chunk);
+            due.load(key(n + 20), Kind::Chunk, 20, NOW - 23 * HOUR);
+        }
+        assert_eq!(due.take_run(NOW, &limits).len(), 2);
+        due.acknowledged((0..10).map(key), NOW);
+        assert_eq!(due.take_run(NOW, &limits).len(), 4);
+        due.acknowledged((10..20).map(key), NOW);
+        assert_eq!(due.take_run(NOW, &limits).len(), 3);
     }
 
     #[test]
@@ -334,13 +366,13 @@ mod tests {
         for n in 0..200 {
             due.load(key(n), Kind::Chunk, 20, NOW - 19 * HOUR);
         }
-        assert!(due.take_run(NOW, 1000, 1000).is_empty());
-        let renewed = due.take_run(NOW + 2 * HOUR, 1000, 1000).len();
+        assert!(due.take_run(NOW, &RunLimits::ALL).is_empty());
+        let renewed = due.take_run(NOW + 2 * HOUR, &RunLimits::ALL).len();
         assert!(
             (1..200).contains(&renewed),
             "spread over time, not {renewed} at once"
         );
-        assert_eq!(due.take_run(NOW + 3 * HOUR, 1000, 1000).len(), 200);
+        assert_eq!(due.take_run(NOW + 3 * HOUR, &RunLimits::ALL).len(), 200);
     }
 
     #[test]
@@ -350,7 +382,7 @@ mod tests {
         let mut now = NOW;
         let mut waits = Vec::new();
         for _ in 0..12 {
-            assert_eq!(due.take_run(now, 10, 10).len(), 1);
+            assert_eq!(due.take_run(now, &RunLimits::ALL).len(), 1);
             due.run_over([key(1)], now);
             let next = due.next_due().unwrap();
             waits.push(next - now);
@@ -358,9 +390,9 @@ mod tests {
         }
         assert!(waits.is_sorted() && waits[0] == 5 && waits[11] == 5 << 8);
         due.run_over([key(1)], now);
-        assert!(due.take_run(now + 1, 10, 10).is_empty());
+        assert!(due.take_run(now + 1, &RunLimits::ALL).is_empty());
         due.retry_failed(now + 1);
-        assert_eq!(due.take_run(now + 1, 10, 10).len(), 1);
+        assert_eq!(due.take_run(now + 1, &RunLimits::ALL).len(), 1);
         assert_eq!(due.status(now), (0, 1));
     }
 
@@ -368,15 +400,18 @@ mod tests {
     fn a_thin_key_is_announced_again_when_the_network_has_grown() {
         let mut due = table();
         due.insert(key(1), Kind::Chunk);
-        due.take_run(NOW, 10, 10);
+        due.take_run(NOW, &RunLimits::ALL);
         due.acknowledged([key(1)], NOW);
         due.acknowledged([key(1)], NOW);
         due.refresh_thin(NOW + THIN_SECS, 3);
-        assert!(due.take_run(NOW + THIN_SECS, 10, 10).is_empty());
+        assert!(due.take_run(NOW + THIN_SECS, &RunLimits::ALL).is_empty());
         due.refresh_thin(NOW + THIN_SECS - 1, 30);
-        assert!(due.take_run(NOW + THIN_SECS - 1, 10, 10).is_empty());
+        assert!(
+            due.take_run(NOW + THIN_SECS - 1, &RunLimits::ALL)
+                .is_empty()
+        );
         due.refresh_thin(NOW + THIN_SECS, 30);
-        assert_eq!(due.take_run(NOW + THIN_SECS, 10, 10).len(), 1);
+        assert_eq!(due.take_run(NOW + THIN_SECS, &RunLimits::ALL).len(), 1);
     }
 
     #[test]
@@ -393,23 +428,23 @@ mod tests {
         due.load(key(1), Kind::Chunk, 20, NOW);
         let past = NOW - 24 * 365 * HOUR;
         assert_eq!(due.status(past), (0, 1));
-        assert_eq!(due.take_run(past, 10, 10).len(), 1);
+        assert_eq!(due.take_run(past, &RunLimits::ALL).len(), 1);
         // Nobody takes it: it waits like any other failure.
         due.run_over([key(1)], past);
-        assert!(due.take_run(past + 4, 10, 10).is_empty());
-        assert_eq!(due.take_run(past + 5, 10, 10).len(), 1);
+        assert!(due.take_run(past + 4, &RunLimits::ALL).is_empty());
+        assert_eq!(due.take_run(past + 5, &RunLimits::ALL).len(), 1);
         due.acknowledged([key(1)], past + 5);
         due.run_over([key(1)], past + 5);
         assert_eq!(due.status(past + 5), (1, 0));
-        assert!(due.take_run(past + 19 * HOUR, 10, 10).is_empty());
+        assert!(due.take_run(past + 19 * HOUR, &RunLimits::ALL).is_empty());
     }
 
     #[test]
     fn a_wait_longer_than_any_is_due() {
         let mut due = table();
         due.insert_held(key(1), NOW);
-        assert!(due.take_run(NOW - 22 * HOUR, 10, 10).is_empty());
-        assert_eq!(due.take_run(NOW - 22 * HOUR - 1, 10, 10).len(), 1);
+        assert!(due.take_run(NOW - 22 * HOUR, &RunLimits::ALL).is_empty());
+        assert_eq!(due.take_run(NOW - 22 * HOUR - 1, &RunLimits::ALL).len(), 1);
     }
 
     #[test]

@@ -8,10 +8,10 @@ use futures::StreamExt;
 use futures::stream::{self, FuturesUnordered};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
-use super::due::Kind;
+use super::due::{Kind, RunLimits};
 use super::plan::{Batches, Plan};
 use super::provide::{Announcer, BATCH_KEYS, PROVIDE_PROTOCOL};
 use crate::Key;
@@ -22,8 +22,16 @@ use crate::key::REPLICATION;
 
 /// Keys of one run: bounds the memory of a plan to some 20 MiB.
 const MAX_RUN_KEYS: usize = 131_072;
+/// Files of one run: the value of each goes out by itself, and nothing else is announced meanwhile.
+const MAX_RUN_FILES: usize = 512;
 /// Renewals of one run; with [`RENEWAL_PAUSE`] a gentle trickle beside everything else.
 const MAX_RENEWALS: usize = 4096;
+/// How much one run takes.
+const RUN: RunLimits = RunLimits {
+    files: MAX_RUN_FILES,
+    new: MAX_RUN_KEYS,
+    renewals: MAX_RENEWALS,
+};
 /// Pause after a run of new keys.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Pause after a run of renewals.
@@ -40,6 +48,10 @@ const LOOKUPS_AT_ONCE: usize = 4;
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(30);
 /// Peers that are sent batches at a time.
 const PEERS_AT_ONCE: usize = 8;
+/// How long announcing to one peer may take, beside [`BATCH_DEADLINE`] for each batch.
+const PEER_DEADLINE: Duration = Duration::from_secs(30);
+/// What every batch to one peer adds to [`PEER_DEADLINE`].
+const BATCH_DEADLINE: Duration = Duration::from_secs(1);
 /// How long connecting to a peer and opening a stream may take.
 const OPEN_DEADLINE: Duration = Duration::from_secs(15);
 /// How long storing one value record may take.
@@ -70,10 +82,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
             inner.records.due().refresh_thin(inner.records.now(), peers);
         }
         let now = inner.records.now();
-        let run = inner
-            .records
-            .due()
-            .take_run(now, MAX_RUN_KEYS, MAX_RENEWALS);
+        let run = inner.records.due().take_run(now, &RUN);
         if run.is_empty() {
             wait_for_work(&inner, now).await;
             continue;
@@ -90,10 +99,7 @@ async fn wait_for_work(inner: &Inner, now: u32) {
         Duration::from_secs(due.saturating_sub(now).into())
     });
     let woken = inner.wake_announcer.notified();
-    if tokio::time::timeout(wait.clamp(GATHER, MAX_SLEEP), woken)
-        .await
-        .is_ok()
-    {
+    if timeout(wait.clamp(GATHER, MAX_SLEEP), woken).await.is_ok() {
         sleep(GATHER).await;
     }
 }
@@ -113,20 +119,22 @@ async fn announce_run(inner: &Arc<Inner>, run: Vec<(Key, Kind)>) {
         return;
     };
     let addrs = look_up(inner, &mut plan).await;
-    let failed = send(inner, &plan, plan.batches(), &addrs).await;
+    let mut failed = send(inner, &plan, plan.batches(), &addrs).await;
     if !failed.is_empty() {
-        send(inner, &plan, plan.replacements(&failed), &addrs).await;
+        failed.extend(send(inner, &plan, plan.replacements(&failed), &addrs).await);
     }
-    stream::iter(files)
-        .for_each_concurrent(PEERS_AT_ONCE, |key| {
-            let peers = plan.closest_to(&key);
-            async move { put_value(inner, key, peers).await }
-        })
-        .await;
     inner
         .records
         .due()
         .run_over(all.iter().copied(), inner.records.now());
+    // Each peer that is not there would hold a value up for ten seconds.
+    let alive = plan.alive(&failed);
+    stream::iter(files)
+        .for_each_concurrent(PEERS_AT_ONCE, |key| {
+            let peers = alive.closest_to(&key);
+            async move { put_value(inner, key, peers).await }
+        })
+        .await;
     tracing::debug!(
         keys = all.len(),
         lookups = plan.lookups(),
@@ -207,16 +215,24 @@ async fn provide_to(
     addrs: &[Multiaddr],
     keys: &[Key],
 ) -> Result<usize, DhtError> {
+    let batches = u32::try_from(keys.len().div_ceil(BATCH_KEYS)).unwrap_or(u32::MAX);
+    let deadline = PEER_DEADLINE.saturating_add(BATCH_DEADLINE.saturating_mul(batches));
     let mut done = 0;
-    let mut result = Ok(());
-    for _ in 0..2 {
-        result = provide_once(inner, peer, addrs, keys, &mut done).await;
-        match &result {
-            Err(error) if error.is_retryable() => {}
-            _ => break,
+    let attempts = async {
+        let mut result = Ok(());
+        for _ in 0..2 {
+            result = provide_once(inner, peer, addrs, keys, &mut done).await;
+            match &result {
+                Err(error) if error.is_retryable() => {}
+                _ => break,
+            }
         }
+        result
+    };
+    match timeout(deadline, attempts).await {
+        Ok(result) => result.map(|()| done),
+        Err(_) => Err(DhtError::TimedOut(deadline)),
     }
-    result.map(|()| done)
 }
 
 async fn provide_once(
@@ -227,7 +243,7 @@ async fn provide_once(
     done: &mut usize,
 ) -> Result<(), DhtError> {
     let opened = inner.open_stream(peer, addrs, PROVIDE_PROTOCOL);
-    let opened = tokio::time::timeout(OPEN_DEADLINE, opened).await;
+    let opened = timeout(OPEN_DEADLINE, opened).await;
     let stream = opened.map_err(|_| DhtError::TimedOut(OPEN_DEADLINE))??;
     let mut announcer = Announcer::new(stream.compat());
     let own_addrs = inner.records.own_addrs();

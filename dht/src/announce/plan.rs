@@ -214,13 +214,12 @@ impl Plan {
         batches
     }
 
-    /// The peers closest to `key` among those found.
-    pub(crate) fn closest_to(&self, key: &Key) -> Vec<PeerId> {
-        closest(
-            &self.sorted_peers(|_| true),
-            &Point::of_key(key),
-            self.replication,
-        )
+    /// The peers found, but for those that have failed.
+    pub(crate) fn alive(&self, failed: &HashSet<PeerId>) -> Alive {
+        Alive {
+            peers: self.sorted_peers(|peer| !failed.contains(peer)),
+            replication: self.replication,
+        }
     }
 
     fn sorted_peers(&self, keep: impl Fn(&PeerId) -> bool) -> Vec<(Point, PeerId)> {
@@ -246,6 +245,19 @@ impl Plan {
     fn end_of_region(&self, at: usize, depth: u32) -> usize {
         let here = self.keys[at].0;
         at + self.keys[at..].partition_point(|(point, _)| here.common_bits(point) >= depth)
+    }
+}
+
+/// The peers of a plan that have not failed.
+pub(crate) struct Alive {
+    peers: Vec<(Point, PeerId)>,
+    replication: usize,
+}
+
+impl Alive {
+    /// Those closest to `key`.
+    pub(crate) fn closest_to(&self, key: &Key) -> Vec<PeerId> {
+        closest(&self.peers, &Point::of_key(key), self.replication)
     }
 }
 
@@ -417,6 +429,7 @@ mod tests {
                 prop_assert!(first.is_disjoint(&second));
                 let held: HashSet<_> = first.union(&second).filter(|peer| !failed.contains(peer)).copied().collect();
                 prop_assert_eq!(held, naive_closest(&alive, key, 5).into_iter().collect::<HashSet<_>>());
+                prop_assert_eq!(plan.alive(&failed).closest_to(key), naive_closest(&alive, key, 5));
             }
         }
     }
@@ -442,9 +455,10 @@ mod tests {
         let keys = keys(300, 9);
         let mut plan = Plan::new(keys.clone(), 20);
         run(&mut plan, &peers, 20, 0);
+        let alive = plan.alive(&HashSet::new());
         let mut right = 0;
         for key in &keys {
-            let got: HashSet<_> = plan.closest_to(key).into_iter().collect();
+            let got: HashSet<_> = alive.closest_to(key).into_iter().collect();
             right += naive_closest(&peers, key, 20)
                 .iter()
                 .filter(|peer| got.contains(peer))
@@ -466,7 +480,7 @@ mod tests {
         plan.lookup_cut_off(first.id, peers[..3].iter().copied());
         assert!(!plan.is_complete() && plan.batches().is_empty());
         run(&mut plan, &peers, 20, 0);
-        let holders = plan.closest_to(&keys[0]);
+        let holders = plan.alive(&HashSet::new()).closest_to(&keys[0]);
         assert_eq!(holders, naive_closest(&peers, &keys[0], 20));
     }
 

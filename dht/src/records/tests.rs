@@ -6,6 +6,7 @@ use libp2p::kad::store::RecordStore;
 use proptest::prelude::*;
 
 use super::*;
+use crate::announce::due::RunLimits;
 
 const START: u32 = 2_000_000_000;
 const HOUR: u32 = 3600;
@@ -307,7 +308,7 @@ fn the_schedule_and_own_values_survive_a_restart() {
     runtime
         .block_on(records.schedule(&keys, Kind::Chunk))
         .unwrap();
-    records.due().take_run(START, 1000, 1000);
+    records.due().take_run(START, &RunLimits::ALL);
     records
         .due()
         .acknowledged(keys[..150].iter().copied(), START);
@@ -324,7 +325,7 @@ fn the_schedule_and_own_values_survive_a_restart() {
     );
     let run: BTreeSet<Key> = records
         .due()
-        .take_run(START + HOUR, 1000, 1000)
+        .take_run(START + HOUR, &RunLimits::ALL)
         .into_iter()
         .map(|(key, _)| key)
         .collect();
