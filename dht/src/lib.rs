@@ -38,5 +38,5 @@ pub use exchange::{
 };
 pub use handle::Dht;
 pub use key::Key;
-pub use records::StoreError;
+pub use records::{StoreError, announce_status_of};
 pub use start::{Incoming, IncomingStreams, start};

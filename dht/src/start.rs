@@ -19,6 +19,9 @@ use crate::handle::{Dht, Inner, protocol};
 use crate::net;
 use crate::records::{Records, system_clock};
 
+/// Where records and schedule live in the data directory.
+pub(crate) const FOLDER: &str = "dht";
+
 /// Lookups that run at once. More make libp2p lose answers: requests queue behind 32 streams a
 /// connection and peers count as unresponsive meanwhile.
 const MAX_QUERIES: usize = 64;
@@ -102,7 +105,7 @@ pub async fn start(config: DhtConfig) -> Result<(Dht, IncomingStreams), DhtError
 
 async fn open_records(config: &DhtConfig) -> Result<Arc<Records>, DhtError> {
     let me = config.keypair.public().to_peer_id();
-    let dir = config.data_dir.join("dht");
+    let dir = config.data_dir.join(FOLDER);
     let (limits, times) = (config.limits.clone(), config.announce.clone());
     let open = move || Records::open(&dir, me, limits, &times, system_clock());
     let opened = tokio::task::spawn_blocking(open).await;

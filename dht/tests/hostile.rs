@@ -151,8 +151,8 @@ async fn nobody_can_announce_for_somebody_else() {
 async fn a_false_record_is_neither_stored_nor_believed() {
     let nodes = chain(2).await;
     let stranger = stranger(&nodes[0]).await;
-    let keys = keys(2, 2);
-    let (bad, good) = (keys[0], keys[1]);
+    let keys = keys(3, 2);
+    let (bad, good, large) = (keys[0], keys[1], keys[2]);
     let put = move |key: [u8; 32], value: Vec<u8>| {
         move |stock: &mut Stock| {
             let record = kad::Record::new(kad::RecordKey::new(&key), value);
@@ -162,14 +162,15 @@ async fn a_false_record_is_neither_stored_nor_believed() {
     stranger
         .tell(put(bad, vec![bad[0].wrapping_add(1); 40]))
         .await;
+    stranger.tell(put(large, vec![large[0]; 9000])).await;
     stranger.tell(put(good, vec![good[0]; 40])).await;
     let dht = &nodes[0].dht;
     eventually("the true one", || async {
         dht.get_record(good, LONG).await.unwrap().value.is_some()
     })
     .await;
-    eventually("the false one counted", || async {
-        dht.dropped().bad_records > 0
+    eventually("the false and the large one counted", || async {
+        dht.dropped().bad_records >= 2
     })
     .await;
     // The stranger itself serves it on request, and is not believed.

@@ -272,6 +272,11 @@ impl Driver {
                     self.counters.bad_records.add(1);
                     return;
                 };
+                // Before it waits: the queue is bounded in values, not in bytes.
+                if record.value.len() > self.max_value_bytes {
+                    self.counters.bad_records.add(1);
+                    return;
+                }
                 let unchecked = UncheckedValue {
                     key,
                     value: record.value,

@@ -19,7 +19,8 @@ use crate::handle::Inner;
 use crate::records::Refused;
 use crate::start::Incoming;
 
-/// Value records that wait to be checked: 2 MiB at most, milliseconds of work.
+/// Value records that wait to be checked: 2 MiB at most, for larger values are not queued; milliseconds of
+/// work.
 pub(crate) const MAX_UNCHECKED_VALUES: usize = 256;
 /// How long greeting the other side, and handing its stream to the node, may take.
 const HAND_OVER: Duration = Duration::from_secs(10);
@@ -139,7 +140,7 @@ async fn hand_over(
 /// Checks the value records others send, away from the network task, and stores the true ones.
 pub(crate) async fn check_values(mut values: mpsc::Receiver<UncheckedValue>, inner: Arc<Inner>) {
     while let Some(UncheckedValue { key, value, source }) = values.recv().await {
-        if value.len() > inner.max_value_bytes || !inner.check.check(&key, &value) {
+        if !inner.check.check(&key, &value) {
             inner.counters.bad_records.add(1);
             tracing::debug!(peer = %source, "false value record refused");
             continue;

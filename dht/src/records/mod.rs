@@ -4,6 +4,7 @@
 //! Nothing here waits for the disk while a table is locked, and the network task never waits for it at
 //! all. Times are Unix seconds, so that expiry goes on while the node is off.
 
+mod asleep;
 pub(crate) mod disk;
 mod holders;
 mod kad;
@@ -20,6 +21,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use libp2p::{Multiaddr, PeerId};
 
+pub use asleep::announce_status_of;
 pub use disk::StoreError;
 pub(crate) use kad::KadStore;
 pub(crate) use tables::Refused;
