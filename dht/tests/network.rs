@@ -345,3 +345,14 @@ async fn a_node_joins_again_when_its_bootstrap_node_comes_back() {
     assert_eq!(b.dht.peers().await[0].peer, a_id);
     drop(started);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_without_a_name_is_dialled_once() {
+    let a = node(vec![]).await;
+    let b = node(vec![]).await;
+    let plain = without_peer(vec![a.addr().await]).remove(0);
+    for _ in 0..6 {
+        let peer = b.dht.dial(plain.clone(), LONG).await.unwrap();
+        assert_eq!(peer, a.id());
+    }
+}

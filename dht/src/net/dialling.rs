@@ -10,7 +10,8 @@ use super::driver::{DIAL_CONCURRENCY, Driver};
 use crate::command::Answer;
 use crate::error::DhtError;
 
-/// Callers that wait for one peer's connection; more than the queries and streams there can be.
+/// Callers that wait for one peer's connection: as many as there may be connections in all. Nothing bounds
+/// the callers themselves, so one more is refused.
 const MAX_WAITING: usize = 1024;
 /// Peers of the routing table that are dialled at once when nobody is connected.
 const MAX_REJOIN_DIALS: usize = 16;
@@ -50,8 +51,12 @@ impl Driver {
     }
 
     pub(super) fn dial(&mut self, addr: Multiaddr, answer: Answer<PeerId>) {
-        let named = addrs::named_peer(&addr);
-        if let Some(peer) = named.filter(|peer| self.connected.contains_key(peer)) {
+        let connected = match addrs::named_peer(&addr) {
+            Some(peer) => Some(peer).filter(|peer| self.connected.contains_key(peer)),
+            // Every dial would add a connection, and the limit for one peer is soon reached.
+            None => self.connected_at(&addr),
+        };
+        if let Some(peer) = connected {
             let _ = answer.send(Ok(peer));
             return;
         }
@@ -70,6 +75,15 @@ impl Driver {
                 }));
             }
         }
+    }
+
+    /// The connected peer that answered when this address was dialled.
+    fn connected_at(&self, addr: &Multiaddr) -> Option<PeerId> {
+        let known = self
+            .connected
+            .iter()
+            .find(|(_, known)| known.dialled.contains(addr));
+        known.map(|(peer, _)| *peer)
     }
 
     /// Dials a peer by the addresses in the book, unless it is connected or being dialled.
@@ -109,10 +123,13 @@ impl Driver {
         waiting.retain(|waiting| !waiting.is_closed());
         if waiting.len() < MAX_WAITING {
             waiting.push(answer);
+        } else {
+            let (target, source) = (peer.to_string(), "too many wait for this peer".into());
+            let _ = answer.send(Err(DhtError::Dial { target, source }));
         }
     }
 
-    /// A connection of this node's own is up.
+    /// A connection is up, whoever dialled: answers those who wait for this dial or this peer.
     pub(super) fn dial_succeeded(&mut self, id: ConnectionId, peer: PeerId) {
         if let Some(answer) = self.dials.remove(&id) {
             let _ = answer.send(Ok(peer));

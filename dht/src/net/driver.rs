@@ -52,6 +52,8 @@ pub(crate) struct Ways {
 pub(super) struct Connected {
     pub(super) outbound: bool,
     pub(super) remote: Multiaddr,
+    /// Where this node dialled it with success, without `/p2p`; what a peer says of itself is not here.
+    pub(super) dialled: Vec<Multiaddr>,
     pub(super) agent: Option<String>,
     pub(super) addrs: Vec<Multiaddr>,
     pub(super) rtt: Option<Duration>,

@@ -19,6 +19,9 @@ const PROVIDER_TTL: Duration = Duration::from_secs(48 * 3600);
 /// Peers found on the local network that are dialled at once.
 const MAX_MDNS_DIALS: usize = 32;
 
+/// Addresses remembered that led to a peer while it was connected.
+const MAX_DIALLED: usize = 8;
+
 impl Driver {
     pub(super) fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
@@ -96,13 +99,22 @@ impl Driver {
     }
 
     fn on_connected(&mut self, peer: PeerId, endpoint: &ConnectedPoint) {
-        self.connected.entry(peer).or_insert_with(|| Connected {
+        let known = self.connected.entry(peer).or_insert_with(|| Connected {
             outbound: endpoint.is_dialer(),
             remote: endpoint.get_remote_address().clone(),
+            dialled: Vec::new(),
             agent: None,
             addrs: Vec::new(),
             rtt: None,
         });
+        if endpoint.is_dialer() {
+            let mut dialled = addrs::usable(&peer, [endpoint.get_remote_address().clone()]);
+            dialled.retain(|addr| !known.dialled.contains(addr));
+            known.dialled.append(&mut dialled);
+            // There are at most as many connections; more is history.
+            let surplus = known.dialled.len().saturating_sub(MAX_DIALLED);
+            known.dialled.drain(..surplus);
+        }
         self.count_routed();
     }
 
