@@ -14,6 +14,8 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
+use super::addrs;
+
 /// Peers remembered: some 4 MiB at most, and more than one download ever talks to.
 const MAX_PEERS: usize = 4096;
 
@@ -39,6 +41,17 @@ impl Book {
         }
         self.turn += 1;
         self.entries.insert(peer, (self.turn, addrs));
+    }
+
+    /// Notes addresses that somebody has just told of a peer, before those that were known: a peer that
+    /// has moved is found, and one that has not is not lost by a wrong word.
+    pub(crate) fn merge(&mut self, peer: PeerId, newest: Vec<Multiaddr>) {
+        if newest.is_empty() {
+            return;
+        }
+        let merged = newest.into_iter().chain(self.get(&peer));
+        let merged = addrs::usable(&peer, merged);
+        self.insert(peer, merged);
     }
 
     /// The noted addresses of a peer.
@@ -104,6 +117,24 @@ impl NetworkBehaviour for Book {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_heard_last_comes_first() {
+        let addr = |n: u8| -> Multiaddr { format!("/ip4/10.0.0.{n}/tcp/1").parse().unwrap() };
+        let (mut book, peer) = (Book::default(), PeerId::random());
+        book.merge(peer, vec![addr(1), addr(2)]);
+        book.merge(peer, vec![addr(3), addr(2)]);
+        book.merge(peer, vec![]);
+        assert_eq!(book.get(&peer), [addr(3), addr(2), addr(1)]);
+        for n in 4..100 {
+            book.merge(peer, vec![addr(n)]);
+        }
+        assert_eq!(book.get(&peer)[0], addr(99));
+        assert_eq!(
+            book.get(&peer).len(),
+            crate::records::tables::MAX_ADDRS_PER_PEER
+        );
+    }
 
     #[test]
     fn the_book_is_bounded_and_keeps_the_newest() {

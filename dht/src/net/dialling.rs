@@ -108,9 +108,7 @@ impl Driver {
             return;
         }
         let book = &mut self.swarm.behaviour_mut().book;
-        if book.get(&peer).is_empty() {
-            book.insert(peer, addrs::usable(&peer, known));
-        }
+        book.merge(peer, known);
         if let Err(error) = self.dial_peer(peer) {
             let target = peer.to_string();
             let _ = answer.send(Err(DhtError::Dial {

@@ -154,7 +154,10 @@ impl Driver {
     /// Addresses of a provider just found. They are in the lookup, and only while it lives: the
     /// Kademlia behaviour gives them out for a dial. They go into the address book for later.
     fn provider_addrs(&mut self, peer: PeerId) -> Vec<Multiaddr> {
-        let mut known = self.records.tables().addrs(&peer);
+        // The freshest first: what the peer itself said over its connection, what the lookup brought, what
+        // was heard before, what is stored.
+        let connected = self.connected.get(&peer);
+        let mut known = connected.map_or_else(Vec::new, |known| known.addrs.clone());
         let behaviour = self.swarm.behaviour_mut();
         if peer != *self.records.me() {
             let (id, role) = (
@@ -168,6 +171,7 @@ impl Driver {
             known.extend(from_kad.unwrap_or_default());
             known.extend(behaviour.book.get(&peer));
         }
+        known.extend(self.records.tables().addrs(&peer));
         let known = addrs::usable(&peer, known);
         behaviour.book.insert(peer, known.clone());
         known
@@ -184,9 +188,7 @@ impl Driver {
             .collect();
         let book = &mut self.swarm.behaviour_mut().book;
         for (peer, addrs) in &found {
-            if book.get(peer).is_empty() {
-                book.insert(*peer, addrs.clone());
-            }
+            book.merge(*peer, addrs.clone());
         }
         if let Some(query) = self.queries.get_mut(&id)
             && let Purpose::Closest(answer) = &mut query.purpose
