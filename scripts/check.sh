@@ -64,7 +64,9 @@ step_test() { cargo test --workspace; }
 step_demo() {
     local binary
     binary=$(scripts/cluster.sh binary)
-    with_random_file 24 timeout 600 "$binary" demo --nodes 5
+    # Large enough that a provider can be killed in the middle of a download.
+    with_random_file 96 timeout 600 "$binary" demo --nodes 5 |
+        awk '{ print; fflush() } /was killed when/ { killed = 1 } END { exit !killed }'
 }
 
 step_cluster() {

@@ -1,6 +1,6 @@
 //! The acts, in order.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use casnode_node::api::{
@@ -15,9 +15,8 @@ use crate::output::{count, printable};
 use crate::progress::Reporter;
 use crate::session::unexpected;
 
-/// A provider is killed when this much of a download is there: late enough that it has sent something, early
-/// enough that something is left to send.
-const KILL_AT_PERCENT: u64 = 20;
+/// How often the download that is to lose a provider is tried: a small file can be here before anybody is killed.
+const KILL_TRIES: u32 = 3;
 
 /// How long the network may take to learn of a new provider before an act goes on without it.
 const WORD_LIMIT: Duration = Duration::from_secs(20);
@@ -108,18 +107,48 @@ async fn get(
 
 /// A download during which the node that stored the file is killed.
 async fn get_while_one_dies(stage: &mut Stage) -> Result<PathBuf> {
-    wait_for_providers(stage, FOURTH, &[STORER, SECOND, THIRD]).await?;
+    let path = stage.cluster.copy_path(FOURTH, "kill");
+    let mut tries = 0;
+    let (report, killed) = loop {
+        wait_for_providers(stage, FOURTH, &[STORER, SECOND, THIRD]).await?;
+        let (report, killed) = get_and_kill(stage, path.clone()).await?;
+        tries += 1;
+        if killed.is_some() || tries == KILL_TRIES {
+            break (report, killed);
+        }
+        forget(stage, FOURTH, &path).await?;
+    };
+    let note = match killed {
+        Some(killed) => format!("node {STORER} was killed when {killed} were there"),
+        None => {
+            stage.cluster.node(STORER).kill();
+            format!(
+                "NOT SHOWN: in {} the file was here before anybody could be killed (a larger one takes longer); node {STORER} was killed afterwards",
+                count(tries, "download")
+            )
+        }
+    };
+    Act::get("kill", stage, FOURTH, &report, note).print(stage.json)?;
+    Ok(path)
+}
+
+/// One such download; how much of it was there when the provider was killed, or nothing if it never was.
+async fn get_and_kill(stage: &mut Stage, path: PathBuf) -> Result<(GetReport, Option<String>)> {
     let client = stage.cluster.node(FOURTH).client().await?;
-    let request = get_request(stage, stage.cluster.copy_path(FOURTH, "kill"));
+    let request = get_request(stage, path);
     let mut reporter = Reporter::new(stage.quiet);
     let victim = stage.cluster.node(STORER);
-    let mut killed_at = None;
+    let mut killed = None;
     let mut on_event = |event: Event| {
-        if killed_at.is_none()
-            && let Some(percent) = percent_in_the_middle(&event)
+        if killed.is_none()
+            && let Some((done_bytes, total_bytes)) = in_the_middle(&event)
         {
             victim.kill();
-            killed_at = Some(percent);
+            killed = Some(format!(
+                "{} of {}",
+                HumanBytes(done_bytes),
+                HumanBytes(total_bytes)
+            ));
         }
         reporter.show(&event);
     };
@@ -128,33 +157,31 @@ async fn get_while_one_dies(stage: &mut Stage) -> Result<PathBuf> {
         .await;
     reporter.finish();
     client.close().await;
-    let Response::Get(report) = outcome? else {
-        return Err(unexpected());
-    };
-    let note = match killed_at {
-        Some(percent) => format!("node {STORER} was killed when {percent} % were there"),
-        None => {
-            victim.kill();
-            format!(
-                "the file was here before anybody could be killed in the middle (a larger one takes longer); node {STORER} was killed afterwards"
-            )
-        }
-    };
-    Act::get("kill", stage, FOURTH, &report, note).print(stage.json)?;
-    Ok(stage.cluster.copy_path(FOURTH, "kill"))
+    match outcome? {
+        Response::Get(report) => Ok((report, killed)),
+        _ => Err(unexpected()),
+    }
 }
 
-/// How much is there, if the download is really in the middle.
-fn percent_in_the_middle(event: &Event) -> Option<u64> {
+/// Takes a download back: the file out of the node's store, and the copy away.
+async fn forget(stage: &mut Stage, node: usize, copy: &Path) -> Result<()> {
+    let request = Request::Rm {
+        address: stage.original.address.clone(),
+    };
+    call(stage, node, request).await?;
+    std::fs::remove_file(copy).map_err(|error| Failure::io("cannot remove a copy", &error))
+}
+
+/// How much is there and how much there is, if the download is really in the middle.
+fn in_the_middle(event: &Event) -> Option<(u64, u64)> {
     let Event::Progress(progress) = event else {
         return None;
     };
-    let total = progress.total_bytes.filter(|&total| total > 0)?;
-    if progress.phase != Phase::Fetching || progress.done_bytes >= total {
-        return None;
-    }
-    let percent = progress.done_bytes.saturating_mul(100) / total;
-    (percent >= KILL_AT_PERCENT).then_some(percent)
+    let total_bytes = progress.total_bytes?;
+    let middle = progress.phase == Phase::Fetching
+        && progress.done_bytes > 0
+        && progress.done_bytes < total_bytes;
+    middle.then_some((progress.done_bytes, total_bytes))
 }
 
 /// A download on the last node, while one of the providers has damaged chunks.
@@ -353,14 +380,14 @@ mod tests {
 
     #[test]
     fn only_the_middle_of_a_download_is_the_middle() {
-        assert_eq!(percent_in_the_middle(&fetching(19, Some(100))), None);
-        assert_eq!(percent_in_the_middle(&fetching(20, Some(100))), Some(20));
-        assert_eq!(percent_in_the_middle(&fetching(99, Some(100))), Some(99));
-        assert_eq!(percent_in_the_middle(&fetching(100, Some(100))), None);
-        assert_eq!(percent_in_the_middle(&fetching(50, None)), None);
-        assert_eq!(percent_in_the_middle(&fetching(0, Some(0))), None);
+        assert_eq!(in_the_middle(&fetching(0, Some(100))), None);
+        assert_eq!(in_the_middle(&fetching(1, Some(100))), Some((1, 100)));
+        assert_eq!(in_the_middle(&fetching(99, Some(100))), Some((99, 100)));
+        assert_eq!(in_the_middle(&fetching(100, Some(100))), None);
+        assert_eq!(in_the_middle(&fetching(50, None)), None);
+        assert_eq!(in_the_middle(&fetching(0, Some(0))), None);
         assert_eq!(
-            percent_in_the_middle(&Event::Warning {
+            in_the_middle(&Event::Warning {
                 message: String::new()
             }),
             None
