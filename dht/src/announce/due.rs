@@ -134,6 +134,11 @@ impl DueTable {
         self.keys.keys()
     }
 
+    /// Whether the key is that of a file.
+    pub(crate) fn is_file(&self, key: &Key) -> bool {
+        self.keys.get(key).is_some_and(|due| due.kind == Kind::File)
+    }
+
     pub(crate) fn contains(&self, key: &Key) -> bool {
         self.keys.contains_key(key)
     }

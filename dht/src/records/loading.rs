@@ -3,6 +3,7 @@
 use super::holders::Holder;
 use super::layout::{self, Entry};
 use super::tables::{Change, Peer, SELF, Tables, is_kept, is_live};
+use crate::Key;
 
 impl Tables {
     /// Takes an entry from the disk; entries come ordered by name, hence peers before providers.
@@ -72,6 +73,15 @@ impl Tables {
         for index in idle {
             self.release(index);
         }
+    }
+
+    /// Drops the own values that nothing in the schedule stands for; returns how many. They have no
+    /// expiry, so nobody else would.
+    pub(crate) fn retain_own_values(&mut self, keep: impl Fn(&Key) -> bool) -> usize {
+        let own = self.own_value_keys();
+        let gone: Vec<Key> = own.filter(|key| !keep(key)).copied().collect();
+        gone.iter().for_each(|key| self.remove_value(key));
+        gone.len()
     }
 
     fn finish_value(&mut self, now: u32) {

@@ -87,6 +87,11 @@ impl Records {
             None => unreadable += 1,
         })?;
         tables.loaded(now);
+        // The key may have been lost, or its removal kept, when the node was killed in between.
+        let ownerless = tables.retain_own_values(|key| due.is_file(key));
+        if ownerless > 0 {
+            tracing::debug!(ownerless, "values of files that are not announced dropped");
+        }
         if unreadable > 0 {
             tracing::warn!(unreadable, "entries of the record store could not be read");
         }

@@ -348,6 +348,12 @@ impl Tables {
         Some(&stored.value)
     }
 
+    pub(super) fn own_value_keys(&self) -> impl Iterator<Item = &Key> {
+        let own = self.values.iter();
+        own.filter(|(_, stored)| stored.source == SELF)
+            .map(|(key, _)| key)
+    }
+
     /// Forgets the value of a key.
     pub(crate) fn remove_value(&mut self, key: &Key) {
         if self.remove_value_entry(key) {

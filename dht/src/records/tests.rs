@@ -340,6 +340,36 @@ fn the_schedule_and_own_values_survive_a_restart() {
 }
 
 #[test]
+fn an_own_value_without_a_scheduled_file_goes_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(AtomicU32::new(START));
+    let runtime = runtime();
+    let records = open(dir.path(), Limits::default(), &clock);
+    for n in 1..=3 {
+        records.put_own_value(key(n), value(n, 3000)).unwrap();
+    }
+    let ttl = START + HOUR;
+    let foreign = records
+        .tables()
+        .put_value(key(4), value(4, 10), &peer(1), ttl, START);
+    foreign.unwrap();
+    runtime
+        .block_on(records.schedule(&[key(1)], Kind::File))
+        .unwrap();
+    runtime
+        .block_on(records.schedule(&[key(2)], Kind::Chunk))
+        .unwrap();
+    runtime.block_on(records.close()).unwrap();
+    drop(records);
+    for _ in 0..2 {
+        let records = open(dir.path(), Limits::default(), &clock);
+        let held = |n: u8| records.tables().value(&key(n), START).is_some();
+        assert_eq!([1, 2, 3, 4].map(held), [true, false, false, true]);
+        runtime.block_on(records.close()).unwrap();
+    }
+}
+
+#[test]
 fn one_peer_cannot_use_up_what_is_for_all() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(AtomicU32::new(START));
