@@ -24,7 +24,8 @@ const FIRST_WRITE_BYTES: usize = 64 * 1024 + 64;
 /// How much memory a frame may claim ahead of the bytes that have arrived: enough that a chunk of
 /// the usual size is read into place, little enough that a bare header costs next to nothing.
 const AHEAD_BYTES: usize = 320 * 1024;
-/// How long a frame may take from its first byte to its last.
+/// How long a frame may take from its first byte, or when that was read with the frame before, from when
+/// the frame is asked for, to its last.
 const FRAME_DEADLINE: Duration = Duration::from_secs(60);
 /// How long the other side may refuse to take any bytes.
 const WRITE_STALL: Duration = Duration::from_secs(30);
@@ -66,6 +67,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 self.deadline = None;
                 return Ok(Some(frame));
             }
+            // The read that ended one frame may have brought the beginning of the next.
+            if self.deadline.is_none() && !self.buffer.is_empty() {
+                self.deadline = Some(Instant::now() + FRAME_DEADLINE);
+            }
             let read = match self.deadline {
                 None => self.io.read_buf(&mut self.buffer).await?,
                 Some(deadline) => timeout_at(deadline, self.io.read_buf(&mut self.buffer))
@@ -77,9 +82,6 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                     true => Ok(None),
                     false => Err(ExchangeError::Truncated),
                 };
-            }
-            if self.deadline.is_none() {
-                self.deadline = Some(Instant::now() + FRAME_DEADLINE);
             }
         }
     }

@@ -232,3 +232,15 @@ fn a_cancelled_read_loses_nothing() {
         panic!("the frame was complete and was not returned");
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_holds_for_a_frame_that_began_with_the_end_of_another() {
+    let (near, mut far) = tokio::io::duplex(1024);
+    let mut frames = FrameReader::new(near, 64);
+    far.write_all(&[5, 0, 0, 0, 1, 9, 0, 0, 0, 5, 0])
+        .await
+        .unwrap();
+    assert_eq!(frames.next().await.unwrap().unwrap().id, 9);
+    let next = tokio::time::timeout(Duration::from_secs(3600), frames.next()).await;
+    assert!(matches!(next, Ok(Err(ExchangeError::Stalled))), "{next:?}");
+}

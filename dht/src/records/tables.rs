@@ -70,7 +70,8 @@ pub(crate) struct Tables {
     limits: Limits,
     pub(super) peers: HashMap<u32, Peer>,
     pub(super) index_of: HashMap<PeerId, u32>,
-    /// Indices are never used twice, so that a late write cannot name another peer.
+    /// No index is used twice while the store is open, so that a late write cannot name another peer.
+    /// After a restart those above the highest still in use are given out again.
     pub(super) next_index: u32,
     providers: BTreeMap<Key, Holders>,
     provider_records: usize,
