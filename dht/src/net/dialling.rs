@@ -13,7 +13,7 @@ use crate::error::DhtError;
 /// Callers that wait for one peer's connection: as many as there may be connections in all. Nothing bounds
 /// the callers themselves, so one more is refused.
 const MAX_WAITING: usize = 1024;
-/// Peers of the routing table that are dialled at once when nobody is connected.
+/// Peers of the routing table, and of the local network, that are dialled at once when nobody is connected.
 const MAX_REJOIN_DIALS: usize = 16;
 
 impl Driver {
@@ -22,10 +22,16 @@ impl Driver {
         self.dial_bootstrap();
         // Not always the same: those may be the ones that are gone.
         let known = self.routing_table().into_iter();
-        for peer in known.choose_multiple(&mut rand::rng(), MAX_REJOIN_DIALS) {
-            if let Err(error) = self.dial_peer(peer) {
-                tracing::debug!(%peer, %error, "not dialled");
-            }
+        let mut some = known.choose_multiple(&mut rand::rng(), MAX_REJOIN_DIALS);
+        let local = self.local.peers();
+        some.extend(local.choose_multiple(&mut rand::rng(), MAX_REJOIN_DIALS));
+        some.into_iter().for_each(|peer| self.dial_known(peer));
+    }
+
+    /// Dials a peer for its own sake; nobody waits for it.
+    pub(super) fn dial_known(&mut self, peer: PeerId) {
+        if let Err(error) = self.dial_peer(peer) {
+            tracing::debug!(%peer, %error, "not dialled");
         }
     }
 

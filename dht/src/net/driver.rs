@@ -20,6 +20,7 @@ use super::addrs::{self, Listened};
 use super::behaviour::Behaviour;
 use super::bootstrap::{Backoff, Redial};
 use super::incoming::UncheckedValue;
+use super::local::LocalPeers;
 use super::queries::Queries;
 use super::transport;
 use crate::command::{Answer, Command, PeerInfo};
@@ -79,6 +80,7 @@ pub(crate) struct Driver {
     pub(super) bootstrap: Vec<(Multiaddr, Option<PeerId>)>,
     pub(super) bootstrap_dials: HashMap<ConnectionId, usize>,
     backoff: Backoff,
+    pub(super) local: LocalPeers,
 }
 
 impl Driver {
@@ -124,6 +126,7 @@ impl Driver {
                 .collect(),
             bootstrap_dials: HashMap::new(),
             backoff: Backoff::new(Instant::now()),
+            local: LocalPeers::default(),
         };
         Ok((driver, control))
     }
@@ -225,6 +228,9 @@ impl Driver {
         for peer in over {
             self.bans.remove(&peer);
             self.swarm.behaviour_mut().blocked.unblock_peer(peer);
+        }
+        for peer in self.local.due(now) {
+            self.dial_known(peer);
         }
         let joined = *self.routed.borrow() > 0;
         match self.backoff.due(now, joined) {

@@ -4,7 +4,9 @@ use libp2p::core::ConnectedPoint;
 use libp2p::kad::{self, InboundRequest};
 use libp2p::swarm::{ConnectionDenied, ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, allow_block_list, connection_limits, identify, mdns, ping};
+use std::collections::HashSet;
 use std::time::Duration;
+use tokio::time::Instant;
 
 use super::addrs;
 use super::behaviour::{BehaviourEvent, KAD_PROTOCOL};
@@ -16,9 +18,6 @@ use crate::Key;
 const MAX_AGENT_CHARS: usize = 64;
 /// How long a provider record that came over Kademlia's own protocol is kept.
 const PROVIDER_TTL: Duration = Duration::from_secs(48 * 3600);
-/// Peers found on the local network that are dialled at once.
-const MAX_MDNS_DIALS: usize = 32;
-
 /// Addresses remembered that led to a peer while it was connected.
 const MAX_DIALLED: usize = 8;
 
@@ -164,22 +163,28 @@ impl Driver {
                 self.swarm.close_connection(connection);
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.on_local_peers(found),
+            BehaviourEvent::Mdns(mdns::Event::Expired(gone)) => self.on_local_expired(&gone),
             _ => {}
         }
     }
 
     fn on_local_peers(&mut self, found: Vec<(PeerId, Multiaddr)>) {
-        for (peer, addr) in found.into_iter().take(MAX_MDNS_DIALS) {
-            if self.connected.contains_key(&peer) {
-                continue;
+        let now = Instant::now();
+        for (peer, addr) in found {
+            if self.local.found(peer, now) {
+                self.swarm.behaviour_mut().book.merge(peer, vec![addr]);
             }
-            let book = &mut self.swarm.behaviour_mut().book;
-            let mut known = book.get(&peer);
-            known.push(addr);
-            book.insert(peer, addrs::usable(&peer, known));
-            if let Err(error) = self.dial_peer(peer) {
-                tracing::debug!(%peer, %error, "local peer not dialled");
-            }
+        }
+    }
+
+    fn on_local_expired(&mut self, gone: &[(PeerId, Multiaddr)]) {
+        let Some(mdns) = self.swarm.behaviour().mdns.as_ref() else {
+            return;
+        };
+        // Single addresses expire; the peer may still be there at another.
+        let there: HashSet<&PeerId> = mdns.discovered_nodes().collect();
+        for (peer, _) in gone.iter().filter(|(peer, _)| !there.contains(peer)) {
+            self.local.expired(peer);
         }
     }
 

@@ -12,6 +12,7 @@ mod driver;
 mod events;
 mod incoming;
 mod keep;
+mod local;
 mod lookups;
 mod multiplex;
 mod queries;
