@@ -184,10 +184,15 @@ fn status_text(report: &StatusReport) -> String {
     for dropped in &report.dropped {
         rows.add(
             "dropped",
-            format_args!("{} {}", dropped.count, printable(&dropped.what)),
+            format_args!("{} {}", dropped.count, words(&dropped.what)),
         );
     }
     rows.0
+}
+
+/// A counter's name as people read it: `failed_handshakes` is for programs.
+fn words(name: &str) -> String {
+    printable(name).replace('_', " ")
 }
 
 fn peer_line(peer: &PeerReport) -> String {
@@ -445,6 +450,12 @@ mod tests {
         );
         report.unchanged = true;
         assert!(get_summary(&report).contains("already there"));
+    }
+
+    #[test]
+    fn counters_are_shown_in_words() {
+        assert_eq!(words("bad_provider_records"), "bad provider records");
+        assert!(!words("a_\u{1b}[2J").contains('\u{1b}'));
     }
 
     #[test]

@@ -71,7 +71,11 @@ impl Context {
                 }
                 Ok(client)
             }
-            None => self.in_process(Some(network.into_config())).await,
+            None => {
+                let (config, origin) = network.into_config();
+                let client = self.in_process(Some(config)).await;
+                client.map_err(|failure| failure.map(|error| origin.explain(error)))
+            }
         }
     }
 
@@ -126,8 +130,17 @@ pub(crate) fn unexpected() -> Failure {
     )
 }
 
-/// `path` from the root, without resolving links.
+/// `path` from the root, without resolving links. An empty one is wrong usage: a variable that is not set, most
+/// likely.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
+    if path.as_os_str().is_empty() {
+        return Err(Failure::new(
+            ErrorKind::Usage,
+            "the path is empty",
+            "no file has such a name",
+            "name a file",
+        ));
+    }
     std::path::absolute(path).map_err(|error: io::Error| {
         Failure::io(
             format!("cannot make {} an absolute path", path.display()),
@@ -163,6 +176,11 @@ mod tests {
             "{}",
             dir.display()
         );
+    }
+
+    #[test]
+    fn an_empty_path_is_wrong_usage() {
+        assert_eq!(absolute(Path::new("")).unwrap_err().code(), 2);
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use casnode_node::api::StatusReport;
+use casnode_node::api::{ErrorKind, StatusReport};
 use casnode_node::{NodeConfig, run_daemon};
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::DaemonArgs;
-use crate::exit::Result;
+use crate::exit::{Failure, Result};
 use crate::output::{self, Rows};
 use crate::session::Context;
 
@@ -21,7 +21,8 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(20);
 
 /// Runs the node until a signal.
 pub(crate) async fn run(context: &Context, args: DaemonArgs) -> Result<()> {
-    let mut network = args.network.into_config();
+    check_transports(&args.network.listen)?;
+    let (mut network, origin) = args.network.into_config();
     if network.listen.is_empty() {
         network.listen = default_listen(has_ipv6());
     }
@@ -38,9 +39,40 @@ pub(crate) async fn run(context: &Context, args: DaemonArgs) -> Result<()> {
         |report| ready(context, &report),
         context.stop.clone(),
     )
-    .await?;
+    .await
+    .map_err(|error| origin.explain(error))?;
     context.remark("left the network\n");
     Ok(())
+}
+
+/// Refuses addresses of transports that no node has. What is no multiaddr at all is the node's to tell.
+fn check_transports(listen: &[String]) -> Result<()> {
+    match listen.iter().find(|addr| !is_tcp_or_quic(addr)) {
+        None => Ok(()),
+        Some(addr) => Err(Failure::new(
+            ErrorKind::Usage,
+            format!("--listen {addr} is neither TCP nor QUIC"),
+            "a node listens on TCP and QUIC alone",
+            "write it like /ip4/0.0.0.0/tcp/4101 or /ip4/0.0.0.0/udp/4101/quic-v1",
+        )),
+    }
+}
+
+/// Whether the names in an address can be those of a TCP or QUIC address: an IP address, then `tcp` and a port,
+/// or `udp`, a port and `quic-v1`. True of everything that does not begin like an address.
+fn is_tcp_or_quic(addr: &str) -> bool {
+    let parts: Vec<&str> = addr.split('/').collect();
+    match parts.as_slice() {
+        ["", "ip4" | "ip6", _, rest @ ..] | ["", "ip6zone", _, "ip6", _, rest @ ..] => matches!(
+            rest,
+            ["tcp", _]
+                | ["tcp", _, "p2p", _]
+                | ["udp", _, "quic-v1"]
+                | ["udp", _, "quic-v1", "p2p", _]
+        ),
+        ["", ..] => false,
+        _ => true,
+    }
 }
 
 /// Says that the node listens. A closed standard output does not stop a daemon.
@@ -98,6 +130,32 @@ async fn leave_at_eof(stop: CancellationToken) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_neither_tcp_nor_quic_is_wrong_usage() {
+        for good in [
+            "/ip4/127.0.0.1/tcp/0",
+            "/ip6/::/udp/4101/quic-v1",
+            "/ip6zone/eth0/ip6/fe80::1/tcp/1",
+            "/ip4/1.2.3.4/tcp/1/p2p/x",
+            "no address",
+        ] {
+            assert!(check_transports(&[good.to_owned()]).is_ok(), "{good}");
+        }
+        for bad in [
+            "/ip4/127.0.0.1/udp/4101",
+            "/ip4/127.0.0.1/tcp/1/ws",
+            "/ip4/127.0.0.1",
+            "/unix/tmp",
+            "/memory/1",
+        ] {
+            let error = check_transports(&[bad.to_owned()]).unwrap_err();
+            assert_eq!(error.code(), 2, "{bad}");
+        }
+        for addr in default_listen(true) {
+            assert!(check_transports(&[addr]).is_ok());
+        }
+    }
 
     #[test]
     fn the_default_is_port_4101_of_all_addresses_on_tcp_and_quic() {
