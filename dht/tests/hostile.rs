@@ -35,6 +35,11 @@ type Order = Box<dyn FnOnce(&mut Stock) + Send>;
 
 /// Connects a stranger to a node.
 async fn stranger(to: &Node) -> Stranger {
+    stranger_at(to, None).await
+}
+
+/// Connects a stranger that listens there.
+async fn stranger_at(to: &Node, listen: Option<Multiaddr>) -> Stranger {
     let mut swarm = SwarmBuilder::with_existing_identity(Keypair::generate_ed25519())
         .with_tokio()
         .with_tcp(
@@ -61,6 +66,13 @@ async fn stranger(to: &Node) -> Stranger {
         .unwrap()
         .build();
     let id = *swarm.local_peer_id();
+    if let Some(addr) = listen {
+        swarm.listen_on(addr).unwrap();
+        while !matches!(
+            swarm.select_next_some().await,
+            SwarmEvent::NewListenAddr { .. }
+        ) {}
+    }
     let control = swarm.behaviour().streams.new_control();
     let addr = to.addr().await;
     swarm
@@ -393,4 +405,27 @@ async fn what_cannot_be_reached_is_an_error_in_time() {
     ));
     let mut events = a.dht.find_providers([0; 32], FindOptions::default());
     assert_eq!(events.recv().await, None, "no events after the end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_silent_peer_does_not_keep_a_file_from_the_others() {
+    let nodes = chain(2).await;
+    let (node, dht) = (&nodes[0], &nodes[0].dht);
+    let stranger = stranger_at(node, Some("/ip4/127.0.0.1/tcp/0".parse().unwrap())).await;
+    eventually("both in the routing table", || async {
+        dht.connected_within(Duration::ZERO).await == 2
+    })
+    .await;
+    // From now on it answers nothing, but its connection stands.
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    stranger
+        .tell(move |_| {
+            let _ = released.recv();
+        })
+        .await;
+    let key = keys(1, 9)[0];
+    let deadline = Duration::from_secs(5);
+    let announced = dht.announce_file(key, vec![key[0]; 9], deadline).await;
+    assert_eq!(announced.unwrap().peers, 1, "the one that answers");
+    drop(release);
 }
