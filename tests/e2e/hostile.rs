@@ -1,4 +1,4 @@
-//! A peer that lies, built on the network crate alone.
+//! A peer that says what a test wants it to, mostly lies, built on the network crate alone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +16,9 @@ use tokio::runtime::Runtime;
 
 use crate::harness::folder;
 
+/// What a chunk of a slow peer takes.
+const SLOW_CHUNK: Duration = Duration::from_millis(50);
+
 /// What it says, word for word. It claims to have every chunk.
 pub(crate) struct Script {
     pub(crate) manifest: Manifest,
@@ -29,6 +32,8 @@ pub(crate) struct Script {
 pub(crate) enum Manner {
     /// By the script.
     Proper,
+    /// By the script, each chunk after a while: whoever else is there gets its turn.
+    Slow,
     /// Every manifest is endless.
     EndlessManifest,
     /// The have-bitmap is that of another file.
@@ -41,7 +46,7 @@ pub(crate) enum Manner {
     AlwaysBusy,
 }
 
-/// A lying peer. It leaves when dropped.
+/// A scripted peer. It leaves when dropped.
 pub(crate) struct Hostile {
     pub(crate) peer_id: String,
     pub(crate) addr: String,
@@ -136,6 +141,9 @@ async fn answer_all(
         if script.manner == Manner::Unasked {
             let unasked = Reply::Chunk(Bytes::from_static(b"nobody asked for this"));
             replies.send(id.wrapping_add(0x4000_0000), &unasked).await?;
+        }
+        if script.manner == Manner::Slow && matches!(request, Request::Chunk { .. }) {
+            tokio::time::sleep(SLOW_CHUNK).await;
         }
         if let Some(reply) = script.answer(request, served) {
             replies.send(id, &reply).await?;

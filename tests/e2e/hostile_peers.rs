@@ -111,16 +111,23 @@ fn wrong_bytes_alone_give_no_file() {
 #[test]
 fn a_liar_found_through_the_dht_is_rejected_too() {
     let sample = Sample::new(62, 100 * CHUNK);
-    let honest = Node::start(&[]);
-    honest.store(&sample.path);
-    let liar = Hostile::start(wrong_bytes(&sample), &[&honest.addr]);
-    let getter = Node::start(&[&honest.addr]);
+    let middle = Node::start(&[]);
+    // Five seconds, in which the liar is found and asked.
+    let honest = Hostile::start(odd(&sample, Manner::Slow), &[&middle.addr]);
+    let liar = Hostile::start(wrong_bytes(&sample), &[&middle.addr]);
+    let getter = Node::start(&[&middle.addr]);
     let report = getter.get(&sample.address, &sample.copy_path());
     sample.assert_at(&sample.copy_path());
-    if liar.served_chunks() > 0 {
-        assert!(report["rejected_chunks"].as_u64().unwrap() > 0, "{report}");
-        assert!(part_of(&report, &liar.peer_id).is_some(), "{report}");
-    }
+    assert!(liar.served_chunks() > 0, "the liar was never asked");
+    assert!(report["rejected_chunks"].as_u64().unwrap() > 0, "{report}");
+    let part = part_of(&report, &liar.peer_id)
+        .unwrap_or_else(|| panic!("the liar is not named: {report}"));
+    assert!(part["rejected"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!(part["bytes"], 0, "{report}");
+    assert_eq!(
+        part_of(&report, &honest.peer_id).unwrap()["bytes"],
+        sample.bytes.len()
+    );
 }
 
 #[test]
