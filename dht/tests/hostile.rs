@@ -417,7 +417,7 @@ async fn a_silent_peer_does_not_keep_a_file_from_the_others() {
     })
     .await;
     // From now on it answers nothing, but its connection stands.
-    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
     stranger
         .tell(move |_| {
             let _ = released.recv();
