@@ -1,15 +1,16 @@
 //! From chunks to a file on disk, under a temporary name until it is whole.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, TryLockError};
+mod mode;
+mod temp;
+
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::io_is_no_space;
 use crate::id::Address;
 use crate::import::{ImportError, open_regular};
-use crate::name::MAX_NAME_BYTES;
 use crate::store::free_bytes;
 
 /// Bytes hashed at once.
@@ -35,6 +36,20 @@ pub enum ExportError {
     #[error("{path} exists and is not a file")]
     NotAFile {
         /// What exists.
+        path: PathBuf,
+    },
+    /// The folder takes no new file.
+    #[error("no file can be made in folder {path}: {source}")]
+    NotWritable {
+        /// Which folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Files of others, or of another kind, have all the names a temporary file could have here.
+    #[error("{path} and the like are not our files, and leave no temporary name: remove them")]
+    NoTemporaryName {
+        /// The first of the names.
         path: PathBuf,
     },
     /// The path has no file name.
@@ -97,8 +112,28 @@ impl ExportError {
     }
 }
 
+/// How an output comes to its place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutputOptions {
+    /// Whether a file may be replaced (or a symbolic link, not what it points to).
+    pub force: bool,
+    /// Permission bits of a new file, already reduced by the mask of whoever asked for it; bits beyond
+    /// `0o777` are ignored. `None`: `0o666` reduced by this process's mask.
+    pub mode: Option<u32>,
+}
+
+impl OutputOptions {
+    /// Both at once, for other crates.
+    #[must_use]
+    pub fn new(force: bool, mode: Option<u32>) -> Self {
+        Self { force, mode }
+    }
+}
+
 /// An output file being put together, in any order and from any number of threads. Nothing is at the
-/// target until [`Assembly::finish`]; dropping it removes the temporary file.
+/// target until [`Assembly::finish`]; dropping it removes the temporary file, which nobody but us can
+/// read or write.
 #[derive(Debug)]
 pub struct Assembly {
     target: PathBuf,
@@ -106,13 +141,17 @@ pub struct Assembly {
     temp: PathBuf,
     file: File,
     size_bytes: u64,
-    force: bool,
+    options: OutputOptions,
     finished: bool,
 }
 
 impl Assembly {
     /// Begins the output of a file of `size_bytes`, with all the errors that can be known beforehand.
-    /// `force` allows replacing a file (or a symbolic link, not what it points to).
+    ///
+    /// A regular file that is replaced passes its permission bits on; if it had another owner or group,
+    /// it only takes bits away from those that [`OutputOptions::mode`] gives to others. Where the target
+    /// is a symbolic link, the link itself is replaced by the new file, and what it points to stays as it
+    /// is, whether it exists or not.
     ///
     /// # Errors
     /// See [`ExportError`].
@@ -120,7 +159,7 @@ impl Assembly {
         target: &Path,
         address: &Address,
         size_bytes: u64,
-        force: bool,
+        options: &OutputOptions,
     ) -> Result<Self, ExportError> {
         let no_name = || ExportError::NoName {
             path: target.to_owned(),
@@ -138,34 +177,35 @@ impl Assembly {
         if !folder.is_dir() {
             return Err(ExportError::NoFolder { path: folder });
         }
-        check_target(target, force)?;
-        let available_bytes =
-            free_bytes(&folder).map_err(failed("measure the space of", &folder))?;
-        if available_bytes < size_bytes {
-            let path = target.to_owned();
-            return Err(ExportError::NoSpace {
-                path,
-                needed_bytes: size_bytes,
-                available_bytes,
-            });
-        }
-        let temp = folder.join(temp_name(name, address));
-        let file = open_temp(&temp)?;
+        check_target(target, options.force)?;
+        // First of all, since a folder that takes no file often has no space to tell of either.
+        let (temp, file) = temp::create(&folder, name, address)?;
         let assembly = Self {
             target: target.to_owned(),
             folder,
             temp,
             file,
             size_bytes,
-            force,
+            options: *options,
             finished: false,
         };
-        let sized = assembly
-            .file
-            .set_len(0)
-            .and_then(|()| assembly.file.set_len(size_bytes));
-        sized.map_err(failed("extend", &assembly.temp))?;
+        assembly.reserve()?;
         Ok(assembly)
+    }
+
+    /// Makes the temporary file as long as the whole, if there is space for that.
+    fn reserve(&self) -> Result<(), ExportError> {
+        let available_bytes =
+            free_bytes(&self.folder).map_err(failed("measure the space of", &self.folder))?;
+        if available_bytes < self.size_bytes {
+            return Err(ExportError::NoSpace {
+                path: self.target.clone(),
+                needed_bytes: self.size_bytes,
+                available_bytes,
+            });
+        }
+        let sized = self.file.set_len(self.size_bytes);
+        sized.map_err(failed("extend", &self.temp))
     }
 
     /// The file as it will be called.
@@ -191,14 +231,19 @@ impl Assembly {
             .map_err(failed("write", &self.temp))
     }
 
-    /// Syncs the file and gives it its name, at once and whole.
+    /// Gives the file its permission bits, syncs it and gives it its name, at once and whole.
     ///
     /// # Errors
     /// [`ExportError::Exists`] when the target appeared meanwhile; otherwise what the medium says.
     pub fn finish(mut self) -> Result<(), ExportError> {
+        let replaced = check_target(&self.target, self.options.force)?;
+        let output = self.file.metadata();
+        let output = output.map_err(failed("look at", &self.temp))?;
+        let bits = mode::final_bits(self.options.mode, replaced.as_ref(), &output);
+        mode::set_bits(&self.file, bits).map_err(failed("set the mode of", &self.temp))?;
         self.file.sync_all().map_err(failed("sync", &self.temp))?;
-        check_target(&self.target, self.force)?;
-        if self.force {
+        check_target(&self.target, self.options.force)?;
+        if self.options.force {
             fs::rename(&self.temp, &self.target).map_err(failed("rename to", &self.target))?;
         } else {
             rename_new(&self.temp, &self.target)?;
@@ -227,62 +272,20 @@ fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Exp
     }
 }
 
-/// Whether the target may be written: an early look, not the guarantee.
-fn check_target(target: &Path, force: bool) -> Result<(), ExportError> {
+/// Whether the target may be written, and what would be replaced: an early look, not the guarantee.
+fn check_target(target: &Path, force: bool) -> Result<Option<Metadata>, ExportError> {
     let path = || target.to_owned();
     match fs::symlink_metadata(target) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("look at", target)(error)),
         Ok(data) if data.is_file() || data.is_symlink() => {
             if force {
-                Ok(())
+                Ok(Some(data))
             } else {
                 Err(ExportError::Exists { path: path() })
             }
         }
         Ok(_) => Err(ExportError::NotAFile { path: path() }),
-    }
-}
-
-/// `.<name>.<first digits of the address>.part`, with the name shortened where the whole would be too
-/// long for a file system.
-fn temp_name(name: &std::ffi::OsStr, address: &Address) -> OsString {
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    let suffix = format!(".{}.part", address.short());
-    let room = MAX_NAME_BYTES - 1 - suffix.len();
-    let name = name.as_bytes();
-    let mut bytes = vec![b'.'];
-    bytes.extend_from_slice(&name[..name.len().min(room)]);
-    bytes.extend_from_slice(suffix.as_bytes());
-    OsString::from_vec(bytes)
-}
-
-/// Takes over a temporary file that a crash left, but not one that someone holds, nor anything that is
-/// not a plain file.
-fn open_temp(temp: &Path) -> Result<File, ExportError> {
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let mut options = OpenOptions::new();
-    options
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .custom_flags(flags.bits().cast_signed());
-    let file = options.open(temp).map_err(failed("create", temp))?;
-    let kind = file
-        .metadata()
-        .map_err(failed("look at", temp))?
-        .file_type();
-    if !kind.is_file() || kind.is_fifo() {
-        return Err(ExportError::NotAFile {
-            path: temp.to_owned(),
-        });
-    }
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(ExportError::Busy {
-            path: temp.to_owned(),
-        }),
-        Err(TryLockError::Error(error)) => Err(failed("lock", temp)(error)),
     }
 }
 

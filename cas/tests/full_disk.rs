@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use casnode_cas::{
-    Address, Assembly, ImportError, ImportOptions, Imported, Store, StoreConfig, import_reader,
+    Address, Assembly, ImportError, ImportOptions, Imported, OutputOptions, Store, StoreConfig,
+    import_reader,
 };
 use rand::{RngCore, SeedableRng};
 
@@ -90,7 +91,12 @@ fn a_full_disk_is_an_error_and_loses_nothing() {
     drop(store);
     let store = open();
     kept.iter().for_each(|file| whole(&store, file));
-    let out = Assembly::create(&small.0.join("out"), &kept[0].0, 3_000_000, false);
+    let out = Assembly::create(
+        &small.0.join("out"),
+        &kept[0].0,
+        3_000_000,
+        &OutputOptions::default(),
+    );
     assert!(out.unwrap_err().is_no_space());
     let (first, _) = kept.remove(0);
     store.remove_file(&first).unwrap().unwrap();

@@ -13,7 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{ApiError, ErrorKind, Event, Request, Response, events::EventSink, socket},
+    api::{
+        ApiError, ErrorKind, Event, Request, Response, events::EventSink, server::Caller, socket,
+    },
     config::NodeConfig,
     node::Node,
 };
@@ -105,7 +107,7 @@ impl Client {
                 let cancel = CancellationToken::new();
                 let _guard = cancel.clone().drop_guard();
                 let (sink, mut queue) = EventSink::new();
-                let call = node.execute(request, streams, sink, cancel);
+                let call = node.execute(request, Caller::default(), streams, sink, cancel);
                 let listen = async {
                     while let Some(event) = queue.recv().await {
                         on_event(event);

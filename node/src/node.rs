@@ -7,7 +7,7 @@ use casnode_dht::{Dht, DhtConfig, Key, Mode, Multiaddr, PeerId, RecordCheck};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{ApiError, ErrorKind, Outcome, Request, events::EventSink, socket},
+    api::{ApiError, ErrorKind, Outcome, Request, events::EventSink, server::Caller, socket},
     client::{Streams, busy},
     config::{NetworkConfig, NodeConfig},
     download::Downloads,
@@ -39,6 +39,7 @@ pub(crate) struct Node {
     pub(crate) serve_dht: bool,
     /// This node's peer id; without a network, of an earlier life in one.
     pub(crate) peer_id: Option<PeerId>,
+    pub(crate) data_dir: PathBuf,
     /// Peers named to join by.
     pub(crate) bootstrap: Vec<String>,
 }
@@ -81,6 +82,7 @@ impl Node {
             tasks,
             downloads: Arc::default(),
             serve_dht: config.serve_dht,
+            data_dir: config.data_dir,
             bootstrap: config.network.map(|n| n.bootstrap).unwrap_or_default(),
         });
         if let Some(incoming) = incoming {
@@ -129,11 +131,12 @@ impl Node {
     pub(crate) async fn execute(
         self: &Arc<Self>,
         request: Request,
+        caller: Caller,
         streams: Streams,
         events: EventSink,
         cancel: CancellationToken,
     ) -> Outcome {
-        ops::execute(self, request, streams, events, cancel).await
+        ops::execute(self, request, caller, streams, events, cancel).await
     }
 
     /// How long a command waits for a first peer.

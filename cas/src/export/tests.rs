@@ -1,9 +1,32 @@
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
 use super::*;
 
 const CONTENT: &[u8] = b"the content of the file";
 
 fn begin(target: &Path, force: bool) -> Result<Assembly, ExportError> {
-    Assembly::create(target, &Address::of(CONTENT), CONTENT.len() as u64, force)
+    begin_with(target, &OutputOptions::new(force, None))
+}
+
+fn begin_with(target: &Path, options: &OutputOptions) -> Result<Assembly, ExportError> {
+    let size_bytes = CONTENT.len() as u64;
+    Assembly::create(target, &Address::of(CONTENT), size_bytes, options)
+}
+
+/// Writes the whole output.
+fn export(target: &Path, options: &OutputOptions) {
+    let assembly = begin_with(target, options).unwrap();
+    assembly.write_at(0, CONTENT).unwrap();
+    assembly.finish().unwrap();
+    assert_eq!(fs::read(target).unwrap(), CONTENT);
+}
+
+fn bits(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().mode() & 0o7777
+}
+
+fn set_bits(path: &Path, bits: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(bits)).unwrap();
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -44,29 +67,6 @@ fn an_abandoned_assembly_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     drop(begin(&dir.path().join("out"), false).unwrap());
     assert!(names(dir.path()).is_empty());
-}
-
-#[test]
-fn a_leftover_is_taken_over_but_not_one_in_use() {
-    let dir = tempfile::tempdir().unwrap();
-    let target = dir.path().join("out");
-    let temp = dir.path().join(temp_name(
-        target.file_name().unwrap(),
-        &Address::of(CONTENT),
-    ));
-    fs::write(&temp, vec![9; 100]).unwrap();
-    let assembly = begin(&target, false).unwrap();
-    assert!(matches!(
-        begin(&target, false),
-        Err(ExportError::Busy { .. })
-    ));
-    assembly.write_at(0, CONTENT).unwrap();
-    assembly.finish().unwrap();
-    assert_eq!(
-        fs::read(&target).unwrap(),
-        CONTENT,
-        "nothing of the leftover"
-    );
 }
 
 #[test]
@@ -125,36 +125,11 @@ fn impossible_targets_are_refused_at_once() {
         &dir.path().join("out"),
         &Address::of(CONTENT),
         1 << 60,
-        false,
+        &OutputOptions::default(),
     );
     let error = huge.unwrap_err();
     assert!(error.is_no_space() && !error.is_corruption(), "{error}");
     assert_eq!(names(dir.path()), ["folder"]);
-}
-
-#[test]
-fn a_temporary_name_that_is_a_trap_is_not_followed() {
-    let dir = tempfile::tempdir().unwrap();
-    let target = dir.path().join("out");
-    let temp = dir.path().join(temp_name(
-        target.file_name().unwrap(),
-        &Address::of(CONTENT),
-    ));
-    let victim = dir.path().join("victim");
-    fs::write(&victim, b"precious").unwrap();
-    std::os::unix::fs::symlink(&victim, &temp).unwrap();
-    assert!(begin(&target, false).is_err());
-    assert_eq!(fs::read(&victim).unwrap(), b"precious");
-}
-
-#[test]
-fn the_longest_name_has_a_temporary_name() {
-    let dir = tempfile::tempdir().unwrap();
-    let target = dir.path().join("n".repeat(255));
-    let assembly = begin(&target, false).unwrap();
-    assembly.write_at(0, CONTENT).unwrap();
-    assembly.finish().unwrap();
-    assert!(target.exists());
 }
 
 #[test]
@@ -168,4 +143,121 @@ fn the_address_of_a_special_file_is_refused_without_waiting() {
     );
     let missing = file_address(&dir.path().join("none")).unwrap_err();
     assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn a_folder_that_takes_no_file_is_said_so_and_not_that_it_is_full() {
+    // It takes no file from anybody, root included, and has no space to tell of.
+    let folder = Path::new("/proc");
+    if !folder.join("self").exists() {
+        eprintln!("skipped: no /proc here");
+        return;
+    }
+    let error = begin(&folder.join("out"), false).unwrap_err();
+    assert!(
+        matches!(&error, ExportError::NotWritable { path, .. } if path == folder),
+        "{error}"
+    );
+    assert!(!error.is_no_space());
+}
+
+#[test]
+fn a_read_only_folder_is_said_so() {
+    if rustix::process::geteuid().is_root() {
+        eprintln!("skipped: root writes to every folder");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    set_bits(dir.path(), 0o500);
+    let error = begin(&dir.path().join("out"), false).unwrap_err();
+    assert!(matches!(error, ExportError::NotWritable { .. }), "{error}");
+}
+
+#[test]
+fn an_output_is_private_until_it_is_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("out");
+    let assembly = begin_with(&target, &OutputOptions::new(false, Some(0o666))).unwrap();
+    assert_eq!(bits(&assembly.temp), 0o600);
+    assembly.finish().unwrap();
+    assert_eq!(bits(&target), 0o666);
+}
+
+#[test]
+fn a_new_file_has_the_bits_asked_for_and_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = |bits: u32| dir.path().join(format!("{bits:o}"));
+    for asked in [0o600, 0o640, 0o444, 0o755] {
+        export(&target(asked), &OutputOptions::new(false, Some(asked)));
+        assert_eq!(bits(&target(asked)), asked);
+    }
+    export(&target(0o6644), &OutputOptions::new(false, Some(0o6644)));
+    assert_eq!(bits(&target(0o6644)), 0o644, "no set-id bits");
+}
+
+#[test]
+fn without_a_wish_the_bits_are_those_of_any_new_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("out");
+    export(&target, &OutputOptions::default());
+    let plain = dir.path().join("plain");
+    File::create(&plain).unwrap();
+    assert_eq!(bits(&target), bits(&plain));
+}
+
+#[test]
+fn a_replaced_file_passes_its_bits_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("out");
+    fs::write(&target, b"old").unwrap();
+    for kept in [0o600, 0o664, 0o755] {
+        set_bits(&target, kept);
+        export(&target, &OutputOptions::new(true, Some(0o644)));
+        assert_eq!(bits(&target), kept);
+    }
+}
+
+#[test]
+fn a_replaced_file_of_somebody_else_grants_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can make a file of somebody else");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("out");
+    for (theirs, asked, expected) in [
+        (0o666, 0o644, 0o644),
+        (0o640, 0o644, 0o640),
+        (0o000, 0o644, 0o600),
+    ] {
+        fs::write(&target, b"theirs").unwrap();
+        std::os::unix::fs::chown(&target, Some(65534), None).unwrap();
+        set_bits(&target, theirs);
+        export(&target, &OutputOptions::new(true, Some(asked)));
+        assert_eq!(bits(&target), expected);
+        assert_eq!(fs::metadata(&target).unwrap().uid(), 0);
+    }
+}
+
+#[test]
+fn a_symbolic_link_is_replaced_by_force_and_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let pointed_at = dir.path().join("pointed at");
+    fs::write(&pointed_at, b"precious").unwrap();
+    set_bits(&pointed_at, 0o606);
+    let target = dir.path().join("out");
+    for to in [pointed_at.clone(), dir.path().join("nowhere")] {
+        std::os::unix::fs::symlink(&to, &target).unwrap();
+        assert!(matches!(
+            begin(&target, false),
+            Err(ExportError::Exists { .. })
+        ));
+        export(&target, &OutputOptions::new(true, Some(0o640)));
+        assert!(fs::symlink_metadata(&target).unwrap().is_file());
+        assert_eq!(bits(&target), 0o640, "a link has no bits to pass on");
+        fs::remove_file(&target).unwrap();
+    }
+    assert_eq!(fs::read(&pointed_at).unwrap(), b"precious");
+    assert_eq!(bits(&pointed_at), 0o606);
+    assert_eq!(names(dir.path()), ["pointed at"]);
 }

@@ -33,10 +33,31 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// part is below 8 MiB, half of what a frame holds.
 const LIST_PART_FILES: usize = 4096;
 
+/// What the daemon takes over from the process that calls it.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Caller {
+    /// Its umask: outputs get the permissions that it would have given them. `None`: the daemon's own.
+    pub(crate) umask: Option<u32>,
+}
+
+impl Caller {
+    /// This process. Reading the umask means setting it for a moment; the moment's is the stricter one.
+    pub(crate) fn this() -> Self {
+        let strict = rustix::fs::Mode::from_raw_mode(0o077);
+        let umask = rustix::process::umask(strict);
+        rustix::process::umask(umask);
+        Self {
+            umask: Some(umask.bits()),
+        }
+    }
+}
+
 /// The first message of a caller.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Hello {
     pub(crate) api_version: u32,
+    #[serde(default)]
+    pub(crate) caller: Caller,
     pub(crate) request: Request,
 }
 
@@ -107,7 +128,7 @@ async fn serve_caller(stream: UnixStream, node: Arc<Node>) -> io::Result<()> {
         input: Some(Box::new(input)),
         output: Some(Box::new(output)),
     };
-    let call = node.execute(hello.request, streams, events, cancel.clone());
+    let call = node.execute(hello.request, hello.caller, streams, events, cancel.clone());
     let outward = forward(&mut writer, drain, queue);
     let inward = read_input(reader, feed, cancel.clone());
     tokio::select! {
@@ -243,6 +264,7 @@ mod tests {
         api.spawn("api", serve(listener, node.clone(), api.clone()));
         let hello = Hello {
             api_version: API_VERSION,
+            caller: Caller::default(),
             request: Request::Ls,
         };
         write_message(&mut here, &hello).await.unwrap();

@@ -16,7 +16,7 @@ use super::Streams;
 use crate::api::{
     API_VERSION, ApiError, ErrorKind, Event, Outcome, Request, Response,
     frame::{DATA_FRAME_BYTES, FrameKind, parse, read_frame, write_frame, write_message},
-    server::{Hello, ServerMessage},
+    server::{Caller, Hello, ServerMessage},
     socket,
 };
 
@@ -125,6 +125,7 @@ async fn call_over(
     let (reader, mut writer) = stream.into_split();
     let hello = Hello {
         api_version: API_VERSION,
+        caller: Caller::this(),
         request,
     };
     write_message(&mut writer, &hello).await?;

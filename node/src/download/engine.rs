@@ -101,6 +101,8 @@ pub(crate) struct GetOptions {
     pub(crate) hints: Vec<Multiaddr>,
     /// The stream of [`Target::Stream`].
     pub(crate) output: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    /// Permission bits of the output; `None`: by this process's umask.
+    pub(crate) mode: Option<u32>,
 }
 
 /// What lives through all attempts of one `get`.
@@ -109,6 +111,7 @@ pub(super) struct Job {
     pub(super) address: Address,
     pub(super) target: Target,
     pub(super) hints: Vec<Multiaddr>,
+    pub(super) mode: Option<u32>,
     pub(super) stream: Option<Arc<Mutex<StreamOut>>>,
     pub(super) events: EventSink,
     pub(super) cancel: CancellationToken,
@@ -155,6 +158,7 @@ pub(crate) async fn get(
         timeout,
         hints,
         output,
+        mode,
     } = options;
     if let Some(unchanged) = already_there(node, &target, address).await? {
         return Ok(unchanged);
@@ -180,6 +184,7 @@ pub(crate) async fn get(
         address,
         target,
         hints,
+        mode,
         stream: output.map(StreamOut::new),
         events,
         cancel,

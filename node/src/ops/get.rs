@@ -17,6 +17,8 @@ pub(super) struct GetCall {
     pub(super) output: Output,
     pub(super) timeout_ms: Option<u64>,
     pub(super) peers: Vec<String>,
+    /// Permission bits of the output; `None`: by this process's umask.
+    pub(super) mode: Option<u32>,
 }
 
 pub(super) async fn get(
@@ -49,6 +51,7 @@ pub(super) async fn get(
         timeout: call.timeout_ms.map(Duration::from_millis),
         hints: multiaddrs("--peer", &call.peers)?,
         output,
+        mode: call.mode,
     };
     download::get(node, options, events, cancel).await
 }

@@ -10,7 +10,7 @@ use std::{str::FromStr, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{ApiError, ErrorKind, Outcome, Request, Response, events::EventSink},
+    api::{ApiError, ErrorKind, Outcome, Request, Response, events::EventSink, server::Caller},
     client::Streams,
     node::Node,
 };
@@ -19,6 +19,7 @@ use crate::{
 pub(crate) async fn execute(
     node: &Arc<Node>,
     request: Request,
+    caller: Caller,
     streams: Streams,
     events: EventSink,
     cancel: CancellationToken,
@@ -42,6 +43,7 @@ pub(crate) async fn execute(
                 output,
                 timeout_ms,
                 peers,
+                mode: caller.umask.map(|umask| 0o666 & !umask),
             };
             get::get(node, call, streams, events, cancel)
                 .await

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use casnode_cas::ChunkHash;
-use casnode_dht::{FindEvent, FindOptions};
+use casnode_dht::{AnnounceStatus, FindEvent, FindOptions, announce_status_of};
 
 use crate::{
     api::{
@@ -124,8 +124,23 @@ pub(crate) async fn status(node: &Arc<Node>) -> Result<StatusReport, ApiError> {
         report.announced = announce.announced;
         report.to_announce = announce.to_announce;
         report.dropped = dropped(dht);
+    } else if let Some(announce) = asleep(node).await {
+        report.announced = announce.announced;
+        report.to_announce = announce.to_announce;
     }
     Ok(report)
+}
+
+/// How far announcing has come on a data directory without a network.
+async fn asleep(node: &Node) -> Option<AnnounceStatus> {
+    let data_dir = node.data_dir.clone();
+    match blocking(move || announce_status_of(&data_dir)).await.ok()? {
+        Ok(status) => status,
+        Err(error) => {
+            tracing::warn!(%error, "the announce schedule could not be read");
+            None
+        }
+    }
 }
 
 fn dropped(dht: &casnode_dht::Dht) -> Vec<DropCount> {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use casnode_cas::{Assembly, HaveBitmap, Manifest};
+use casnode_cas::{Assembly, HaveBitmap, Manifest, OutputOptions};
 use tokio::sync::mpsc;
 
 use super::{
@@ -71,7 +71,7 @@ impl Attempt<'_> {
             }
             let (path, force) = (path.clone(), *force);
             let (address, size) = (self.job.address, manifest.size_bytes());
-            let options = OutputOptions::new(force, None);
+            let options = OutputOptions::new(force, self.job.mode);
             let made = blocking(move || Assembly::create(&path, &address, size, &options)).await;
             output = Some(
                 made.map_err(errors::panicked)?

@@ -11,7 +11,7 @@ use tokio::{io::ReadBuf, sync::Notify};
 
 use super::*;
 use crate::{
-    api::{Outcome, Request, Response},
+    api::{Outcome, Request, Response, server::Caller},
     config::{NetworkConfig, NodeConfig},
 };
 
@@ -94,7 +94,13 @@ async fn call(node: Arc<Node>, input: impl AsyncRead + Send + Unpin + 'static) -
         output: None,
     };
     let (events, mut queue) = EventSink::new();
-    let call = node.execute(request, streams, events, CancellationToken::new());
+    let call = node.execute(
+        request,
+        Caller::default(),
+        streams,
+        events,
+        CancellationToken::new(),
+    );
     let listen = async { while queue.recv().await.is_some() {} };
     tokio::join!(call, listen).0
 }
