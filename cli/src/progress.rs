@@ -1,11 +1,13 @@
 //! What is going on, on standard error: one line that changes while a call runs. Nothing is drawn when standard
 //! error is no terminal or the person wants quiet; warnings and log lines go around the bar, never through it.
 
-use std::collections::VecDeque;
+mod speed;
+
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use self::speed::Speed;
 use casnode_node::api::{Event, Phase, Progress};
 use indicatif::{
     BinaryBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle,
@@ -148,41 +150,6 @@ impl Look {
     }
 }
 
-/// The speed of the last few seconds.
-#[derive(Debug, Default)]
-struct Speed(VecDeque<(Instant, u64)>);
-
-impl Speed {
-    /// Bytes done longer ago than this do not count.
-    const SPAN: Duration = Duration::from_secs(4);
-    /// Samples kept: eight a second are plenty.
-    const SAMPLES: usize = 32;
-
-    fn note(&mut self, now: Instant, done_bytes: u64) {
-        let gap = Self::SPAN / 32;
-        match self.0.len() {
-            // The newest sample moves along until the one before is old enough.
-            n if n >= 2 && now.duration_since(self.0[n - 2].0) < gap => {
-                self.0[n - 1] = (now, done_bytes);
-            }
-            _ => self.0.push_back((now, done_bytes)),
-        }
-        while self.0.len() > Self::SAMPLES
-            || self.0.len() > 2 && now.duration_since(self.0[0].0) > Self::SPAN
-        {
-            self.0.pop_front();
-        }
-    }
-
-    /// Bytes a second, once there is something to tell it by.
-    fn bytes_per_second(&self) -> Option<f64> {
-        let (first, last) = (self.0.front()?, self.0.back()?);
-        let seconds = last.0.duration_since(first.0).as_secs_f64();
-        let bytes = last.1.checked_sub(first.1)?;
-        (seconds > 0.05 && bytes > 0).then(|| bytes as f64 / seconds)
-    }
-}
-
 /// Whether a phase moves bytes; the others only wait.
 fn moves_bytes(phase: Phase) -> bool {
     matches!(phase, Phase::Importing | Phase::Fetching | Phase::Verifying)
@@ -280,31 +247,14 @@ mod tests {
     }
 
     #[test]
-    fn speed_and_time_left_are_those_of_the_last_seconds() {
+    fn the_message_has_speed_and_time_left() {
         let start = Instant::now();
         let mut speed = Speed::default();
-        assert_eq!(speed.bytes_per_second(), None);
-        // A resumed download: what was there at first does not count.
-        for step in 0..1000u64 {
-            speed.note(
-                start + Duration::from_millis(step * 10),
-                (4 << 20) + step * (1 << 20) / 100,
-            );
+        for second in 0..4 {
+            speed.note(start + Duration::from_secs(second), second << 20);
         }
-        assert!(speed.0.len() <= Speed::SAMPLES);
-        let rate = speed.bytes_per_second().unwrap();
-        assert!((rate / f64::from(1 << 20) - 1.0).abs() < 0.01, "{rate}");
         let text = message(&progress(Phase::Fetching, 2, ""), &speed);
         assert_eq!(text, "1.00 MiB/s, 5s left, 2 sources");
-        // A long stall is seen.
-        let last = speed.0.back().unwrap().1;
-        for step in 0..60u64 {
-            speed.note(
-                start + Duration::from_secs(10) + Duration::from_millis(step * 100),
-                last,
-            );
-        }
-        assert_eq!(speed.bytes_per_second(), None);
     }
 
     const PHASES: [Phase; 6] = [
