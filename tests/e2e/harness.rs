@@ -1,11 +1,9 @@
 //! Starts the binary and its nodes, and ends them.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -17,20 +15,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// The binary under test.
-const CASNODE: &str = env!("CARGO_BIN_EXE_casnode");
+pub(crate) const CASNODE: &str = env!("CARGO_BIN_EXE_casnode");
 
 /// No single step takes longer than this, even on a machine that is busy with something else.
 pub(crate) const LIMIT: Duration = Duration::from_secs(90);
-
-/// A user and group that own nothing.
-const NOBODY: u32 = 65_534;
-
-/// Gives a folder to the user of [`Call::without_privileges`].
-pub(crate) fn give_away(folder: &Path) {
-    if rustix::process::geteuid().is_root() {
-        std::os::unix::fs::chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
-    }
-}
 
 /// How often a condition is looked at again.
 const POLL: Duration = Duration::from_millis(10);
@@ -57,7 +45,7 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
 
 /// A call of the binary.
 pub(crate) struct Call {
-    command: Command,
+    pub(crate) command: Command,
     input: Vec<u8>,
 }
 
@@ -93,33 +81,6 @@ impl Call {
 
     pub(crate) fn current_dir(mut self, folder: &Path) -> Self {
         self.command.current_dir(folder);
-        self
-    }
-
-    /// Makes it a call of somebody whom permissions stop: root runs it as another user, with a copy of the binary
-    /// in this folder, which is opened to everybody.
-    pub(crate) fn without_privileges(mut self, folder: &Path) -> Self {
-        if !rustix::process::geteuid().is_root() {
-            return self;
-        }
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
-        let binary = folder.join("casnode");
-        if !binary.exists() {
-            fs::copy(CASNODE, &binary).unwrap();
-        }
-        let mut command = Command::new(binary);
-        command
-            .args(self.command.get_args())
-            .current_dir(folder)
-            .uid(NOBODY)
-            .gid(NOBODY);
-        for (key, value) in self.command.get_envs() {
-            match value {
-                Some(value) => command.env(key, value),
-                None => command.env_remove(key),
-            };
-        }
-        self.command = command;
         self
     }
 

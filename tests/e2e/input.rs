@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::content::{CHUNK, Sample, address};
-use crate::harness::{Home, Node, folder, give_away};
+use crate::harness::{Home, Node, folder};
+use crate::privileges::give_away;
 
 fn store_fails(home: &Home, path: &str, because: &str) {
     home.networked(["store", path], &[])

@@ -10,6 +10,7 @@
 mod content;
 mod harness;
 mod hostile;
+mod privileges;
 mod proxy;
 
 mod commands;

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::content::{CHUNK, Sample};
-use crate::harness::{Home, Node, casnode, folder, give_away};
+use crate::harness::{Home, Node, casnode, folder};
+use crate::privileges::give_away;
 
 #[test]
 fn an_existing_output_is_left_alone_unless_forced() {
