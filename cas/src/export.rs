@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+pub use self::mode::own_umask;
 use crate::error::io_is_no_space;
 use crate::id::Address;
 use crate::import::{ImportError, open_regular};

@@ -22,7 +22,7 @@ pub(super) fn final_bits(
     replaced: Option<&Metadata>,
     output: &Metadata,
 ) -> u32 {
-    let fresh = asked.unwrap_or_else(|| PLAIN_FILE_BITS & !umask()) & PERMISSION_BITS;
+    let fresh = asked.unwrap_or_else(|| PLAIN_FILE_BITS & !own_umask()) & PERMISSION_BITS;
     match replaced.filter(|old| old.is_file()) {
         None => fresh,
         Some(old) if (old.uid(), old.gid()) == (output.uid(), output.gid()) => {
@@ -49,15 +49,18 @@ pub(super) fn set_bits(file: &File, bits: u32) -> io::Result<()> {
     }
 }
 
-/// This process's file mode creation mask.
-fn umask() -> u32 {
+/// This process's file mode creation mask, as it was when first asked for.
+pub fn own_umask() -> u32 {
     static UMASK: OnceLock<u32> = OnceLock::new();
     *UMASK.get_or_init(|| {
         // It can only be read by setting it. Once per process, so that two readers never restore each
         // other's stand-in; and a strict stand-in, so that what other threads make meanwhile is private.
         let mask = rustix::process::umask(Mode::RWXG | Mode::RWXO);
         rustix::process::umask(mask);
-        #[allow(clippy::useless_conversion)] // the raw type is narrower on some systems
+        #[allow(
+            clippy::useless_conversion,
+            reason = "the raw type is narrower on some systems"
+        )]
         u32::from(mask.as_raw_mode())
     })
 }

@@ -41,13 +41,10 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// This process. Reading the umask means setting it for a moment; the moment's is the stricter one.
+    /// This process.
     pub(crate) fn this() -> Self {
-        let strict = rustix::fs::Mode::from_raw_mode(0o077);
-        let umask = rustix::process::umask(strict);
-        rustix::process::umask(umask);
         Self {
-            umask: Some(umask.bits()),
+            umask: Some(casnode_cas::own_umask()),
         }
     }
 }
