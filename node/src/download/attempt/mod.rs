@@ -286,7 +286,7 @@ impl<'a> Attempt<'a> {
         if self.is_deserted()
             && let Some(r) = &self.running
         {
-            tracing::info!(manifest = %r.manifest.id(), "nobody serves this manifest any more; trying another one");
+            tracing::info!(manifest = %r.manifest.id(), "this manifest brings next to nothing any more; trying another one");
             self.job
                 .bad_manifests
                 .insert(r.manifest.id(), Bad::Deserted);

@@ -1,6 +1,7 @@
 //! Who is asked: hints, neighbours, lookups, and the manifests that peers offer.
 
 use std::{
+    collections::HashSet,
     convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
@@ -114,7 +115,10 @@ impl Search {
         failures.join("; ")
     }
 
-    pub(super) fn new(hints: Vec<Multiaddr>, now: Instant) -> Self {
+    /// A peer that is named twice is dialled once.
+    pub(super) fn new(mut addrs: Vec<Multiaddr>, now: Instant) -> Self {
+        let mut seen = HashSet::new();
+        addrs.retain(|addr| seen.insert(addr.clone()));
         Self {
             discovering: false,
             record_asked: false,
@@ -126,7 +130,7 @@ impl Search {
             next_orphans: now,
             orphans_run: false,
             orphan_start: 0,
-            hints: hints.into_iter().map(|addr| Hint::new(addr, now)).collect(),
+            hints: addrs.into_iter().map(|addr| Hint::new(addr, now)).collect(),
             began: now,
             last_sign: now,
             network_peers: None,
@@ -381,5 +385,17 @@ impl Attempt<'_> {
             }
             Err(why) => hint.failure = Some(format!("{addr}: {why}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_named_twice_is_waited_for_once() {
+        let addr: Multiaddr = "/ip4/192.0.2.1/tcp/4101".parse().unwrap();
+        let search = Search::new(vec![addr.clone(), addr], clock::now());
+        assert_eq!(search.dialling(), 1);
     }
 }
