@@ -3,11 +3,21 @@
 use serde_json::Value;
 
 use crate::content::{CHUNK, Sample};
-use crate::harness::{Home, Node, casnode, folder, wait_until};
+use crate::harness::{Home, Node, Running, casnode, folder, wait_until};
 use crate::proxy::Proxy;
 
 /// Slow enough that a transfer takes seconds, fast enough that it takes few.
 const RATE: u64 = 8 << 20;
+
+/// Starts a get that asks these two peers, and whom they know.
+fn get_from(getter: &Home, sample: &Sample, peers: [&str; 2]) -> Running {
+    let words = ["get", "--json", &sample.address];
+    let call = getter.networked(words, &[]);
+    let call = peers
+        .iter()
+        .fold(call, |call, peer| call.args(["--peer", peer]));
+    call.arg("-o").arg(sample.copy_path()).spawn()
+}
 
 /// Which peers sent accepted bytes.
 fn senders(report: &Value) -> Vec<&str> {
@@ -84,24 +94,9 @@ fn two_providers_share_the_work() {
     b.store(&sample.path);
     // Both at the same moderate speed, so that neither can finish before the other has begun.
     let (slow_a, slow_b) = (Proxy::start(&a, RATE), Proxy::start(&b, RATE));
-    let report = Home::new()
-        .networked(
-            [
-                "get",
-                "--json",
-                &sample.address,
-                "--peer",
-                &slow_a.addr,
-                "--peer",
-                &slow_b.addr,
-            ],
-            &[],
-        )
-        .arg("-o")
-        .arg(sample.copy_path())
-        .run()
-        .ok()
-        .json();
+    let getter = Home::new();
+    let get = get_from(&getter, &sample, [&slow_a.addr, &slow_b.addr]);
+    let report = get.wait().ok().json();
     sample.assert_at(&sample.copy_path());
     let mut used = senders(&report);
     used.sort();
@@ -178,22 +173,7 @@ fn a_provider_may_die_in_the_middle() {
     b.store(&sample.path);
     let (slow_a, slow_b) = (Proxy::start(&a, RATE), Proxy::start(&b, RATE));
     let getter = Home::new();
-    let mut get = getter
-        .networked(
-            [
-                "get",
-                "--json",
-                &sample.address,
-                "--peer",
-                &slow_a.addr,
-                "--peer",
-                &slow_b.addr,
-            ],
-            &[],
-        )
-        .arg("-o")
-        .arg(sample.copy_path())
-        .spawn();
+    let mut get = get_from(&getter, &sample, [&slow_a.addr, &slow_b.addr]);
     wait_until("a to have sent a part", || slow_a.relayed_bytes() > 4 << 20);
     assert!(
         get.is_running(),
@@ -215,22 +195,7 @@ fn a_provider_may_stall_in_the_middle() {
     b.store(&sample.path);
     let (slow_a, slow_b) = (Proxy::start(&a, RATE), Proxy::start(&b, RATE));
     let getter = Home::new();
-    let get = getter
-        .networked(
-            [
-                "get",
-                "--json",
-                &sample.address,
-                "--peer",
-                &slow_a.addr,
-                "--peer",
-                &slow_b.addr,
-            ],
-            &[],
-        )
-        .arg("-o")
-        .arg(sample.copy_path())
-        .spawn();
+    let get = get_from(&getter, &sample, [&slow_a.addr, &slow_b.addr]);
     wait_until("a to have sent a part", || slow_a.relayed_bytes() > 2 << 20);
     slow_a.stall();
     get.wait().ok();
