@@ -5,8 +5,11 @@ mod temp;
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::mode::own_umask;
 use crate::error::io_is_no_space;
@@ -122,27 +125,46 @@ pub struct OutputOptions {
     /// Permission bits of a new file, already reduced by the mask of whoever asked for it; bits beyond
     /// `0o777` are ignored. `None`: `0o666` reduced by this process's mask.
     pub mode: Option<u32>,
+    /// Whether an unfinished output stays under its temporary name, and whether one that was left there
+    /// is gone on with. What is in it must be verified before it is believed.
+    pub resume: bool,
 }
 
 impl OutputOptions {
-    /// Both at once, for other crates.
+    /// Without [`OutputOptions::resume`], for other crates.
     #[must_use]
     pub fn new(force: bool, mode: Option<u32>) -> Self {
-        Self { force, mode }
+        Self {
+            force,
+            mode,
+            resume: false,
+        }
+    }
+
+    /// The same with [`OutputOptions::resume`].
+    #[must_use]
+    pub fn resuming(self) -> Self {
+        Self {
+            resume: true,
+            ..self
+        }
     }
 }
 
 /// An output file being put together, in any order and from any number of threads. Nothing is at the
 /// target until [`Assembly::finish`]; dropping it removes the temporary file, which nobody but us can
-/// read or write.
+/// read or write. With [`OutputOptions::resume`] the file stays, if anything was written to it.
 #[derive(Debug)]
 pub struct Assembly {
     target: PathBuf,
     folder: PathBuf,
     temp: PathBuf,
-    file: File,
+    /// Its lock ends with the last clone: until then nobody else takes the temporary file over.
+    file: Arc<File>,
     size_bytes: u64,
     options: OutputOptions,
+    resumed: bool,
+    written: AtomicBool,
     finished: bool,
 }
 
@@ -180,24 +202,32 @@ impl Assembly {
         }
         check_target(target, options.force)?;
         // First of all, since a folder that takes no file often has no space to tell of either.
-        let (temp, file) = temp::create(&folder, name, address)?;
+        let temp = temp::create(&folder, name, address, options.resume)?;
         let assembly = Self {
             target: target.to_owned(),
             folder,
-            temp,
-            file,
+            temp: temp.path,
+            file: Arc::new(temp.file),
             size_bytes,
             options: *options,
+            resumed: temp.is_leftover,
+            written: AtomicBool::new(false),
             finished: false,
         };
         assembly.reserve()?;
         Ok(assembly)
     }
 
-    /// Makes the temporary file as long as the whole, if there is space for that.
+    /// Makes the temporary file as long as the whole, if there is space for that. What a leftover
+    /// occupies already is space, too.
     fn reserve(&self) -> Result<(), ExportError> {
-        let available_bytes =
+        let free =
             free_bytes(&self.folder).map_err(failed("measure the space of", &self.folder))?;
+        let own = self
+            .file
+            .metadata()
+            .map_err(failed("look at", &self.temp))?;
+        let available_bytes = free.saturating_add(own.blocks() * 512);
         if available_bytes < self.size_bytes {
             return Err(ExportError::NoSpace {
                 path: self.target.clone(),
@@ -227,9 +257,47 @@ impl Assembly {
                 len_bytes: bytes.len(),
             });
         }
+        self.written.store(true, Ordering::Relaxed);
         self.file
             .write_all_at(bytes, offset)
             .map_err(failed("write", &self.temp))
+    }
+
+    /// The file that is written, readable too.
+    #[must_use]
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// Whether it goes on with what an earlier one left, see [`OutputOptions::resume`].
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// Whether anything may have been written there: `false` only where the file is known to have a hole.
+    #[must_use]
+    pub fn has_data(&self, range: Range<u64>) -> bool {
+        match next_data(&self.file, range.start) {
+            Ok(Some(data)) => data < range.end,
+            Ok(None) => false,
+            // Not every file system tells.
+            Err(_) => true,
+        }
+    }
+
+    /// Bytes that an earlier output left at this place; `None` when it left none there, or fewer. The
+    /// caller verifies them.
+    #[must_use]
+    pub fn leftover(&self, offset: u64, len_bytes: u32) -> Option<Vec<u8>> {
+        let range = offset..offset.checked_add(u64::from(len_bytes))?;
+        if !self.resumed || !self.has_data(range) {
+            return None;
+        }
+        let mut bytes = vec![0; usize::try_from(len_bytes).ok()?];
+        // What cannot be read is as good as absent: it is written again.
+        self.file.read_exact_at(&mut bytes, offset).ok()?;
+        Some(bytes)
     }
 
     /// Gives the file its permission bits, syncs it and gives it its name, at once and whole.
@@ -257,9 +325,9 @@ impl Assembly {
 
 impl Drop for Assembly {
     fn drop(&mut self) {
-        if !self.finished
-            && let Err(error) = fs::remove_file(&self.temp)
-        {
+        let has_content = self.resumed || *self.written.get_mut();
+        let stays = self.finished || (self.options.resume && has_content);
+        if !stays && let Err(error) = fs::remove_file(&self.temp) {
             tracing::debug!(path = %self.temp.display(), %error, "temporary file stays behind");
         }
     }
@@ -288,6 +356,22 @@ fn check_target(target: &Path, force: bool) -> Result<Option<Metadata>, ExportEr
         }
         Ok(_) => Err(ExportError::NotAFile { path: path() }),
     }
+}
+
+/// Where the next bytes from `offset` on begin that are no hole; `None` when there are none. Moves the
+/// file's cursor, which nothing here uses.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+fn next_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
+        Ok(data) => Ok(Some(data)),
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn next_data(_file: &File, _offset: u64) -> io::Result<Option<u64>> {
+    Err(rustix::io::Errno::NOSYS.into())
 }
 
 /// Renames without ever replacing.

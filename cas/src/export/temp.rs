@@ -1,7 +1,8 @@
-//! The temporary file of an output: always a new one, made by us, locked while it is being written.
+//! The temporary file of an output: made by us, locked while it is being written.
 //!
-//! The folder may be one that others can write to. What already has the temporary name is hence never
+//! The folder may be one that others can write to. What already has the temporary name is hence not
 //! written to: a leftover of ours is removed, and anything else stays, under a name we then do not use.
+//! Only an output that resumes goes on with a leftover, if nobody else can have it open.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
@@ -10,7 +11,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{ExportError, failed};
+use super::{ExportError, failed, mode};
 use crate::id::Address;
 use crate::name::MAX_NAME_BYTES;
 
@@ -21,16 +22,33 @@ const TEMP_NAMES: u32 = 8;
 /// How often one name is tried while other processes of ours make and remove that very file.
 const TRIES_PER_NAME: u32 = 8;
 
-/// Makes the temporary file, readable and writable by us alone, and locks it.
+/// The bits of a temporary file.
+const PRIVATE_BITS: u32 = 0o600;
+
+/// A temporary file, open for reading and writing, and locked.
+#[derive(Debug)]
+pub(super) struct Temp {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    /// Whether an earlier output left it, with whatever is in it.
+    pub(super) is_leftover: bool,
+}
+
+/// Makes the temporary file, readable and writable by us alone, or takes over a leftover when `resume`.
 pub(super) fn create(
     folder: &Path,
     name: &OsStr,
     address: &Address,
-) -> Result<(PathBuf, File), ExportError> {
+    resume: bool,
+) -> Result<Temp, ExportError> {
     for turn in 0..TEMP_NAMES {
-        let temp = folder.join(temp_name(name, address, turn));
-        if let Some(file) = create_named(folder, &temp)? {
-            return Ok((temp, file));
+        let path = folder.join(temp_name(name, address, turn));
+        if let Some((file, is_leftover)) = create_named(folder, &path, resume)? {
+            return Ok(Temp {
+                path,
+                file,
+                is_leftover,
+            });
         }
     }
     Err(ExportError::NoTemporaryName {
@@ -53,12 +71,17 @@ pub(super) fn temp_name(name: &OsStr, address: &Address, turn: u32) -> OsString 
     OsString::from_vec(bytes)
 }
 
-/// `None` when something that is not ours has the name.
-fn create_named(folder: &Path, temp: &Path) -> Result<Option<File>, ExportError> {
+/// The file, and whether it is a leftover; `None` when something that is not ours has the name.
+fn create_named(
+    folder: &Path,
+    temp: &Path,
+    resume: bool,
+) -> Result<Option<(File, bool)>, ExportError> {
     for _ in 0..TRIES_PER_NAME {
         let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(PRIVATE_BITS);
         // `create_new` is O_EXCL, which follows no link either.
-        match options.write(true).create_new(true).mode(0o600).open(temp) {
+        match options.create_new(true).open(temp) {
             Ok(file) => {
                 if let Err(error) = lock(&file, temp) {
                     if !matches!(error, ExportError::Busy { .. }) {
@@ -68,14 +91,18 @@ fn create_named(folder: &Path, temp: &Path) -> Result<Option<File>, ExportError>
                 }
                 // Before the lock it could be taken for a leftover, and removed.
                 if is_still_at(&file, temp)? {
-                    return Ok(Some(file));
+                    return Ok(Some((file, false)));
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if !remove_leftover(temp)? {
-                    return Ok(None);
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match leftover(temp)? {
+                Found::Gone => {}
+                Found::NotOurs => return Ok(None),
+                Found::Ours(file) if resume && is_private(&file, temp)? => {
+                    return Ok(Some((file, true)));
                 }
-            }
+                // Someone may have had it open since it was less private.
+                Found::Ours(_locked) => remove(temp)?,
+            },
             Err(error) => return Err(not_created(folder, temp, error)),
         }
     }
@@ -84,41 +111,67 @@ fn create_named(folder: &Path, temp: &Path) -> Result<Option<File>, ExportError>
     })
 }
 
-/// Removes what a crash left, but not what a process of ours still writes. Someone may have had a
-/// leftover open since it was less private, so that it is not used again. `false`: it is not ours.
-fn remove_leftover(temp: &Path) -> Result<bool, ExportError> {
+/// What has the temporary name.
+enum Found {
+    /// Nothing any more.
+    Gone,
+    /// Something that is left alone.
+    NotOurs,
+    /// What a crash or a pause left, locked. What a process of ours still writes is [`ExportError::Busy`].
+    Ours(File),
+}
+
+fn leftover(temp: &Path) -> Result<Found, ExportError> {
     let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     match fs::symlink_metadata(temp) {
         Ok(data) if is_ours(&data) => {}
-        Ok(_) => return Ok(false),
-        Err(error) if gone(&error) => return Ok(true),
+        Ok(_) => return Ok(Found::NotOurs),
+        Err(error) if gone(&error) => return Ok(Found::Gone),
         Err(error) => return Err(failed("look at", temp)(error)),
     }
     // Between the look and the open it may have become something else.
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let mut options = OpenOptions::new();
-    options.write(true).custom_flags(flags.bits().cast_signed());
+    options.read(true).write(true);
+    options.custom_flags(flags.bits().cast_signed());
     let file = match options.open(temp) {
         Ok(file) => file,
-        Err(error) if gone(&error) => return Ok(true),
-        Err(_) => return Ok(false),
+        Err(error) if gone(&error) => return Ok(Found::Gone),
+        Err(_) => return Ok(Found::NotOurs),
     };
     let data = file.metadata().map_err(failed("look at", temp))?;
     if data.nlink() == 0 {
-        return Ok(true);
+        return Ok(Found::Gone);
     }
     if !is_ours(&data) {
-        return Ok(false);
+        return Ok(Found::NotOurs);
     }
     lock(&file, temp)?;
     // Whoever held the lock until now may have given the file its final name, and another this one.
-    if is_still_at(&file, temp)? {
-        match fs::remove_file(temp) {
-            Err(error) if !gone(&error) => return Err(failed("remove", temp)(error)),
-            _ => {}
-        }
+    match is_still_at(&file, temp)? {
+        true => Ok(Found::Ours(file)),
+        false => Ok(Found::Gone),
     }
-    Ok(true)
+}
+
+/// Removes a leftover whose lock is held.
+fn remove(temp: &Path) -> Result<(), ExportError> {
+    match fs::remove_file(temp) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", temp)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a leftover was open to nobody else all the time: an output is private until it is finished.
+/// Where the file system keeps no bits, they are no sign of anything.
+fn is_private(file: &File, temp: &Path) -> Result<bool, ExportError> {
+    let bits = || {
+        let data = file.metadata().map_err(failed("look at", temp))?;
+        Ok::<_, ExportError>(data.mode() & 0o777)
+    };
+    let found = bits()?;
+    mode::set_bits(file, PRIVATE_BITS).map_err(failed("set the mode of", temp))?;
+    Ok(found == bits()?)
 }
 
 /// A plain file that we made and that has no other name: by such a name it may be anything of ours.
