@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::address::{self, Address};
 use crate::exit;
+use crate::size;
 
 /// Bootstrap peers for every command that joins the network, comma separated.
 const BOOTSTRAP_VARIABLE: &str = "CASNODE_BOOTSTRAP";
@@ -42,6 +43,17 @@ pub(crate) struct Global {
         value_parser = OsStringValueParser::new().map(PathBuf::from)
     )]
     pub(crate) data_dir: Option<PathBuf>,
+    /// The store takes no more of the disk than this, e.g. 100GiB, or none; kept until another is given
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        value_name = "SIZE|none",
+        env = "CASNODE_MAX_STORE",
+        hide_env_values = true,
+        value_parser = size::parse_limit
+    )]
+    pub(crate) max_store: Option<size::Limit>,
     /// Print one JSON object a line on standard output
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) json: bool,
@@ -58,7 +70,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Run the node in the foreground until Ctrl-C or SIGTERM
     Daemon(DaemonArgs),
-    /// Store a file and publish it; prints its address
+    /// Store files and publish them; prints their addresses
     Store(StoreArgs),
     /// Fetch a file by its address
     Get(GetArgs),
@@ -68,6 +80,15 @@ pub(crate) enum Command {
     Stat(OneAddress),
     /// Remove a file, and the chunks that only it used
     Rm(OneAddress),
+    /// Choose what is kept whatever happens
+    #[command(subcommand)]
+    Pin(PinCommand),
+    /// Give back the space of what nothing needs
+    Gc(GcArgs),
+    /// Show what files occupy: logical, stored, shared and referenced bytes
+    Du(MaybeAddress),
+    /// Read everything that is stored and check it
+    Verify(VerifyArgs),
     /// Ask the DHT who has a file or a chunk
     Providers(ProvidersArgs),
     /// Show this node: id, addresses, peers, stored bytes, announcements
@@ -159,6 +180,9 @@ fn comma_separated(value: &str) -> Vec<String> {
 pub(crate) struct DaemonArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
+    /// How fast stored bytes are read and checked in the background, e.g. 8MiB/s, or off
+    #[arg(long, value_name = "RATE|off", default_value = "8MiB/s", value_parser = size::parse_rate)]
+    pub(crate) scrub_rate: size::Rate,
     /// Leave when standard input ends: whoever holds its other end is gone
     #[arg(long, hide = true)]
     pub(crate) until_eof: bool,
@@ -166,16 +190,79 @@ pub(crate) struct DaemonArgs {
 
 /// Of `casnode store`.
 #[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true,
+    after_help = "Prints one address a line, in the order of the paths. After a path that fails the others are stored all \
+                  the same; the exit code is then the first failure's.\n\
+                  A file of a subcommand's name is given as ./rebuild-index."
+)]
 pub(crate) struct StoreArgs {
-    /// The file, or - for standard input
-    #[arg(value_name = "PATH|-", allow_hyphen_values = false)]
-    pub(crate) path: OsString,
-    /// The name to publish with it [default: the file's own]
+    /// The files, or - for standard input
+    #[arg(value_name = "PATH|-", required = true, allow_hyphen_values = false)]
+    pub(crate) paths: Vec<OsString>,
+    /// The name to publish with it, for a single file [default: the file's own]
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// How to cut it into chunks
     #[arg(long, value_enum, default_value_t)]
     pub(crate) chunker: Chunker,
+    /// Refer to the file where it is and hold no copy: it must stay there unchanged
+    #[arg(long)]
+    pub(crate) in_place: bool,
+    /// Let it go when room is needed
+    #[arg(long)]
+    pub(crate) no_pin: bool,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    #[command(subcommand)]
+    pub(crate) upkeep: Option<StoreCommand>,
+}
+
+/// Under `casnode store`.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Make the index anew from the pack files; no daemon may run
+    RebuildIndex,
+}
+
+/// Of `casnode pin`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PinCommand {
+    /// Keep a file that is here whatever is collected or has to make room
+    Add(OneAddress),
+    /// Let a file go when room is needed
+    Rm(OneAddress),
+    /// List the pinned files
+    Ls,
+}
+
+/// Of `casnode gc`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Removes chunks that no file needs, and, over --max-store, the least recently used files that are not \
+                  pinned; then rewrites packs that are mostly empty. Storing and fetching go on meanwhile."
+)]
+pub(crate) struct GcArgs {
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Of `casnode verify`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A damaged chunk counts as absent from then on and is served to nobody. The exit code is 12 when something \
+                  is damaged or missing in the end."
+)]
+pub(crate) struct VerifyArgs {
+    /// 64 hex digits: this file alone
+    #[arg(value_parser = address::parse)]
+    pub(crate) address: Option<Address>,
+    /// Fetch what is damaged from the network again, and only that
+    #[arg(long)]
+    pub(crate) repair: bool,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
 }
@@ -215,6 +302,15 @@ pub(crate) struct GetArgs {
     /// Replace a file that is already there
     #[arg(long)]
     pub(crate) force: bool,
+    /// Keep the written file itself instead of a copy in the store: it must stay there unchanged
+    #[arg(long, conflicts_with = "no_keep")]
+    pub(crate) in_place: bool,
+    /// Keep nothing in the store: each byte is written once
+    #[arg(long)]
+    pub(crate) no_keep: bool,
+    /// Keep it here whatever is collected or has to make room
+    #[arg(long, conflicts_with = "no_keep")]
+    pub(crate) pin: bool,
     /// Give up after this long, e.g. 30s or 5m [default: 30 s to find a provider, 5 min without progress]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Option<Duration>,
@@ -231,6 +327,14 @@ pub(crate) struct OneAddress {
     /// 64 hex digits
     #[arg(value_parser = address::parse)]
     pub(crate) address: Address,
+}
+
+/// Of the commands that take an address or mean everything.
+#[derive(Debug, clap::Args)]
+pub(crate) struct MaybeAddress {
+    /// 64 hex digits: this file alone
+    #[arg(value_parser = address::parse)]
+    pub(crate) address: Option<Address>,
 }
 
 /// Of `casnode providers`.
@@ -310,7 +414,7 @@ mod tests {
         let Command::Store(store) = parse(&["store", "-"]).unwrap().command else {
             panic!()
         };
-        assert_eq!(store.path, "-");
+        assert_eq!(store.paths, ["-"]);
         let Command::Get(get) = parse(&["get", ADDRESS, "-o", "-"]).unwrap().command else {
             panic!()
         };

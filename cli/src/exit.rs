@@ -12,8 +12,8 @@ Exit codes:
   2    wrong usage
   10   nobody has it
   11   a time limit passed
-  12   bytes were wrong, and right ones could not be had
-  13   no space on the disk
+  12   bytes were wrong, and right ones could not be had (verify: were not)
+  13   no space on the disk, or over --max-store
   15   fetched in part and kept; the same `get` goes on
   16   another process owns the data directory
   130  interrupted";
@@ -23,6 +23,8 @@ Exit codes:
 pub(crate) enum Failure {
     /// It failed, and the person is told why.
     Api(ApiError),
+    /// It failed with this code, and the person was told why already.
+    Told(u8),
     /// Whoever read standard output has enough (`casnode ls | head -1`); nothing is to be said.
     OutputClosed,
 }
@@ -61,7 +63,7 @@ impl Failure {
     pub(crate) fn map(self, retell: impl FnOnce(ApiError) -> ApiError) -> Self {
         match self {
             Self::Api(error) => Self::Api(retell(error)),
-            Self::OutputClosed => Self::OutputClosed,
+            other => other,
         }
     }
 
@@ -69,6 +71,7 @@ impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Api(error) => code(error.kind),
+            Self::Told(code) => *code,
             Self::OutputClosed => 0,
         }
     }

@@ -18,6 +18,7 @@ mod pipe;
 mod progress;
 mod session;
 mod signals;
+mod size;
 
 use std::process::ExitCode;
 

@@ -1,10 +1,13 @@
 //! Results as people and programs read them. Everything here goes to standard output unless it says otherwise.
 
+mod upkeep;
+
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use casnode_node::api::{
-    ErrorKind, FileInfo, FileStat, GetReport, PeerReport, ProvidersReport, Response, StatusReport,
+    ErrorKind, FileInfo, FileStat, GetReport, PeerReport, PinReport, ProvidersReport,
+    RebuildReport, Response, StatusReport, StoreReport,
 };
 use indicatif::HumanBytes;
 use serde::Serialize;
@@ -17,6 +20,15 @@ pub(crate) fn print(response: &Response, json: bool) -> Result<()> {
         json_lines(response)?
     } else {
         text(response)
+    })
+}
+
+/// Prints what rebuilding the index has brought.
+pub(crate) fn print_rebuilt(report: &RebuildReport, json: bool) -> Result<()> {
+    write_out(&if json {
+        json_line(report)?
+    } else {
+        upkeep::rebuilt_text(report)
     })
 }
 
@@ -56,6 +68,11 @@ pub(crate) fn json_lines(response: &Response) -> Result<String> {
         Response::Ls { files } => lines_of(files),
         Response::Stat(stat) => json_line(stat),
         Response::Rm(report) => json_line(report),
+        Response::Pin(report) => json_line(report),
+        Response::GcPlan(report) => json_line(report),
+        Response::Gc(report) => json_line(report),
+        Response::Du { files } => lines_of(files),
+        Response::Verify(report) => json_line(report),
         Response::Providers(report) => json_line(report),
         Response::Status(report) => json_line(report),
         Response::Peers { peers } => lines_of(peers),
@@ -77,6 +94,11 @@ fn text(response: &Response) -> String {
             count(report.freed_chunks, "chunk"),
             HumanBytes(report.freed_bytes)
         ),
+        Response::Pin(report) => pin_text(report),
+        Response::GcPlan(report) => upkeep::plan_text(report),
+        Response::Gc(report) => upkeep::gc_text(report),
+        Response::Du { files } => upkeep::du_text(files),
+        Response::Verify(report) => upkeep::verify_text(report),
         Response::Providers(report) => providers_text(report),
         Response::Status(report) => status_text(report),
         Response::Peers { peers } => peers.iter().map(peer_line).collect(),
@@ -88,16 +110,35 @@ fn file_line(file: &FileInfo) -> String {
         .name
         .as_deref()
         .map_or_else(|| "-".to_owned(), printable);
-    let mark = if file.state == "complete" {
-        String::new()
-    } else {
-        format!("  ({})", printable(&file.state))
+    let state = (file.state != "complete").then_some(file.state.as_str());
+    let place = file.in_place.is_some().then(|| place(file));
+    let marks: Vec<&str> = state.into_iter().chain(place.as_deref()).collect();
+    let mark = match marks.as_slice() {
+        [] => String::new(),
+        marks => format!("  ({})", printable(&marks.join(", "))),
     };
     format!(
         "{}  {:>11}  {name}{mark}\n",
         file.address,
         HumanBytes(file.bytes).to_string()
     )
+}
+
+/// Whether a file is kept in place, and what became of it there.
+fn place(file: &FileInfo) -> String {
+    match file.source_state.as_deref() {
+        None | Some("intact") => "in place".to_owned(),
+        Some(state) => format!("in place, {state}"),
+    }
+}
+
+fn pin_text(report: &PinReport) -> String {
+    let what = if report.pinned {
+        "pinned"
+    } else {
+        "no longer pinned"
+    };
+    format!("{} is {what}\n", report.address)
 }
 
 fn stat_text(stat: &FileStat) -> String {
@@ -129,7 +170,12 @@ fn stat_text(stat: &FileStat) -> String {
         ),
     );
     rows.add("manifest", manifest);
+    if let Some(path) = &file.in_place {
+        let path = printable(path);
+        rows.add("file", format_args!("{path} ({})", place(file)));
+    }
     rows.add("stored", stored_at(file.stored_unix_ms));
+    rows.add("last used", stored_at(file.last_used_unix_ms));
     rows.0
 }
 
@@ -171,12 +217,30 @@ fn status_text(report: &StatusReport) -> String {
     } else {
         rows.add("daemon", "none runs on this data directory");
     }
-    rows.add("files", report.files);
+    rows.add(
+        "files",
+        format_args!("{} ({} pinned)", report.files, report.pinned_files),
+    );
     rows.add(
         "chunks",
         format_args!("{} ({})", report.chunks, HumanBytes(report.stored_bytes)),
     );
-    rows.add("on disk", HumanBytes(report.disk_bytes));
+    let limit = report.max_store_bytes.map_or_else(
+        || "no limit".to_owned(),
+        |max| format!("limit {}", bytes(max)),
+    );
+    let only_read = if report.read_only { ", read only" } else { "" };
+    rows.add(
+        "on disk",
+        format_args!(
+            "{} ({limit}; {} can be given back{only_read})",
+            HumanBytes(report.disk_bytes),
+            HumanBytes(report.reclaimable_bytes),
+        ),
+    );
+    if let Some(scrub) = &report.scrub {
+        rows.add("scrub", upkeep::scrub_text(scrub));
+    }
     rows.add(
         "announced",
         format_args!("{} keys, {} to go", report.announced, report.to_announce),
@@ -219,6 +283,26 @@ fn peer_line(peer: &PeerReport) -> String {
     line + "\n"
 }
 
+/// The remark on standard error after a `store`.
+pub(crate) fn store_summary(report: &StoreReport) -> String {
+    let mut text = format!("{} new", HumanBytes(report.new_bytes));
+    if report.saved_bytes > 0 {
+        let _ = write!(
+            text,
+            ", {} were here already",
+            HumanBytes(report.saved_bytes)
+        );
+    }
+    if report.referenced_bytes > 0 {
+        let _ = write!(
+            text,
+            ", {} stay in the file itself",
+            HumanBytes(report.referenced_bytes)
+        );
+    }
+    text + "\n"
+}
+
 /// The remark on standard error after a `get`.
 pub(crate) fn get_summary(report: &GetReport) -> String {
     if report.unchanged {
@@ -241,11 +325,11 @@ pub(crate) fn get_summary(report: &GetReport) -> String {
             let _ = write!(text, ", from {}", count(n, "provider"));
         }
     }
-    if senders > 0 && report.local_chunks > 0 {
+    if senders > 0 && report.local_bytes > 0 {
         let _ = write!(
             text,
-            "; {} of {} chunks were here",
-            report.local_chunks, report.chunks
+            "; {} of it were here already",
+            HumanBytes(report.local_bytes)
         );
     }
     text.push('\n');
@@ -275,6 +359,17 @@ pub(crate) fn count(number: impl Into<u64>, thing: &str) -> String {
         1 => format!("1 {thing}"),
         number => format!("{number} {thing}s"),
     }
+}
+
+/// Things of which there is a number, with their verb.
+pub(crate) fn were(number: u64, thing: &str) -> String {
+    let verb = if number == 1 { "was" } else { "were" };
+    format!("{} {verb}", count(number, thing))
+}
+
+/// A size for people.
+pub(crate) fn bytes(bytes: u64) -> String {
+    HumanBytes(bytes).to_string()
 }
 
 /// Seconds for people.
@@ -336,7 +431,9 @@ mod tests {
             seconds: 1.5,
             chunks: 12,
             local_chunks: 0,
+            local_bytes: 0,
             fetched_chunks: 12,
+            fetched_bytes: 3 << 20,
             duplicate_bytes: 0,
             rejected_chunks: 0,
             unchanged: false,
@@ -362,6 +459,9 @@ mod tests {
             state: "complete".to_owned(),
             pinned: true,
             stored_unix_ms: 0,
+            last_used_unix_ms: 0,
+            in_place: None,
+            source_state: None,
         }
     }
 
@@ -373,6 +473,8 @@ mod tests {
             chunks: 1,
             new_chunks: 1,
             new_bytes: 1,
+            saved_bytes: 0,
+            referenced_bytes: 0,
             name: None,
             announced_to: 0,
         };
@@ -387,6 +489,17 @@ mod tests {
             json.get("result").is_none(),
             "the envelope is not part of the result"
         );
+    }
+
+    #[test]
+    fn a_changed_file_in_place_is_marked_in_the_list() {
+        let mut file = file("a");
+        file.in_place = Some("/data/a".to_owned());
+        file.source_state = Some("intact".to_owned());
+        assert!(file_line(&file).ends_with("a  (in place)\n"));
+        file.state = "partial".to_owned();
+        file.source_state = Some("changed".to_owned());
+        assert!(file_line(&file).ends_with("a  (partial, in place, changed)\n"));
     }
 
     #[test]
@@ -447,6 +560,13 @@ mod tests {
         assert_eq!(
             liars(&report),
             "warning: liar sent 3 wrong chunks and is asked no more\n"
+        );
+        assert!(!summary.contains("here already"), "{summary}");
+        report.local_bytes = 1 << 20;
+        let summary = get_summary(&report);
+        assert!(
+            summary.contains("1.00 MiB of it were here already"),
+            "{summary}"
         );
         report.unchanged = true;
         assert!(get_summary(&report).contains("already there"));

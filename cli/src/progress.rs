@@ -152,7 +152,14 @@ impl Look {
 
 /// Whether a phase moves bytes; the others only wait.
 fn moves_bytes(phase: Phase) -> bool {
-    matches!(phase, Phase::Importing | Phase::Fetching | Phase::Verifying)
+    matches!(
+        phase,
+        Phase::Importing
+            | Phase::Fetching
+            | Phase::Verifying
+            | Phase::Repairing
+            | Phase::Collecting
+    )
 }
 
 /// Narrow enough that sources and speed, or what is waited for, have room in 80 columns.
@@ -178,6 +185,8 @@ fn name(phase: Phase) -> &'static str {
         Phase::Finding => "finding",
         Phase::Fetching => "fetching",
         Phase::Verifying => "verifying",
+        Phase::Repairing => "repairing",
+        Phase::Collecting => "collecting",
     }
 }
 
@@ -257,13 +266,15 @@ mod tests {
         assert_eq!(text, "1.00 MiB/s, 5s left, 2 sources");
     }
 
-    const PHASES: [Phase; 6] = [
+    const PHASES: [Phase; 8] = [
         Phase::Connecting,
         Phase::Importing,
         Phase::Publishing,
         Phase::Finding,
         Phase::Fetching,
         Phase::Verifying,
+        Phase::Repairing,
+        Phase::Collecting,
     ];
 
     #[test]

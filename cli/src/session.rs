@@ -5,17 +5,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use casnode_node::api::{ErrorKind, Request, Response};
-use casnode_node::{Client, NetworkConfig, NodeConfig, Streams};
+use casnode_node::{Client, NetworkConfig, NodeConfig, StoreLimit, Streams};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Global, NetworkArgs};
 use crate::exit::{Failure, Result};
+use crate::output;
 use crate::progress::{Reporter, remark};
 
 /// What every command works with.
 pub(crate) struct Context {
     /// Where this node keeps everything; absolute.
     pub(crate) data_dir: PathBuf,
+    /// The most that the store may take, where that was said.
+    pub(crate) max_store: Option<StoreLimit>,
     /// Results as JSON.
     pub(crate) json: bool,
     /// No progress, no remarks.
@@ -29,6 +32,7 @@ impl Context {
     pub(crate) fn new(global: &Global, stop: CancellationToken) -> Result<Self> {
         Ok(Self {
             data_dir: data_dir(global.data_dir.as_deref())?,
+            max_store: global.max_store.and_then(|limit| limit.0),
             json: global.json,
             quiet: global.quiet,
             stop,
@@ -45,11 +49,43 @@ impl Context {
     /// Connects to the daemon; `None` when none runs.
     pub(crate) async fn daemon(&self) -> Result<Option<Client>> {
         let connect = Client::connect(&self.data_dir);
-        Ok(self
+        let client = self
             .stop
             .run_until_cancelled(connect)
             .await
-            .ok_or_else(interrupted)??)
+            .ok_or_else(interrupted)??;
+        if let (Some(client), Some(limit)) = (&client, self.max_store) {
+            self.check_limit(client, limit).await?;
+        }
+        Ok(client)
+    }
+
+    /// Refuses another limit than the daemon's: it would change nothing.
+    async fn check_limit(&self, daemon: &Client, wanted: StoreLimit) -> Result<()> {
+        let Response::Status(status) = self
+            .ask(daemon, Request::Status, Streams::default())
+            .await?
+        else {
+            return Err(unexpected());
+        };
+        let has = status
+            .max_store_bytes
+            .map_or(StoreLimit::Unlimited, StoreLimit::Bytes);
+        if has == wanted {
+            return Ok(());
+        }
+        Err(Failure::new(
+            ErrorKind::Usage,
+            format!(
+                "--max-store {} is not what the daemon was told",
+                shown(wanted)
+            ),
+            format!(
+                "a daemon runs on this data directory, and its limit is {}",
+                shown(has)
+            ),
+            "restart the daemon with the new limit, or leave out --max-store (or CASNODE_MAX_STORE) here",
+        ))
     }
 
     /// The daemon, else the store in this process.
@@ -84,6 +120,8 @@ impl Context {
             data_dir: self.data_dir.clone(),
             network,
             serve_dht: false,
+            max_store: self.max_store,
+            scrub_bytes_per_s: None,
         };
         let open = Client::in_process(config);
         Ok(self
@@ -100,13 +138,32 @@ impl Context {
         request: Request,
         streams: Streams,
     ) -> Result<Response> {
+        let outcome = self.ask(&client, request, streams).await;
+        client.close().await;
+        outcome
+    }
+
+    /// Makes one call and shows how it goes.
+    pub(crate) async fn ask(
+        &self,
+        client: &Client,
+        request: Request,
+        streams: Streams,
+    ) -> Result<Response> {
         let mut reporter = Reporter::new(self.quiet);
         let mut on_event = |event| reporter.show(&event);
         let call = client.call(request, streams, &mut on_event);
         let outcome = self.stop.run_until_cancelled(call).await;
         reporter.finish();
-        client.close().await;
         Ok(outcome.ok_or_else(interrupted)??)
+    }
+}
+
+/// A limit as a person would write it.
+fn shown(limit: StoreLimit) -> String {
+    match limit {
+        StoreLimit::Unlimited => "none".to_owned(),
+        StoreLimit::Bytes(bytes) => output::bytes(bytes),
     }
 }
 

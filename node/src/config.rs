@@ -13,8 +13,17 @@ pub struct NetworkConfig {
     pub mdns: bool,
 }
 
+/// The most that a store may take of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreLimit {
+    /// As much as there is.
+    Unlimited,
+    /// This many bytes, packs and index counted.
+    Bytes(u64),
+}
+
 /// What a node is told at start.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct NodeConfig {
     /// Where everything of this node lives: store, identity, records, socket.
     pub data_dir: PathBuf,
@@ -22,4 +31,8 @@ pub struct NodeConfig {
     pub network: Option<NetworkConfig>,
     /// Serve the DHT to others (a daemon does; a command's own short-lived node does not).
     pub serve_dht: bool,
+    /// The most that the store may take from now on; `None`: what it was told before.
+    pub max_store: Option<StoreLimit>,
+    /// Pace of the background check of stored bytes, for a daemon; `None`: off.
+    pub scrub_bytes_per_s: Option<u64>,
 }

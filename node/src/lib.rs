@@ -18,10 +18,12 @@ mod identity;
 mod node;
 mod ops;
 mod publish;
+mod rebuild;
 mod sched;
 mod seeder;
 mod tasks;
 
 pub use client::{Client, Streams};
-pub use config::{NetworkConfig, NodeConfig};
+pub use config::{NetworkConfig, NodeConfig, StoreLimit};
 pub use daemon::run_daemon;
+pub use rebuild::rebuild_index;

@@ -273,6 +273,7 @@ mod tests {
                 ..NetworkConfig::default()
             }),
             serve_dht: false,
+            ..NodeConfig::default()
         };
         let node = Node::start(config).await.unwrap();
         reconcile(node.clone()).await.unwrap();

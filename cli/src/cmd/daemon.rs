@@ -33,6 +33,8 @@ pub(crate) async fn run(context: &Context, args: DaemonArgs) -> Result<()> {
         data_dir: context.data_dir.clone(),
         network: Some(network),
         serve_dht: true,
+        max_store: context.max_store,
+        scrub_bytes_per_s: args.scrub_rate.0,
     };
     run_daemon(
         config,

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use casnode_node::Streams;
-use casnode_node::api::{ApiError, ErrorKind, Output, Request, Response};
+use casnode_node::api::{ApiError, ErrorKind, Keep, Output, Request, Response};
 
 use crate::args::GetArgs;
 use crate::exit::{Failure, Result};
@@ -18,6 +18,14 @@ use crate::session::{Context, absolute, unexpected};
 pub(crate) async fn run(context: &Context, args: GetArgs) -> Result<()> {
     let output = destination(args.output, args.force)?;
     let to_stdout = output == Output::Stream;
+    let keep = match (args.in_place, args.no_keep) {
+        (true, _) => Keep::InPlace,
+        (_, true) => Keep::No,
+        _ => Keep::Store,
+    };
+    if to_stdout && keep != Keep::Store {
+        return Err(needs_a_file(keep));
+    }
     let closed = ClosedFlag::default();
     let streams = Streams {
         input: None,
@@ -32,6 +40,8 @@ pub(crate) async fn run(context: &Context, args: GetArgs) -> Result<()> {
         output,
         timeout_ms: args.timeout.map(super::millis),
         peers: args.peer,
+        keep,
+        pin: args.pin,
     };
     let client = context.networked(args.network).await?;
     let response = context
@@ -49,6 +59,20 @@ pub(crate) async fn run(context: &Context, args: GetArgs) -> Result<()> {
         (false, json) => output::print(&response, json)?,
     }
     Ok(())
+}
+
+/// Standard output can neither be referred to nor be gone on with.
+fn needs_a_file(keep: Keep) -> Failure {
+    let option = match keep {
+        Keep::InPlace => "--in-place",
+        _ => "--no-keep",
+    };
+    Failure::new(
+        ErrorKind::Usage,
+        format!("{option} does not go with -o -"),
+        "it is about the file that is written, and standard output is none",
+        "name a file with -o, or leave the option out",
+    )
 }
 
 fn explain(failure: Failure, closed: &ClosedFlag) -> Failure {

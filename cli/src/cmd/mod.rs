@@ -7,6 +7,7 @@ mod local;
 mod providers;
 mod state;
 mod store;
+mod verify;
 
 use crate::args::{Args, Command};
 use crate::demo;
@@ -37,6 +38,10 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Ls => local::ls(&context).await,
         Command::Stat(one) => local::stat(&context, one.address).await,
         Command::Rm(one) => local::rm(&context, one.address).await,
+        Command::Pin(pin) => local::pin(&context, pin).await,
+        Command::Gc(gc) => local::gc(&context, gc.dry_run).await,
+        Command::Du(which) => local::du(&context, which.address).await,
+        Command::Verify(verify) => verify::run(&context, verify).await,
         Command::Providers(providers) => providers::run(&context, providers).await,
         Command::Status => state::status(&context).await,
         Command::Peers => state::peers(&context).await,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use casnode_node::api::{
-    ChunkerName, ErrorKind, Event, GetReport, Output, Phase, Request, Response, Source,
+    ChunkerName, ErrorKind, Event, GetReport, Keep, Output, Phase, Request, Response, Source,
 };
 use indicatif::HumanBytes;
 
@@ -57,6 +57,8 @@ async fn store(stage: &mut Stage) -> Result<()> {
         source: Source::File(stage.original.path.clone().into_os_string()),
         name: Some("demo".to_owned()),
         chunker: ChunkerName::Fixed,
+        pinned: true,
+        in_place: false,
     };
     let Response::Store(report) = call(stage, STORER, request).await? else {
         return Err(unexpected());
@@ -293,6 +295,8 @@ fn get_request(stage: &Stage, path: PathBuf) -> Request {
         },
         timeout_ms: None,
         peers: Vec::new(),
+        keep: Keep::Store,
+        pin: false,
     }
 }
 

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::ApiError;
 
 /// Version of these messages. A client and a daemon of different versions refuse each other with advice.
-pub const API_VERSION: u32 = 1;
+pub const API_VERSION: u32 = 2;
+
+/// Files that a report names; it counts the others. With the longest names and paths it fits one frame.
+pub const MAX_LISTED: usize = 500;
 
 /// How a file is cut into chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -55,6 +58,19 @@ pub enum Output {
     Stream,
 }
 
+/// What stays here of a file that was fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// Its chunks, in the store.
+    #[default]
+    Store,
+    /// The output itself: the store refers to it and holds no copy.
+    InPlace,
+    /// Nothing but the output.
+    No,
+}
+
 /// One call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
@@ -67,6 +83,10 @@ pub enum Request {
         name: Option<String>,
         /// How to cut it.
         chunker: ChunkerName,
+        /// Keep it whatever is collected or has to make room.
+        pinned: bool,
+        /// Refer to the file where it is and hold no copy; of [`Source::File`] only.
+        in_place: bool,
     },
     /// Fetch a file by its address.
     Get {
@@ -78,6 +98,10 @@ pub enum Request {
         timeout_ms: Option<u64>,
         /// Multiaddrs of peers to ask first, with or without `/p2p/…`.
         peers: Vec<String>,
+        /// What stays here; anything but [`Keep::Store`] needs a file as output.
+        keep: Keep,
+        /// Keep it whatever is collected or has to make room.
+        pin: bool,
     },
     /// List the files that are here.
     Ls,
@@ -90,6 +114,35 @@ pub enum Request {
     Rm {
         /// 64 hex digits.
         address: String,
+    },
+    /// Keep a file whatever is collected or has to make room.
+    PinAdd {
+        /// 64 hex digits.
+        address: String,
+    },
+    /// Let a file go when room is needed.
+    PinRm {
+        /// 64 hex digits.
+        address: String,
+    },
+    /// List the pinned files.
+    PinLs,
+    /// Give back the space of what nothing needs.
+    Gc {
+        /// Say what would be done, and do nothing.
+        dry_run: bool,
+    },
+    /// What files occupy.
+    Du {
+        /// 64 hex digits; every file when absent.
+        address: Option<String>,
+    },
+    /// Read everything and check it against its hashes.
+    Verify {
+        /// 64 hex digits; everything when absent.
+        address: Option<String>,
+        /// Fetch what is damaged or missing from the network.
+        repair: bool,
     },
     /// Who has a file or a chunk, by the DHT.
     Providers {
@@ -120,6 +173,10 @@ pub enum Phase {
     Fetching,
     /// Checking bytes that are already here.
     Verifying,
+    /// Fetching what was damaged.
+    Repairing,
+    /// Giving back space.
+    Collecting,
 }
 
 /// Progress of a call; the newest one replaces the one before.
@@ -161,7 +218,7 @@ pub enum Response {
     Store(StoreReport),
     /// Of [`Request::Get`].
     Get(GetReport),
-    /// Of [`Request::Ls`].
+    /// Of [`Request::Ls`] and [`Request::PinLs`].
     Ls {
         /// Every file, by time stored.
         files: Vec<FileInfo>,
@@ -170,6 +227,19 @@ pub enum Response {
     Stat(FileStat),
     /// Of [`Request::Rm`].
     Rm(RmReport),
+    /// Of [`Request::PinAdd`] and [`Request::PinRm`].
+    Pin(PinReport),
+    /// Of [`Request::Gc`] with `dry_run`.
+    GcPlan(GcPlanReport),
+    /// Of [`Request::Gc`].
+    Gc(GcReport),
+    /// Of [`Request::Du`].
+    Du {
+        /// Every file that was asked for, by time stored.
+        files: Vec<FileUsage>,
+    },
+    /// Of [`Request::Verify`].
+    Verify(VerifyReport),
     /// Of [`Request::Providers`].
     Providers(ProvidersReport),
     /// Of [`Request::Status`].
@@ -194,6 +264,10 @@ pub struct StoreReport {
     pub new_chunks: u32,
     /// Their bytes.
     pub new_bytes: u64,
+    /// Bytes that were here already, in this file's or other files' chunks, and were not written.
+    pub saved_bytes: u64,
+    /// Bytes that stay in the file itself and are only referred to.
+    pub referenced_bytes: u64,
     /// The published name hint.
     pub name: Option<String>,
     /// Peers that acknowledged the file's own provider record; 0: not published yet.
@@ -215,8 +289,12 @@ pub struct GetReport {
     pub chunks: u32,
     /// Chunks that were here already and were not fetched.
     pub local_chunks: u32,
+    /// Bytes of the file that were here already, whatever file brought them.
+    pub local_bytes: u64,
     /// Chunks fetched from the network.
     pub fetched_chunks: u32,
+    /// Bytes of those, each chunk counted once.
+    pub fetched_bytes: u64,
     /// Bytes received twice.
     pub duplicate_bytes: u64,
     /// Chunks that arrived with wrong bytes.
@@ -257,6 +335,12 @@ pub struct FileInfo {
     pub pinned: bool,
     /// When it was stored, milliseconds since 1970.
     pub stored_unix_ms: u64,
+    /// When it was last stored, fetched or served, milliseconds since 1970.
+    pub last_used_unix_ms: u64,
+    /// The file that the store refers to instead of a copy, where there is one.
+    pub in_place: Option<String>,
+    /// What became of that file: `intact`, `changed` or `missing`.
+    pub source_state: Option<String>,
 }
 
 /// One file's facts.
@@ -284,6 +368,158 @@ pub struct RmReport {
     pub freed_chunks: u64,
     /// Their bytes.
     pub freed_bytes: u64,
+}
+
+/// What `pin add` and `pin rm` did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinReport {
+    /// Which file.
+    pub address: String,
+    /// Its name hint.
+    pub name: Option<String>,
+    /// What it is now.
+    pub pinned: bool,
+}
+
+/// A file that a collection removes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcFile {
+    /// Its address.
+    pub address: String,
+    /// Its name hint.
+    pub name: Option<String>,
+    /// Bytes that only this file needs.
+    pub bytes: u64,
+}
+
+/// What `gc` would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcPlanReport {
+    /// Chunks that no file needs.
+    pub orphan_chunks: u64,
+    /// Their bytes.
+    pub orphan_bytes: u64,
+    /// Files that have to make room.
+    pub evict_files: u64,
+    /// The first [`MAX_LISTED`] of those, in the order in which they would go.
+    pub evict: Vec<GcFile>,
+    /// Packs whose live records would be copied.
+    pub compact_packs: u64,
+    /// Bytes of those records.
+    pub copy_bytes: u64,
+    /// Bytes on the disk that would be free afterwards.
+    pub reclaim_bytes: u64,
+}
+
+/// What `gc` did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcReport {
+    /// Chunks that no file needed.
+    pub freed_chunks: u64,
+    /// Their bytes.
+    pub freed_bytes: u64,
+    /// Files that had to make room.
+    pub evicted_files: u64,
+    /// The first [`MAX_LISTED`] of those.
+    pub evicted: Vec<GcFile>,
+    /// Packs whose live records were copied.
+    pub compacted_packs: u64,
+    /// Bytes of those records.
+    pub copied_bytes: u64,
+    /// Bytes on the disk before.
+    pub disk_bytes_before: u64,
+    /// Bytes on the disk afterwards.
+    pub disk_bytes_after: u64,
+}
+
+/// What a file occupies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileUsage {
+    /// Its address.
+    pub address: String,
+    /// Its name hint.
+    pub name: Option<String>,
+    /// Its length.
+    pub logical_bytes: u64,
+    /// Bytes of its chunks that are in the store, each chunk counted once.
+    pub stored_bytes: u64,
+    /// The part of those that other files have too.
+    pub shared_bytes: u64,
+    /// Bytes of its chunks that are in files outside the store.
+    pub referenced_bytes: u64,
+}
+
+/// What `verify` found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// Chunks that were read.
+    pub chunks: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Chunks whose bytes were not theirs; they count as absent from then on.
+    pub bad_chunks: u64,
+    /// Their bytes.
+    pub bad_bytes: u64,
+    /// Files in which damage was found.
+    pub damaged_files: u64,
+    /// Those of them that are still not right in the end.
+    pub unrepaired_files: u64,
+    /// The first [`MAX_LISTED`] damaged files, those that are still not right before the others.
+    pub damaged: Vec<DamagedFile>,
+    /// Chunks that were damaged or missing and are here again.
+    pub repaired_chunks: u64,
+    /// Bytes that were fetched for that.
+    pub fetched_bytes: u64,
+}
+
+/// A file that `verify` found damaged.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedFile {
+    /// Its address.
+    pub address: String,
+    /// Its name hint.
+    pub name: Option<String>,
+    /// Its distinct chunks that were damaged.
+    pub bad_chunks: u64,
+    /// True when the list of its chunks was damaged.
+    pub bad_manifest: bool,
+    /// The file that the store refers to, when that has changed or is gone.
+    pub source: Option<String>,
+    /// What became of it: `changed` or `missing`.
+    pub source_state: Option<String>,
+    /// Its chunks that are absent now: 0 when it is whole again.
+    pub missing_chunks: u64,
+    /// Why it could not be repaired, where that was tried.
+    pub error: Option<String>,
+}
+
+impl VerifyReport {
+    /// Whether everything that was looked at is right in the end.
+    pub fn is_whole(&self) -> bool {
+        self.unrepaired_files == 0
+    }
+}
+
+impl DamagedFile {
+    /// Whether it is right in the end.
+    pub fn is_whole(&self) -> bool {
+        self.missing_chunks == 0 && self.error.is_none()
+    }
+}
+
+/// What `store rebuild-index` did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebuildReport {
+    /// Packs that were read.
+    pub packs: u64,
+    /// Chunks found in them.
+    pub chunks: u64,
+    /// Files found in them.
+    pub files: u64,
+    /// Records that could not be used.
+    pub bad_records: u64,
+    /// Where the old index was put, if there was one.
+    pub aside: Option<String>,
 }
 
 /// What the DHT says of a key.
@@ -329,12 +565,37 @@ pub struct StatusReport {
     pub stored_bytes: u64,
     /// Bytes on the disk, packs and index.
     pub disk_bytes: u64,
+    /// The store takes no more than this of the disk; absent: no limit.
+    pub max_store_bytes: Option<u64>,
+    /// Bytes that a collection, or files that have to make room, could give back.
+    pub reclaimable_bytes: u64,
+    /// Files that are kept whatever happens.
+    pub pinned_files: u64,
+    /// True when the store can only be read.
+    pub read_only: bool,
+    /// What the background check of the stored bytes has done; absent when none runs.
+    pub scrub: Option<ScrubReport>,
     /// Keys announced and not yet due again.
     pub announced: u64,
     /// Keys due.
     pub to_announce: u64,
     /// What the network sent that was refused, by kind; only kinds that happened.
     pub dropped: Vec<DropCount>,
+}
+
+/// The background check of stored bytes, since the daemon started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubReport {
+    /// Its pace.
+    pub bytes_per_s: u64,
+    /// Bytes that were read and checked.
+    pub checked_bytes: u64,
+    /// How often all of it was gone through.
+    pub rounds: u64,
+    /// Chunks found damaged.
+    pub bad_chunks: u64,
+    /// Chunks that were fetched again for that.
+    pub repaired_chunks: u64,
 }
 
 /// A count of refused input.

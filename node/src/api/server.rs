@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    API_VERSION, ApiError, ErrorKind, Event, FileInfo, Outcome, Request, Response,
+    API_VERSION, ApiError, ErrorKind, Event, FileInfo, FileUsage, Outcome, Request, Response,
     events::EventSink,
     frame::{DATA_FRAME_BYTES, FrameKind, parse, read_frame, write_frame, write_message},
 };
@@ -29,9 +29,9 @@ const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 /// After a caller could not be accepted (too many open files, mostly), the next one is tried after this.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Files of a list in one frame. Of each the name is the longest: 255 bytes, six times that as JSON at worst. So a
-/// part is below 8 MiB, half of what a frame holds.
-const LIST_PART_FILES: usize = 4096;
+/// Files of a list in one frame. Of each the name takes 255 bytes and the path 4096 at most, six times that as JSON at
+/// worst. So a part is below 14 MiB, and fits a frame.
+const LIST_PART_FILES: usize = 512;
 
 /// What the daemon takes over from the process that calls it.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
@@ -65,6 +65,8 @@ pub(crate) enum ServerMessage {
     Event(Event),
     /// A part of a list that is too long for one frame; the outcome's own list is the last one, and empty.
     Files(Vec<FileInfo>),
+    /// The same of what files occupy.
+    Usage(Vec<FileUsage>),
     Outcome(Outcome),
 }
 
@@ -166,14 +168,26 @@ pub(crate) async fn send_outcome(
     writer: &mut (impl AsyncWrite + Unpin),
     mut outcome: Outcome,
 ) -> io::Result<()> {
-    if let Ok(Response::Ls { files }) = &mut outcome
-        && files.len() > LIST_PART_FILES
-    {
-        for part in std::mem::take(files).chunks(LIST_PART_FILES) {
-            write_message(writer, &ServerMessage::Files(part.to_vec())).await?;
-        }
+    match &mut outcome {
+        Ok(Response::Ls { files }) => send_parts(writer, files, ServerMessage::Files).await?,
+        Ok(Response::Du { files }) => send_parts(writer, files, ServerMessage::Usage).await?,
+        _ => {}
     }
     write_message(writer, &ServerMessage::Outcome(outcome)).await
+}
+
+/// Empties a list that is too long for one frame.
+async fn send_parts<T: Clone>(
+    writer: &mut (impl AsyncWrite + Unpin),
+    list: &mut Vec<T>,
+    message: fn(Vec<T>) -> ServerMessage,
+) -> io::Result<()> {
+    if list.len() > LIST_PART_FILES {
+        for part in std::mem::take(list).chunks(LIST_PART_FILES) {
+            write_message(writer, &message(part.to_vec())).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Copies data frames to the call until the caller closes.
@@ -250,6 +264,7 @@ mod tests {
             data_dir: dir.path().to_owned(),
             network: None,
             serve_dht: false,
+            ..NodeConfig::default()
         };
         let node = Node::start(config).await.unwrap();
         let (mut here, there) = UnixStream::pair().unwrap();

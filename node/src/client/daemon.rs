@@ -96,7 +96,9 @@ pub(super) async fn call(
     on_event: &mut (dyn FnMut(Event) + Send),
 ) -> Result<Outcome, CallError> {
     let short = match &request {
-        Request::Ls | Request::Stat { .. } | Request::Status | Request::Peers => Some(SHORT_ANSWER),
+        Request::Ls | Request::Stat { .. } | Request::PinLs | Request::Status | Request::Peers => {
+            Some(SHORT_ANSWER)
+        }
         _ => None,
     };
     let resumable = matches!(request, Request::Get { .. });
@@ -172,7 +174,7 @@ async fn read_answers(
     mut output: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     on_event: &mut (dyn FnMut(Event) + Send),
 ) -> Result<Outcome, CallError> {
-    let mut listed = Vec::new();
+    let (mut listed, mut used) = (Vec::new(), Vec::new());
     loop {
         match read_frame(&mut reader).await? {
             None => {
@@ -189,13 +191,15 @@ async fn read_answers(
             Some((FrameKind::Message, body)) => match parse::<ServerMessage>(&body)? {
                 ServerMessage::Event(event) => on_event(event),
                 ServerMessage::Files(part) => listed.extend(part),
+                ServerMessage::Usage(part) => used.extend(part),
                 ServerMessage::Outcome(mut outcome) => {
                     if let Some(out) = &mut output {
                         out.flush().await.map_err(CallError::Output)?;
                     }
-                    if let Ok(Response::Ls { files }) = &mut outcome {
-                        listed.append(files);
-                        *files = listed;
+                    match &mut outcome {
+                        Ok(Response::Ls { files }) => files.splice(0..0, listed).for_each(drop),
+                        Ok(Response::Du { files }) => files.splice(0..0, used).for_each(drop),
+                        _ => {}
                     }
                     return Ok(outcome);
                 }

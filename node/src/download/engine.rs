@@ -138,7 +138,9 @@ pub(super) enum Bad {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) local_chunks: u32,
+    pub(super) local_bytes: u64,
     pub(super) fetched_chunks: u32,
+    pub(super) fetched_bytes: u64,
     pub(super) duplicate_bytes: u64,
     pub(super) rejected_chunks: u32,
 }
@@ -241,14 +243,17 @@ async fn unchanged(node: &Node, address: Address, path: &Path) -> GetReport {
         .and_then(Result::ok)
         .flatten();
     let chunks = entry.map_or(0, |e| e.chunk_count);
+    let bytes = std::fs::metadata(path).map(|m| m.len()).unwrap_or_default();
     GetReport {
         address: address.to_string(),
         path: Some(path.display().to_string()),
-        bytes: std::fs::metadata(path).map(|m| m.len()).unwrap_or_default(),
+        bytes,
         seconds: 0.0,
         chunks,
         local_chunks: chunks,
+        local_bytes: bytes,
         fetched_chunks: 0,
+        fetched_bytes: 0,
         duplicate_bytes: 0,
         rejected_chunks: 0,
         unchanged: true,
@@ -299,7 +304,9 @@ impl Job {
             seconds: self.started.elapsed().as_secs_f64(),
             chunks: u32::try_from(manifest.chunks().len()).unwrap_or(u32::MAX),
             local_chunks: self.tally.local_chunks,
+            local_bytes: self.tally.local_bytes,
             fetched_chunks: self.tally.fetched_chunks,
+            fetched_bytes: self.tally.fetched_bytes,
             duplicate_bytes: self.tally.duplicate_bytes,
             rejected_chunks: self.tally.rejected_chunks,
             unchanged: false,

@@ -89,6 +89,9 @@ fn info(entry: &FileEntry) -> FileInfo {
         },
         pinned: entry.pinned,
         stored_unix_ms: entry.stored_unix_ms,
+        last_used_unix_ms: entry.stored_unix_ms,
+        in_place: None,
+        source_state: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{ApiError, GetReport, Output, events::EventSink},
+    api::{ApiError, GetReport, Keep, Output, events::EventSink},
     client::Streams,
     download::{self, GetOptions, Target},
     node::{Node, multiaddrs},
@@ -17,6 +17,8 @@ pub(super) struct GetCall {
     pub(super) output: Output,
     pub(super) timeout_ms: Option<u64>,
     pub(super) peers: Vec<String>,
+    pub(super) keep: Keep,
+    pub(super) pin: bool,
     /// Permission bits of the output; `None`: by this process's umask.
     pub(super) mode: Option<u32>,
 }
@@ -28,6 +30,9 @@ pub(super) async fn get(
     events: EventSink,
     cancel: CancellationToken,
 ) -> Result<GetReport, ApiError> {
+    if call.keep != Keep::Store || call.pin {
+        return Err(super::not_yet("--in-place, --no-keep and --pin"));
+    }
     let (target, output) = match call.output {
         Output::File { path, force } => (
             Target::File {

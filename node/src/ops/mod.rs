@@ -29,20 +29,35 @@ pub(crate) async fn execute(
             source,
             name,
             chunker,
-        } => store::store(node, source, streams, name, chunker, &events, cancel)
-            .await
-            .map(Response::Store),
+            pinned,
+            in_place,
+        } => {
+            let call = store::StoreCall {
+                source,
+                name,
+                chunker,
+                pinned,
+                in_place,
+            };
+            store::store(node, call, streams, &events, cancel)
+                .await
+                .map(Response::Store)
+        }
         Request::Get {
             address,
             output,
             timeout_ms,
             peers,
+            keep,
+            pin,
         } => {
             let call = get::GetCall {
                 address,
                 output,
                 timeout_ms,
                 peers,
+                keep,
+                pin,
                 mode: caller.umask.map(|umask| 0o666 & !umask),
             };
             get::get(node, call, streams, events, cancel)
@@ -52,6 +67,12 @@ pub(crate) async fn execute(
         Request::Ls => files::ls(node).await,
         Request::Stat { address } => files::stat(node, &address).await,
         Request::Rm { address } => files::rm(node, &address).await,
+        Request::PinAdd { .. }
+        | Request::PinRm { .. }
+        | Request::PinLs
+        | Request::Gc { .. }
+        | Request::Du { .. }
+        | Request::Verify { .. } => Err(not_yet("this command")),
         Request::Providers { key, timeout_ms } => network::providers(node, &key, timeout_ms).await,
         Request::Status => network::status(node).await.map(Response::Status),
         Request::Peers => Ok(network::peers(node).await),
@@ -59,6 +80,16 @@ pub(crate) async fn execute(
 }
 
 pub(crate) use network::status;
+
+/// What this version of the node understands and does not do.
+fn not_yet(what: &str) -> ApiError {
+    ApiError::new(
+        ErrorKind::Failure,
+        format!("{what} cannot be carried out"),
+        "this version of casnode does not do it",
+        "",
+    )
+}
 
 /// Parses a hash that a person wrote.
 fn parse<T>(what: &str, text: &str) -> Result<T, ApiError>

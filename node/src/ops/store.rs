@@ -33,24 +33,35 @@ use crate::{
 /// Progress of an import is told at most this often.
 const PROGRESS_SPAN: Duration = Duration::from_millis(100);
 
+/// The fields of [`crate::api::Request::Store`].
+pub(super) struct StoreCall {
+    pub(super) source: Source,
+    pub(super) name: Option<String>,
+    pub(super) chunker: ChunkerName,
+    pub(super) pinned: bool,
+    pub(super) in_place: bool,
+}
+
 pub(super) async fn store(
     node: &Arc<Node>,
-    source: Source,
+    call: StoreCall,
     streams: Streams,
-    name: Option<String>,
-    chunker: ChunkerName,
     events: &EventSink,
     cancel: CancellationToken,
 ) -> Result<StoreReport, ApiError> {
-    let (name, label) = name_of(&source, name)?;
-    let chunking = match chunker {
+    let source = call.source;
+    if call.in_place {
+        return Err(super::not_yet("--in-place"));
+    }
+    let (name, label) = name_of(&source, call.name)?;
+    let chunking = match call.chunker {
         ChunkerName::Fixed => Chunking::Fixed,
         ChunkerName::FastCdc => Chunking::FastCdc,
     };
     let options = ImportOptions {
         chunking,
         name,
-        pinned: true,
+        pinned: call.pinned,
     };
     let work = Work {
         node: node.clone(),
@@ -115,6 +126,8 @@ impl Work {
             chunks: imported.chunks,
             new_chunks: imported.new_chunks,
             new_bytes: imported.new_bytes,
+            saved_bytes: imported.bytes.saturating_sub(imported.new_bytes),
+            referenced_bytes: 0,
             name,
             announced_to,
         })

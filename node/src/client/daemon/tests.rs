@@ -70,6 +70,8 @@ async fn an_input_that_cannot_be_read_is_not_the_daemons_fault() {
         source: Source::Stream,
         name: None,
         chunker: ChunkerName::Fixed,
+        pinned: true,
+        in_place: false,
     };
     let streams = Streams {
         input: Some(Box::new(Failing(io::ErrorKind::IsADirectory))),
@@ -105,8 +107,11 @@ async fn a_list_of_any_length_arrives_whole_and_in_order() {
         state: "complete".to_owned(),
         pinned: true,
         stored_unix_ms: i,
+        last_used_unix_ms: i,
+        in_place: Some("\u{1}".repeat(4096)),
+        source_state: Some("intact".to_owned()),
     };
-    for count in [0, 1, 4096, 4097, 20_000] {
+    for count in [0, 1, 512, 513, 2_000] {
         let files: Vec<FileInfo> = (0..count).map(file).collect();
         let (here, mut there) = UnixStream::pair().unwrap();
         let sent = Response::Ls {

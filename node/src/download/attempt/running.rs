@@ -168,6 +168,7 @@ impl Attempt<'_> {
             return;
         };
         self.job.tally.fetched_chunks += 1;
+        self.job.tally.fetched_bytes += bytes;
         self.job.sources.useful(slot, now);
         if let Some(peer) = self.job.sources.peer(slot) {
             let tally = self.job.sources.tally(peer);
@@ -183,14 +184,17 @@ impl Attempt<'_> {
 
     /// A chunk came from the store.
     pub(super) fn local(&mut self, index: u32) {
-        if self.count_in(index).is_some() {
+        if let Some(bytes) = self.count_in(index) {
             self.job.tally.local_chunks += 1;
+            self.job.tally.local_bytes += bytes;
         }
     }
 
     /// An equal chunk came, and serves for this one.
     pub(super) fn twin(&mut self, index: u32) {
-        self.local(index);
+        if self.count_in(index).is_some() {
+            self.job.tally.local_chunks += 1;
+        }
         self.schedule(Event::Here { index });
     }
 

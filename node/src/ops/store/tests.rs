@@ -79,6 +79,7 @@ async fn start(data_dir: &Path, networked: bool) -> Arc<Node> {
         data_dir: data_dir.to_owned(),
         network: networked.then_some(network),
         serve_dht: networked,
+        ..NodeConfig::default()
     };
     Node::start(config).await.unwrap()
 }
@@ -88,6 +89,8 @@ async fn call(node: Arc<Node>, input: impl AsyncRead + Send + Unpin + 'static) -
         source: Source::Stream,
         name: None,
         chunker: ChunkerName::Fixed,
+        pinned: true,
+        in_place: false,
     };
     let streams = Streams {
         input: Some(Box::new(input)),
