@@ -3,7 +3,9 @@
 //! A [`Chunker`] has no reader inside and keeps no bytes: it is shown the bytes since the last boundary
 //! and says where the next one is, so the result cannot depend on how the bytes arrived.
 
-use fastcdc::v2020::FastCDC;
+mod gear;
+
+use self::gear::GearScan;
 
 /// Largest chunk of any manifest. Bounds a frame on the wire and a buffer here.
 pub const MAX_CHUNK_BYTES: u32 = 4 * 1024 * 1024;
@@ -158,16 +160,30 @@ impl ChunkerParams {
 #[derive(Clone, Debug)]
 pub struct Chunker {
     params: ChunkerParams,
+    /// For content-defined chunks.
+    scan: Option<Box<GearScan>>,
 }
 
 impl Chunker {
     /// `None` for parameters that are not valid.
     #[must_use]
     pub fn new(params: ChunkerParams) -> Option<Self> {
-        params.is_valid().then_some(Self { params })
+        let scan = match params {
+            _ if !params.is_valid() => return None,
+            ChunkerParams::Fixed { .. } => None,
+            ChunkerParams::FastCdc {
+                min_bytes,
+                avg_bytes,
+                max_bytes,
+            } => {
+                let [min, avg, max] = [min_bytes, avg_bytes, max_bytes].map(|bytes| bytes as usize);
+                Some(Box::new(GearScan::new(min, avg, max)))
+            }
+        };
+        Some(Self { params, scan })
     }
 
-    /// Bytes that must be shown before a boundary can be decided (fewer only at the end of the file).
+    /// Bytes that decide where the next boundary is, whatever they are; often fewer do.
     #[must_use]
     pub fn needed_bytes(&self) -> usize {
         // A u32 of at most MAX_CHUNK_BYTES fits every usize this crate compiles for.
@@ -179,22 +195,12 @@ impl Chunker {
     #[must_use]
     pub fn cut(&self, bytes: &[u8], at_end: bool) -> Option<usize> {
         let needed = self.needed_bytes();
-        if bytes.is_empty() || (bytes.len() < needed && !at_end) {
-            return None;
-        }
-        let window = &bytes[..bytes.len().min(needed)];
-        match self.params {
-            ChunkerParams::Fixed { .. } => Some(window.len()),
-            ChunkerParams::FastCdc {
-                min_bytes,
-                avg_bytes,
-                max_bytes,
-            } => {
-                let [min, avg, max] = [min_bytes, avg_bytes, max_bytes].map(|bytes| bytes as usize);
-                let (_, len) = FastCDC::new(window, min, avg, max).cut(0, window.len());
-                Some(len)
-            }
-        }
+        let boundary = match &self.scan {
+            Some(scan) => scan.boundary(bytes),
+            None => (bytes.len() >= needed).then_some(needed),
+        };
+        // What the end of the file leaves is the last chunk.
+        boundary.or_else(|| (at_end && !bytes.is_empty()).then_some(bytes.len()))
     }
 }
 

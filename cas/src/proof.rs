@@ -306,15 +306,23 @@ impl ProofBuilder {
         self.group_filled_bytes = 0;
     }
 
+    /// The address of everything given so far.
+    pub(crate) fn address(&self) -> Address {
+        if self.values.is_empty() {
+            return Address::from_bytes(*self.group.finalize().as_bytes());
+        }
+        let mut values = self.values.clone();
+        values.push(self.group.finalize_non_root());
+        merge_to_root(values).expect("a closed group and the one just pushed")
+    }
+
     /// The tree of everything given, and with it the file's address.
     #[must_use]
     pub fn finish(mut self) -> ProofTree {
-        let address = if self.values.is_empty() {
-            Address::from_bytes(*self.group.finalize().as_bytes())
-        } else {
+        let address = self.address();
+        if !self.values.is_empty() {
             self.values.push(self.group.finalize_non_root());
-            merge_to_root(self.values.clone()).expect("a closed group and the one just pushed")
-        };
+        }
         ProofTree {
             size_bytes: self.size_bytes,
             group_bytes: self.group_bytes,

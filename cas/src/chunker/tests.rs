@@ -168,8 +168,56 @@ fn any_params() -> impl Strategy<Value = ChunkerParams> {
     ]
 }
 
+/// The boundaries that the `fastcdc` crate finds itself.
+fn lengths_by_the_crate(bytes: &[u8], [min, avg, max]: [u32; 3]) -> Vec<usize> {
+    let sizes = [min, avg, max].map(|bytes| bytes as usize);
+    fastcdc::v2020::FastCDC::new(bytes, sizes[0], sizes[1], sizes[2])
+        .map(|chunk| chunk.length)
+        .collect()
+}
+
+#[test]
+fn a_boundary_is_found_in_every_place_of_a_run() {
+    // A boundary is wherever the gear hash of the crate says so: cut a long input with the smallest sizes and
+    // meet boundaries at many distances from the start of a run of stretches.
+    let [min_bytes, avg_bytes, max_bytes] = [4096, 16_384, 65_536];
+    let params = ChunkerParams::FastCdc {
+        min_bytes,
+        avg_bytes,
+        max_bytes,
+    };
+    let bytes = sample(9, 8 << 20);
+    let found = lengths(params, &bytes, &[bytes.len()]);
+    assert_eq!(
+        found,
+        lengths_by_the_crate(&bytes, [min_bytes, avg_bytes, max_bytes])
+    );
+    let places: std::collections::HashSet<_> = found
+        .iter()
+        .filter_map(|len| len.checked_sub(4096))
+        .map(|scanned| scanned % 8192 / 2048)
+        .collect();
+    assert_eq!(places.len(), 4, "a boundary in each of the four stretches");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_boundaries_are_those_of_the_fastcdc_crate(
+        (min, avg, max) in (2048u32..40_000, 8192u32..100_000, 8192u32..300_000),
+        seed in any::<u64>(),
+        len in 0usize..600_000,
+        period in prop_oneof![Just(1usize), 2usize..300, Just(usize::MAX)],
+    ) {
+        let avg = avg.max(min);
+        let sizes = [min * 2, avg * 2, max.max(avg) * 2];
+        let [min_bytes, avg_bytes, max_bytes] = sizes;
+        let params = ChunkerParams::FastCdc { min_bytes, avg_bytes, max_bytes };
+        prop_assert!(params.is_valid());
+        let bytes: Vec<u8> = sample(seed, len.min(period)).into_iter().cycle().take(len).collect();
+        prop_assert_eq!(lengths(params, &bytes, &[len.max(1)]), lengths_by_the_crate(&bytes, sizes));
+    }
 
     #[test]
     fn chunks_add_up_to_the_input_whatever_the_read_splits(
