@@ -55,6 +55,34 @@ pub enum StoreError {
         /// Bytes the store may still use.
         available_bytes: u64,
     },
+    /// It would pass the limit that was set for the store.
+    #[error(
+        "the store may occupy {max_bytes} bytes: {needed_bytes} bytes needed, {available_bytes} available"
+    )]
+    OverQuota {
+        /// Bytes that were to be written.
+        needed_bytes: u64,
+        /// Bytes left under the limit.
+        available_bytes: u64,
+        /// The limit.
+        max_bytes: u64,
+    },
+    /// The store is on a medium that cannot be written.
+    #[error("{path} is on a read-only medium: the store can be read, and nothing can be changed")]
+    ReadOnly {
+        /// Where the packs are.
+        path: PathBuf,
+    },
+    /// An earlier development version wrote the store.
+    #[error(
+        "store has format version {found}, which this program does not read any more; it knows {known}"
+    )]
+    OlderVersion {
+        /// Version found.
+        found: u16,
+        /// The version known here.
+        known: u16,
+    },
     /// A chunk's bytes do not match its hash any more. It counts as absent from now on.
     #[error("stored chunk {hash} is damaged")]
     Corrupt {
@@ -129,7 +157,7 @@ impl StoreError {
     #[must_use]
     pub fn is_no_space(&self) -> bool {
         match self {
-            StoreError::NoSpace { .. } => true,
+            StoreError::NoSpace { .. } | StoreError::OverQuota { .. } => true,
             StoreError::Io { source, .. } | StoreError::Index(IndexError::Io(source)) => {
                 io_is_no_space(source)
             }

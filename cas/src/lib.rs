@@ -4,7 +4,7 @@
 //! tree in a manifest; chunks and manifests live in a store on disk. Everything here is blocking,
 //! `Send + Sync`, and knows no network.
 //!
-//! Non-goals: talking to peers, deciding what to fetch, deciding what to throw away.
+//! Non-goals: talking to peers, deciding what to fetch.
 //!
 //! Terms and formats are described in the repository's `docs/FORMATS.md`.
 
@@ -39,4 +39,8 @@ pub use proof::{GroupHasher, MAX_GROUPS, MIN_GROUP_BYTES, ProofBuilder, ProofTre
 pub use record::{
     FileKind, FileRecord, FileRecordError, INLINE_MANIFEST_BYTES, MAX_FILE_RECORD_BYTES,
 };
-pub use store::{FileEntry, FileState, Put, Removed, Store, StoreConfig, StoreStats};
+pub use store::{
+    BadChunk, Evicted, FileEntry, FileSource, FileState, FileUsage, GcFile, GcPlan, GcProgress,
+    GcProgressFn, GcReport, InUse, LostSource, Put, Rebuilt, Removed, Scrubbed, SourceKind,
+    SourceState, Store, StoreConfig, StoreStats, Verified, VerifyProgress,
+};

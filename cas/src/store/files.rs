@@ -6,9 +6,12 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use super::core::{BATCH_CHUNKS, Committed, Core, Extra};
-use super::entry::{self, ChunkEntry, FileEntry, FileState};
+use super::entry::{
+    self, ChunkEntry, Extent, FileEntry, FileSource, FileState, FileValue, SourceState,
+};
 use super::index::Op;
 use super::pack::{Location, RecordKind};
 use super::{Removed, lock, unix_ms};
@@ -18,19 +21,60 @@ use crate::id::{Address, ChunkHash};
 use crate::manifest::Manifest;
 use crate::name::is_valid_hint;
 
+/// Chunks that are looked at without letting others have their turn.
+const RELEASE_STEP: usize = 4096;
+
+/// The last use of a file is noted at most this often.
+const TOUCH_MS: u64 = 60_000;
+
 impl Core {
-    pub(crate) fn file(&self, address: &Address) -> Result<Option<FileEntry>, StoreError> {
+    /// A file's entry and where its record is; its last use is not looked up.
+    pub(super) fn file_value(&self, address: &Address) -> Result<Option<FileValue>, StoreError> {
         let value = self.noting(self.index.get(&entry::file_key(address)))?;
-        self.noting(value.as_deref().map(FileEntry::decode).transpose())
+        self.noting(value.as_deref().map(FileValue::decode).transpose())
+    }
+
+    pub(crate) fn file(&self, address: &Address) -> Result<Option<FileEntry>, StoreError> {
+        let value = self.file_value(address)?;
+        value
+            .map(|value| self.with_last_use(value.entry))
+            .transpose()
     }
 
     pub(crate) fn files(&self) -> Result<Vec<FileEntry>, StoreError> {
         let mut files = Vec::new();
         self.noting(self.index.scan(entry::FILE_PREFIX, &mut |_, value| {
-            files.push(FileEntry::decode(value)?);
+            files.push(FileValue::decode(value)?.entry);
             Ok(ControlFlow::Continue(()))
         }))?;
-        Ok(files)
+        let files = files.into_iter().map(|entry| self.with_last_use(entry));
+        files.collect()
+    }
+
+    fn with_last_use(&self, mut file: FileEntry) -> Result<FileEntry, StoreError> {
+        let value = self.noting(self.index.get(&entry::last_use_key(&file.address)))?;
+        if let Some(value) = value {
+            let noted = self.noting(entry::decode_time(&value))?;
+            file.last_used_unix_ms = file.last_used_unix_ms.max(noted);
+        }
+        Ok(file)
+    }
+
+    /// Notes that a file was used. A clock that was set back changes nothing.
+    pub(crate) fn touch(&self, address: &Address) -> Result<(), StoreError> {
+        let now = unix_ms();
+        let Some(file) = self.file(address)? else {
+            return Ok(());
+        };
+        if self.is_read_only() || now < file.last_used_unix_ms.saturating_add(TOUCH_MS) {
+            return Ok(());
+        }
+        self.check_writable()?;
+        let op = (
+            entry::last_use_key(address),
+            Some(now.to_le_bytes().to_vec()),
+        );
+        self.apply(vec![op])
     }
 
     pub(crate) fn have(&self, manifest: &Manifest) -> Result<HaveBitmap, StoreError> {
@@ -67,17 +111,10 @@ impl Core {
             && old.state == FileState::Complete
             && ((old.manifest == manifest.id() && self.is_listed(old)?) || self.is_whole(old)?)
         {
-            return self.update_entry(&mut committed, old, name, pinned);
+            return self.update_entry(&mut committed, &old.address, name, pinned);
         }
         self.require_chunks(manifest)?;
-        self.replace(
-            &mut committed,
-            old.as_ref(),
-            manifest,
-            name,
-            pinned,
-            FileState::Complete,
-        )
+        self.replace(&mut committed, manifest, name, pinned, FileState::Complete)
     }
 
     pub(crate) fn begin_partial(
@@ -96,7 +133,7 @@ impl Core {
         // A complete file whose manifest was damaged stays one: its references are counted.
         let repaired = old.as_ref().filter(|old| old.manifest == manifest.id());
         let state = repaired.map_or(FileState::Partial, |old| old.state);
-        self.replace(&mut committed, old.as_ref(), manifest, name, false, state)
+        self.replace(&mut committed, manifest, name, false, state)
     }
 
     pub(crate) fn complete_partial(
@@ -112,16 +149,9 @@ impl Core {
         let manifest = self.manifest_of(&old)?;
         self.require_chunks(&manifest)?;
         if old.state == FileState::Complete {
-            return self.update_entry(&mut committed, &old, None, pinned);
+            return self.update_entry(&mut committed, address, None, pinned);
         }
-        self.replace(
-            &mut committed,
-            Some(&old),
-            &manifest,
-            None,
-            pinned,
-            FileState::Complete,
-        )
+        self.replace(&mut committed, &manifest, None, pinned, FileState::Complete)
     }
 
     fn require_chunks(&self, manifest: &Manifest) -> Result<(), StoreError> {
@@ -135,7 +165,7 @@ impl Core {
     }
 
     /// Whether the manifest and all chunks of a file are in order, as far as is known.
-    fn is_whole(&self, file: &FileEntry) -> Result<bool, StoreError> {
+    pub(super) fn is_whole(&self, file: &FileEntry) -> Result<bool, StoreError> {
         match self.manifest_of(file) {
             Ok(manifest) => Ok(self.have(&manifest)?.is_complete()),
             Err(error) if error.is_corruption() => Ok(false),
@@ -143,125 +173,272 @@ impl Core {
         }
     }
 
-    /// Changes name and pin of an entry that stays otherwise; pins are only added here.
-    fn update_entry(
+    /// Changes name and pin of an entry that stays otherwise; pins are only added here. A source that
+    /// nothing is read from any more, because all was copied since, is given up.
+    pub(super) fn update_entry(
         &self,
         committed: &mut Committed,
-        old: &FileEntry,
+        address: &Address,
         name: Option<&str>,
         pinned: bool,
     ) -> Result<FileEntry, StoreError> {
-        let mut new = old.clone();
+        let old = self.file_value(address)?;
+        let old = old.ok_or(StoreError::UnknownFile(*address))?;
+        let mut new = old.entry.clone();
         new.pinned |= pinned;
         new.name = valid_name(name).or(new.name);
-        if new != *old {
-            let record = self.append_entry(&new)?;
-            self.flush(
-                committed,
-                Extra {
-                    last: vec![record],
-                    ..Extra::default()
-                },
-            )?;
+        if let Some(id) = new.intact_source()
+            && committed
+                .ledger
+                .sources()
+                .get(&id)
+                .is_none_or(|source| source.live_bytes == 0)
+        {
+            new.source = None;
+            committed.ledger.forget_source(id);
         }
-        Ok(new)
+        self.rewrite_entry(committed, &old, new)
     }
 
-    /// Puts an entry with this manifest in the place of `old`, and drops what only `old` needed.
-    fn replace(
+    /// Pins a file, or lets go of it. `None` when it is not here.
+    pub(crate) fn set_pinned(
+        &self,
+        address: &Address,
+        pinned: bool,
+    ) -> Result<Option<FileEntry>, StoreError> {
+        let mut committed = lock(&self.commit);
+        let Some(old) = self.file_value(address)? else {
+            return Ok(None);
+        };
+        let new = FileEntry {
+            pinned,
+            ..old.entry.clone()
+        };
+        self.rewrite_entry(&mut committed, &old, new).map(Some)
+    }
+
+    fn rewrite_entry(
         &self,
         committed: &mut Committed,
-        old: Option<&FileEntry>,
+        old: &FileValue,
+        new: FileEntry,
+    ) -> Result<FileEntry, StoreError> {
+        if new != old.entry {
+            let record = self.append_entry(committed, &new)?;
+            let extra = Extra {
+                last: vec![record],
+                ..Extra::default()
+            };
+            self.flush(committed, extra)?;
+            self.packs.free(&[old.at])?;
+        }
+        self.with_last_use(new)
+    }
+
+    /// Puts an entry with this manifest in the place of the one there is, and drops what only that one
+    /// needed.
+    pub(super) fn replace(
+        &self,
+        committed: &mut Committed,
         manifest: &Manifest,
         name: Option<&str>,
         pinned: bool,
         state: FileState,
     ) -> Result<FileEntry, StoreError> {
-        let same_manifest = old.is_some_and(|old| old.manifest == manifest.id());
-        let replaced = old.filter(|_| !same_manifest);
+        let new = Replacement {
+            manifest,
+            name,
+            pinned,
+            state,
+            source: None,
+            sourced: Vec::new(),
+        };
+        self.put_in_place_of_old(committed, new)
+    }
+
+    /// The same for a complete file whose `sourced` chunks are in `source`.
+    pub(super) fn replace_with_source(
+        &self,
+        committed: &mut Committed,
+        manifest: &Manifest,
+        name: Option<&str>,
+        pinned: bool,
+        source: FileSource,
+        sourced: Vec<(ChunkHash, Extent)>,
+    ) -> Result<FileEntry, StoreError> {
+        let new = Replacement {
+            manifest,
+            name,
+            pinned,
+            state: FileState::Complete,
+            source: Some(source),
+            sourced,
+        };
+        self.put_in_place_of_old(committed, new)
+    }
+
+    fn put_in_place_of_old(
+        &self,
+        committed: &mut Committed,
+        new: Replacement<'_>,
+    ) -> Result<FileEntry, StoreError> {
+        let Replacement {
+            manifest, state, ..
+        } = new;
+        let old = self.file_value(&manifest.address())?;
+        let old_at = old.as_ref().map(|old| old.at);
+        let old = old.map(|old| old.entry);
+        let same_manifest = old
+            .as_ref()
+            .is_some_and(|old| old.manifest == manifest.id());
+        let replaced = old.as_ref().filter(|_| !same_manifest);
         let dropped = replaced.map(|old| self.listed_chunks(old)).transpose()?;
-        let new = FileEntry {
+        if let Some(old) = &old {
+            // All of it: the new entry may list it, and nobody else keeps what is not copied.
+            self.copy_out(committed, old, &|_, _| true)?;
+            if let Some(id) = old.intact_source() {
+                committed.ledger.forget_source(id);
+            }
+        }
+        let entry = FileEntry {
             address: manifest.address(),
-            name: valid_name(name).or_else(|| old.and_then(|old| old.name.clone())),
+            name: valid_name(new.name).or_else(|| old.as_ref().and_then(|old| old.name.clone())),
             size_bytes: manifest.size_bytes(),
             chunk_count: manifest.chunk_count(),
             manifest: manifest.id(),
-            stored_unix_ms: old.map_or_else(unix_ms, |old| old.stored_unix_ms),
-            pinned: pinned || old.is_some_and(|old| old.pinned),
+            stored_unix_ms: old.as_ref().map_or_else(unix_ms, |old| old.stored_unix_ms),
+            last_used_unix_ms: 0,
+            pinned: new.pinned || old.as_ref().is_some_and(|old| old.pinned),
             state,
+            source: match new.source {
+                Some(source) => Some(source),
+                // A source that is lost is remembered until the file is whole again.
+                None if state != FileState::Complete => lost_source(old.as_ref()),
+                None => None,
+            },
         };
-        let mut extra = Extra::default();
-        let mut freed = Vec::new();
-        let is_recorded = match old {
+        let mut extra = Extra {
+            sourced: new.sourced,
+            ..Extra::default()
+        };
+        let mut freed: Vec<Location> = old_at.into_iter().collect();
+        let is_recorded = match &old {
             Some(old) => same_manifest && self.is_listed(old)?,
             None => false,
         };
         if !is_recorded {
             let (id, bytes) = (manifest.id(), manifest.encode());
-            extra
-                .last
-                .push(self.append_listing(new.address, &id, bytes)?);
-            if let Some(old) = old {
-                freed.extend(self.manifest_entry(&old.manifest)?.map(|entry| entry.at));
+            if let Some(old) = &old {
+                freed.extend(self.forget_listing(committed, old)?);
             }
             if let Some(old) = replaced {
                 extra.last.push((entry::manifest_key(&old.manifest), None));
             }
+            let listing = self.append_listing(committed, entry.address, &id, &bytes)?;
+            extra.last.push(listing);
         }
-        extra.last.push(self.append_entry(&new)?);
-        let was_counted = old.is_some_and(|old| old.state == FileState::Complete);
+        extra.last.push(self.append_entry(committed, &entry)?);
+        let was_counted = old
+            .as_ref()
+            .is_some_and(|old| old.state == FileState::Complete);
         if state == FileState::Complete && !(same_manifest && was_counted) {
             extra.add_refs = distinct(manifest).into_iter().collect();
         }
+        committed.wanted = None;
         self.flush(committed, extra)?;
         let dropped = dropped.unwrap_or_default().into_iter().collect();
         let (_, freed) = self.release(committed, dropped, was_counted, freed)?;
         self.packs.free(&freed)?;
-        Ok(new)
+        self.with_last_use(FileEntry {
+            last_used_unix_ms: entry.stored_unix_ms,
+            ..entry
+        })
     }
 
-    pub(super) fn append_entry(&self, file: &FileEntry) -> Result<Op, StoreError> {
+    /// Appends a file's entry; what the index is to say of it.
+    pub(super) fn append_entry(
+        &self,
+        committed: &mut Committed,
+        file: &FileEntry,
+    ) -> Result<Op, StoreError> {
         let value = file.encode();
-        self.space.check_append(value.len() as u64)?;
-        self.packs
+        self.space.check_disk(value.len() as u64)?;
+        let at = self
+            .packs
             .append(RecordKind::File, blake3::hash(&value).as_bytes(), &value)?;
-        Ok((entry::file_key(&file.address), Some(value)))
+        let old = self.file_value(&file.address)?;
+        committed.ledger.record(old.map(|old| old.at), Some(at));
+        let value = FileValue {
+            at,
+            entry: file.clone(),
+        };
+        Ok((entry::file_key(&file.address), Some(value.encode())))
     }
 
-    /// A few bytes: allowed to go where no chunk may, or a full store could not be emptied.
-    pub(super) fn append_tombstone(&self, address: &Address) -> Result<Op, StoreError> {
+    /// A few bytes: allowed to go where no chunk may, or a full store could not be emptied. What the index
+    /// is to forget.
+    pub(super) fn append_tombstone(
+        &self,
+        committed: &mut Committed,
+        old: &FileValue,
+    ) -> Result<[Op; 2], StoreError> {
+        let address = old.entry.address;
         let digest = blake3::hash(address.as_bytes());
         self.packs
             .append(RecordKind::Tombstone, digest.as_bytes(), address.as_bytes())?;
-        Ok((entry::file_key(address), None))
+        committed.ledger.record(Some(old.at), None);
+        Ok([
+            (entry::file_key(&address), None),
+            (entry::last_use_key(&address), None),
+        ])
     }
 
     pub(crate) fn remove_file(&self, address: &Address) -> Result<Option<Removed>, StoreError> {
         let mut committed = lock(&self.commit);
         self.flush(&mut committed, Extra::default())?;
-        let Some(file) = self.file(address)? else {
+        let Some(old) = self.file_value(address)? else {
             return Ok(None);
         };
-        let listed = self.listed_chunks(&file)?;
-        let record = self.manifest_entry(&file.manifest)?;
-        let last = vec![
-            self.append_tombstone(address)?,
-            (entry::manifest_key(&file.manifest), None),
-        ];
-        self.flush(
-            &mut committed,
-            Extra {
-                last,
-                ..Extra::default()
-            },
-        )?;
-        let counted = file.state == FileState::Complete;
-        let freed = record.map(|record| record.at).into_iter().collect();
+        let listed = self.listed_chunks(&old.entry)?;
+        let counted = old.entry.state == FileState::Complete;
+        self.copy_out_for_others(&mut committed, &old.entry)?;
+        let mut freed = vec![old.at];
+        freed.extend(self.forget_listing(&mut committed, &old.entry)?);
+        let mut last = self.append_tombstone(&mut committed, &old)?.to_vec();
+        last.push((entry::manifest_key(&old.entry.manifest), None));
+        let extra = Extra {
+            last,
+            ..Extra::default()
+        };
+        committed.wanted = None;
+        self.flush(&mut committed, extra)?;
         let hashes = listed.into_iter().collect();
         let (removed, freed) = self.release(&mut committed, hashes, counted, freed)?;
+        if let Some(id) = old.entry.intact_source() {
+            committed.ledger.forget_source(id);
+            self.apply_counted(&mut committed, Vec::new())?;
+        }
         drop(committed);
         self.packs.free(&freed)?;
+        self.measure();
         Ok(Some(removed))
+    }
+
+    /// Before a file goes: what others need of its source.
+    fn copy_out_for_others(
+        &self,
+        committed: &mut Committed,
+        file: &FileEntry,
+    ) -> Result<(), StoreError> {
+        if file.intact_source().is_none() {
+            return Ok(());
+        }
+        let wanted = self.wanted_by_partials(committed)?;
+        let own = u32::from(file.state == FileState::Complete);
+        let needed = |hash: &ChunkHash, chunk: &ChunkEntry| {
+            chunk.refs > own || wanted.contains(hash) || lock(&self.holds).protects(hash)
+        };
+        self.copy_out(committed, file, &needed)
     }
 
     pub(crate) fn drop_unreferenced(&self, hashes: &[ChunkHash]) -> Result<Removed, StoreError> {
@@ -284,8 +461,14 @@ impl Core {
             }
             Ok(ControlFlow::Continue(()))
         }))?;
-        // Looked at again there, under the lock.
-        self.drop_unreferenced(&candidates)
+        // Looked at again there, under the lock, which others get in between.
+        let mut removed = Removed::default();
+        for part in candidates.chunks(RELEASE_STEP) {
+            let part = self.drop_unreferenced(part)?;
+            removed.freed_bytes += part.freed_bytes;
+            removed.freed_chunks.extend(part.freed_chunks);
+        }
+        Ok(removed)
     }
 
     /// Takes a reference from each of these chunks (when `counted`), and durably forgets those that
@@ -299,9 +482,9 @@ impl Core {
         mut freed: Vec<Location>,
     ) -> Result<(Removed, Vec<Location>), StoreError> {
         let wanted = if hashes.is_empty() {
-            HashSet::new()
+            Arc::default()
         } else {
-            self.wanted_by_partials()?
+            self.wanted_by_partials(committed)?
         };
         let mut removed = Removed::default();
         for part in hashes.chunks(BATCH_CHUNKS) {
@@ -312,20 +495,21 @@ impl Core {
                 let Some(mut chunk) = self.indexed(hash)? else {
                     continue;
                 };
+                let old_refs = chunk.refs;
                 chunk.refs = chunk.refs.saturating_sub(u32::from(counted));
                 if chunk.refs > 0 || wanted.contains(hash) || holds.protects(hash) {
-                    ops.push((entry::chunk_key(hash), Some(chunk.encode())));
+                    if chunk.refs != old_refs {
+                        ops.push((entry::chunk_key(hash), Some(chunk.encode())));
+                    }
                     continue;
                 }
                 ops.push((entry::chunk_key(hash), None));
-                freed.push(chunk.at);
-                removed.freed_bytes += u64::from(chunk.at.len_bytes);
+                freed.extend(chunk.place.pack());
+                removed.freed_bytes += u64::from(chunk.len_bytes());
                 removed.freed_chunks.push(*hash);
-                if !chunk.bad {
-                    committed.totals.remove(&chunk);
-                }
+                committed.ledger.chunk(Some(&chunk), None);
             }
-            self.apply_with_totals(committed, ops)?;
+            self.apply_counted(committed, ops)?;
         }
         if !freed.is_empty() {
             // Before the bytes go: a power cut must not bring an entry back whose bytes are gone.
@@ -333,6 +517,22 @@ impl Core {
         }
         Ok((removed, freed))
     }
+}
+
+/// What is put in the place of a file's entry.
+struct Replacement<'a> {
+    manifest: &'a Manifest,
+    name: Option<&'a str>,
+    pinned: bool,
+    state: FileState,
+    source: Option<FileSource>,
+    /// Chunks of that source.
+    sourced: Vec<(ChunkHash, Extent)>,
+}
+
+fn lost_source(old: Option<&FileEntry>) -> Option<FileSource> {
+    let source = old.and_then(|old| old.source.clone());
+    source.filter(|source| source.state != SourceState::Intact)
 }
 
 fn valid_name(name: Option<&str>) -> Option<String> {

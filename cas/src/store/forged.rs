@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::core::{Committed, Core, Extra};
-use super::entry::{self, FileEntry, FileState};
+use super::entry::{self, FileEntry, FileState, FileValue};
 use super::index::Op;
 use super::listing::encode_list;
 use super::{Removed, lock};
@@ -27,12 +27,19 @@ impl Core {
         dropped.extend(chunks.iter().map(|chunk| chunk.hash));
         let mut committed = lock(&self.commit);
         self.flush(&mut committed, Extra::default())?;
-        let entry = self.file(&manifest.address())?;
+        let value = self.file_value(&manifest.address())?;
         let mut freed = Vec::new();
-        let keeps = match &entry {
-            Some(entry) if entry.state == FileState::Partial && entry.manifest == manifest.id() => {
-                freed.extend(self.manifest_entry(&entry.manifest)?.map(|entry| entry.at));
-                self.leave_remnant(&mut committed, entry, &kept)?
+        let keeps = match &value {
+            Some(FileValue { at, entry })
+                if entry.state == FileState::Partial && entry.manifest == manifest.id() =>
+            {
+                freed.push(*at);
+                freed.extend(self.forget_listing(&mut committed, entry)?);
+                let old = FileValue {
+                    at: *at,
+                    entry: entry.clone(),
+                };
+                self.leave_remnant(&mut committed, &old, &kept)?
             }
             // Someone else's by now: it is not for this call to say what it needs.
             Some(_) => true,
@@ -53,7 +60,7 @@ impl Core {
     fn leave_remnant(
         &self,
         committed: &mut Committed,
-        old: &FileEntry,
+        old: &FileValue,
         kept: &HashSet<ChunkHash>,
     ) -> Result<bool, StoreError> {
         let mut here = Vec::with_capacity(kept.len());
@@ -66,26 +73,32 @@ impl Core {
         let remnant = if here.is_empty() {
             None
         } else {
-            match self.append_remnant(old, &here) {
+            match self.append_remnant(committed, &old.entry, &here) {
                 Err(error) if error.is_no_space() => None,
                 result => Some(result?),
             }
         };
         let keeps = remnant.is_some();
-        let mut last = vec![(entry::manifest_key(&old.manifest), None)];
+        let mut last = vec![(entry::manifest_key(&old.entry.manifest), None)];
         match remnant {
             Some(ops) => last.extend(ops),
-            None => last.push(self.append_tombstone(&old.address)?),
+            None => last.extend(self.append_tombstone(committed, old)?),
         }
         let extra = Extra {
             last,
             ..Extra::default()
         };
+        committed.wanted = None;
         self.flush(committed, extra)?;
         Ok(keeps)
     }
 
-    fn append_remnant(&self, old: &FileEntry, here: &[ChunkHash]) -> Result<[Op; 2], StoreError> {
+    fn append_remnant(
+        &self,
+        committed: &mut Committed,
+        old: &FileEntry,
+        here: &[ChunkHash],
+    ) -> Result<[Op; 2], StoreError> {
         let list = encode_list(here);
         let remnant = FileEntry {
             chunk_count: u32::try_from(here.len()).unwrap_or(u32::MAX),
@@ -93,7 +106,7 @@ impl Core {
             state: FileState::Remnant,
             ..old.clone()
         };
-        let listing = self.append_listing(old.address, &remnant.manifest, &list)?;
-        Ok([listing, self.append_entry(&remnant)?])
+        let listing = self.append_listing(committed, old.address, &remnant.manifest, &list)?;
+        Ok([listing, self.append_entry(committed, &remnant)?])
     }
 }

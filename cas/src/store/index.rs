@@ -10,7 +10,7 @@ pub(crate) const MAX_BATCH_KEYS: usize = 256;
 
 /// Largest value. A leaf of sled holds 17 values, and one of more than 131,020 bytes would go to a side
 /// file that is never synced.
-pub(crate) const MAX_VALUE_BYTES: usize = 4096 + 256;
+pub(crate) const MAX_VALUE_BYTES: usize = 5 * 1024;
 
 /// One change: a key and its new value, or `None` to remove it.
 pub(crate) type Op = (Vec<u8>, Option<Vec<u8>>);
@@ -28,7 +28,12 @@ pub(crate) trait Index: Send + Sync {
     fn apply(&self, ops: Vec<Op>) -> Result<(), IndexError>;
 
     /// Visits the keys with this prefix in order.
-    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), IndexError>;
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), IndexError> {
+        self.scan_from(prefix, prefix, visit)
+    }
+
+    /// Visits the keys with this prefix in order, from the first at or behind `from` on.
+    fn scan_from(&self, prefix: &[u8], from: &[u8], visit: Visit<'_>) -> Result<(), IndexError>;
 
     /// Returns when everything applied before the call survives a power cut.
     fn sync(&self) -> Result<(), IndexError>;

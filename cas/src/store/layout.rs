@@ -12,7 +12,7 @@ use crate::error::StoreError;
 const FORMAT_FILE: &str = "FORMAT";
 
 /// Version of the whole layout.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const MAGIC: [u8; 8] = *b"CASSTORE";
 /// magic 8 | version 2 | store id 16 | inline limit 4 | crc 4
 const FORMAT_BYTES: usize = 34;
@@ -80,6 +80,31 @@ impl Layout {
         })
     }
 
+    /// Shares the folder with other readers; nothing is written, and a store must be there.
+    pub(crate) fn open_read_only(dir: &Path) -> Result<Self, StoreError> {
+        let store_id = read_format(dir)?.ok_or_else(|| StoreError::NotAStore {
+            path: dir.join(FORMAT_FILE),
+        })?;
+        let path = dir.join("LOCK");
+        let lock = OpenOptions::new().read(true).open(&path);
+        let mut lock = lock.map_err(failed("open", &path))?;
+        match lock.try_lock_shared() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Locked {
+                    pid: read_pid(&mut lock),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
+        }
+        Ok(Self {
+            dir: dir.to_owned(),
+            store_id,
+            was_clean: false,
+            _lock: lock,
+        })
+    }
+
     pub(crate) fn store_id(&self) -> [u8; 16] {
         self.store_id
     }
@@ -109,12 +134,6 @@ impl Layout {
         }
         sync_dir(&self.dir)?;
         Ok(aside)
-    }
-
-    /// Bytes the ballast file occupies.
-    pub(crate) fn reserve_disk_bytes(&self) -> u64 {
-        use std::os::unix::fs::MetadataExt;
-        fs::metadata(self.dir.join("reserve")).map_or(0, |data| data.blocks() * 512)
     }
 
     /// Notes that everything is synced and consistent.
@@ -196,11 +215,12 @@ fn read_format(dir: &Path) -> Result<Option<[u8; 16]>, StoreError> {
     let (version, fields) = fields.split_first_chunk::<2>().ok_or_else(foreign)?;
     // A newer version may have another length and checksum: look at its number first.
     let found = u16::from_le_bytes(*version);
-    if found > VERSION {
-        return Err(StoreError::NewerVersion {
-            found,
-            known: VERSION,
-        });
+    let known = VERSION;
+    if found > known {
+        return Err(StoreError::NewerVersion { found, known });
+    }
+    if found < known {
+        return Err(StoreError::OlderVersion { found, known });
     }
     let (store_id, _) = fields.split_first_chunk::<16>().ok_or_else(foreign)?;
     let (covered, crc) = bytes.split_last_chunk::<4>().ok_or_else(foreign)?;

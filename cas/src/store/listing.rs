@@ -4,14 +4,15 @@
 //! removing the entry go on without it.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::core::Core;
+use super::core::{Committed, Core};
 use super::entry::{self, FileEntry, FileState, INLINE_BYTES, ManifestEntry};
 use super::files::distinct;
 use super::index::Op;
-use super::pack::{Packs, RecordKind};
+use super::pack::{Location, Packs, RecordKind};
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash, HASH_BYTES, ManifestId};
 use crate::manifest::Manifest;
@@ -109,27 +110,48 @@ impl Core {
     }
 
     /// The chunks of unfinished downloads: kept though no complete file refers to them.
-    pub(super) fn wanted_by_partials(&self) -> Result<HashSet<ChunkHash>, StoreError> {
+    pub(super) fn wanted_by_partials(
+        &self,
+        committed: &mut Committed,
+    ) -> Result<Arc<HashSet<ChunkHash>>, StoreError> {
+        if let Some(wanted) = &committed.wanted {
+            return Ok(Arc::clone(wanted));
+        }
         let mut wanted = HashSet::new();
         for file in self.files()? {
             if file.state != FileState::Complete {
                 wanted.extend(self.listed_chunks(&file)?);
             }
         }
+        let wanted = Arc::new(wanted);
+        committed.wanted = Some(Arc::clone(&wanted));
         Ok(wanted)
+    }
+
+    /// The index is to forget the listing of an entry: where its record is.
+    pub(super) fn forget_listing(
+        &self,
+        committed: &mut Committed,
+        file: &FileEntry,
+    ) -> Result<Option<Location>, StoreError> {
+        let at = self.manifest_entry(&file.manifest)?.map(|entry| entry.at);
+        committed.ledger.record(at, None);
+        Ok(at)
     }
 
     /// Appends the record of a manifest or list; what the index is to say of it.
     pub(super) fn append_listing(
         &self,
+        committed: &mut Committed,
         address: Address,
         id: &ManifestId,
         bytes: &Bytes,
     ) -> Result<Op, StoreError> {
-        self.space.check_append(bytes.len() as u64)?;
+        self.space.check_disk(bytes.len() as u64)?;
         let at = self
             .packs
             .append(RecordKind::Manifest, id.as_bytes(), bytes)?;
+        committed.ledger.record(None, Some(at));
         let inline = (bytes.len() <= INLINE_BYTES).then(|| bytes.clone());
         let value = ManifestEntry {
             address,

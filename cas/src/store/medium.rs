@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -34,7 +34,11 @@ pub(crate) trait Medium: Send + Sync {
     fn open(&self, id: u32) -> io::Result<Arc<dyn PackFile>>;
     /// Creates a pack that begins with `header`; it survives a power cut when this returns.
     fn create(&self, id: u32, header: &[u8]) -> io::Result<Arc<dyn PackFile>>;
-    /// Bytes occupied.
+    /// Removes a pack; it stays gone after a power cut when this returns. Open handles go on.
+    fn remove(&self, id: u32) -> io::Result<()>;
+    /// Bytes that a pack occupies.
+    fn disk_bytes_of(&self, id: u32) -> io::Result<u64>;
+    /// Bytes that all of them occupy.
     fn disk_bytes(&self) -> u64;
     /// What to call the packs in an error.
     fn path(&self) -> PathBuf;
@@ -43,13 +47,25 @@ pub(crate) trait Medium: Send + Sync {
 /// Packs in a folder, `%08x.pack` each.
 pub(crate) struct DirMedium {
     dir: PathBuf,
+    read_only: bool,
 }
 
 impl DirMedium {
     /// Uses `dir`, creating it when needed.
     pub(crate) fn new(dir: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&dir)?;
-        Ok(Self { dir })
+        Ok(Self {
+            dir,
+            read_only: false,
+        })
+    }
+
+    /// Uses the packs in `dir` without ever writing.
+    pub(crate) fn read_only(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            read_only: true,
+        }
     }
 
     fn file_path(&self, id: u32) -> PathBuf {
@@ -76,7 +92,7 @@ impl Medium for DirMedium {
     fn open(&self, id: u32) -> io::Result<Arc<dyn PackFile>> {
         let file = OpenOptions::new()
             .read(true)
-            .write(true)
+            .write(!self.read_only)
             .open(self.file_path(id))?;
         Ok(Arc::new(DiskFile(file)))
     }
@@ -89,6 +105,15 @@ impl Medium for DirMedium {
         file.sync_all()?;
         File::open(&self.dir)?.sync_all()?;
         Ok(Arc::new(DiskFile(file)))
+    }
+
+    fn remove(&self, id: u32) -> io::Result<()> {
+        fs::remove_file(self.file_path(id))?;
+        File::open(&self.dir)?.sync_all()
+    }
+
+    fn disk_bytes_of(&self, id: u32) -> io::Result<u64> {
+        Ok(fs::metadata(self.file_path(id))?.blocks() * 512)
     }
 
     fn disk_bytes(&self) -> u64 {

@@ -66,10 +66,11 @@ impl Index for MemoryIndex {
         Ok(())
     }
 
-    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), IndexError> {
+    fn scan_from(&self, prefix: &[u8], from: &[u8], visit: Visit<'_>) -> Result<(), IndexError> {
         let state = lock(&self.0);
-        let from = state.now.range(prefix.to_vec()..);
-        let found: Vec<_> = from
+        let found: Vec<_> = state
+            .now
+            .range(from.to_vec()..)
             .take_while(|(key, _)| key.starts_with(prefix))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
@@ -165,6 +166,19 @@ impl Medium for MemoryMedium {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         Ok(file)
+    }
+
+    fn remove(&self, id: u32) -> io::Result<()> {
+        let removed = lock(&self.0).remove(&id);
+        removed
+            .map(drop)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn disk_bytes_of(&self, id: u32) -> io::Result<u64> {
+        let file = lock(&self.0).get(&id).cloned();
+        let file = file.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        file.len()
     }
 
     fn disk_bytes(&self) -> u64 {

@@ -9,73 +9,84 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::core::BATCH_CHUNKS;
-use super::entry::{self, ChunkEntry, FileEntry, FileState, INLINE_BYTES, ManifestEntry, Totals};
+use super::entry::{
+    self, ChunkEntry, Extent, FileEntry, FileState, FileValue, INLINE_BYTES, ManifestEntry,
+    PackAccount, Place, Setting,
+};
+use super::files::distinct;
 use super::index::{Index, MAX_BATCH_KEYS, Op};
+use super::ledger::Ledger;
 use super::listing::read_listing;
 use super::pack::{Location, PACK_HEADER_BYTES, Packs, RecordKind, Scanned, Verify};
+use super::settings::decode_setting;
+use super::source::extents;
 use crate::error::{IndexError, StoreError};
 use crate::id::{Address, ChunkHash, ManifestId};
 use crate::manifest::Manifest;
 
 /// Checks that all of the index can be read and that its counters agree with its entries.
-pub(crate) fn check_index(index: &dyn Index) -> Result<(), IndexError> {
-    let mut counted = Totals::default();
+pub(super) fn check_index(index: &dyn Index) -> Result<(), IndexError> {
+    let mut counted = Ledger::default();
+    let noted = Ledger::load(index)?;
+    for (source, account) in noted.sources() {
+        counted.add_source(*source, account.address);
+    }
     index.scan(&[], &mut |key, value| {
-        match key.split_first() {
-            Some((b'c', _)) => {
-                entry::chunk_of_key(key)?;
-                let chunk = ChunkEntry::decode(value)?;
-                if !chunk.bad {
-                    counted.add(&chunk);
-                }
-            }
-            Some((b'f', _)) => drop(FileEntry::decode(value)?),
-            Some((b'm', _)) => drop(ManifestEntry::decode(value)?),
-            Some((b'p', _)) => drop((entry::pack_of_key(key)?, entry::decode_checkpoint(value)?)),
-            Some((b'q', [])) => drop(Totals::decode(value)?),
-            _ => return Err(IndexError::Malformed),
+        entry::check(key, value)?;
+        match key.first() {
+            Some(b'c') => counted.chunk(None, Some(&ChunkEntry::decode(value)?)),
+            Some(b'f') => counted.record(None, Some(FileValue::decode(value)?.at)),
+            Some(b'm') => counted.record(None, Some(ManifestEntry::decode(value)?.at)),
+            Some(b's') => counted.record(None, Setting::decode(value)?.at),
+            _ => {}
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    if read_totals(index)? == counted {
+    if noted.agrees_with(&counted) {
         Ok(())
     } else {
         Err(IndexError::Malformed)
     }
 }
 
-fn read_totals(index: &dyn Index) -> Result<Totals, IndexError> {
-    let value = index.get(&entry::totals_key())?;
-    value
-        .as_deref()
-        .map_or(Ok(Totals::default()), Totals::decode)
+/// What a recovery found.
+#[derive(Debug, Default)]
+pub(super) struct Recovered {
+    pub(super) ledger: Ledger,
+    pub(super) packs: u64,
+    /// Records with an intact header whose payload is not what it says.
+    pub(super) bad_records: u64,
 }
 
-/// Adopts what the index does not know; returns the counters.
-pub(crate) fn recover(index: &Arc<dyn Index>, packs: &Packs) -> Result<Totals, StoreError> {
+/// Adopts what the index does not know. Packs on a read-only medium are left as they are.
+pub(super) fn recover(
+    index: &Arc<dyn Index>,
+    packs: &Packs,
+    read_only: bool,
+) -> Result<Recovered, StoreError> {
     let ids = packs.ids()?;
-    let mut checkpoints = HashMap::new();
-    index.scan(entry::PACK_PREFIX, &mut |key, value| {
-        checkpoints.insert(entry::pack_of_key(key)?, entry::decode_checkpoint(value)?);
-        Ok(ControlFlow::Continue(()))
-    })?;
-    let rebuild = checkpoints.is_empty() && !ids.is_empty();
-    if rebuild {
+    let ledger = Ledger::load(index.as_ref())?;
+    let durable = |account: &PackAccount| account.durable_bytes > 0;
+    // A rebuild that was cut off has counted live bytes, and no pack is durable for it yet.
+    let rebuild = !ledger.packs().values().any(durable) && !ids.is_empty();
+    if rebuild && !read_only {
         tracing::warn!(packs = ids.len(), "no index: building it from the packs");
     }
     let mut adopter = Adopter {
         index: index.as_ref(),
         packs,
         rebuild,
-        totals: read_totals(index.as_ref())?,
+        read_only,
+        ledger,
         batch: BTreeMap::new(),
         manifests: HashMap::new(),
         checkpoints: Vec::new(),
         adopted: 0,
+        bad_records: 0,
     };
     for id in &ids {
         let is_last = ids.last() == Some(id);
-        adopter.walk(*id, checkpoints.get(id).copied(), is_last)?;
+        adopter.walk(*id, is_last)?;
     }
     adopter.write_batch()?;
     if rebuild {
@@ -89,30 +100,34 @@ pub(crate) fn recover(index: &Arc<dyn Index>, packs: &Packs) -> Result<Totals, S
         );
         index.sync()?;
     }
-    Ok(adopter.totals)
+    Ok(Recovered {
+        packs: ids.len() as u64,
+        bad_records: adopter.bad_records,
+        ledger: adopter.ledger,
+    })
 }
 
 struct Adopter<'a> {
     index: &'a dyn Index,
     packs: &'a Packs,
     rebuild: bool,
-    totals: Totals,
+    read_only: bool,
+    ledger: Ledger,
     /// Chunks waiting to be written to the index.
     batch: BTreeMap<ChunkHash, ChunkEntry>,
     /// Manifest records met, until a file entry says whose they are.
     manifests: HashMap<ManifestId, Location>,
-    /// Of a rebuild, in the order of the packs; written when all is done.
-    checkpoints: Vec<Op>,
+    /// Up to where packs are durable, in their order; of a rebuild written when all is done.
+    checkpoints: Vec<(u32, u64)>,
     adopted: u64,
+    bad_records: u64,
 }
 
 impl Adopter<'_> {
-    fn walk(
-        &mut self,
-        pack: u32,
-        checkpoint: Option<u64>,
-        is_last: bool,
-    ) -> Result<(), StoreError> {
+    fn walk(&mut self, pack: u32, is_last: bool) -> Result<(), StoreError> {
+        let account = self.ledger.packs().get(&pack);
+        let checkpoint = account.map(|account| account.durable_bytes);
+        let checkpoint = checkpoint.filter(|bytes| *bytes > 0);
         // Payloads are not padded: the file may end a few bytes before the aligned end.
         let len = self.packs.len(pack)?.next_multiple_of(8);
         let from = checkpoint
@@ -126,7 +141,7 @@ impl Adopter<'_> {
             return Ok(());
         }
         if checkpoint.is_some() && len == from {
-            return if is_last {
+            return if is_last && !self.read_only {
                 self.packs.resume(pack, from)
             } else {
                 Ok(())
@@ -134,13 +149,16 @@ impl Adopter<'_> {
         }
         let packs = self.packs;
         // What is adopted must not be lost again: it may be in the page cache only.
-        packs.sync_pack(pack)?;
+        if !self.read_only {
+            packs.sync_pack(pack)?;
+        }
         let verify = if self.rebuild && !is_last {
             Verify::Headers
         } else {
             Verify::Payloads
         };
         let found = packs.scan(pack, from, verify, &mut |record| self.adopt(record))?;
+        self.bad_records += found.bad_payloads;
         if found.bad_payloads > 0 || found.gaps > u64::from(is_last) {
             tracing::warn!(
                 pack,
@@ -151,11 +169,10 @@ impl Adopter<'_> {
         }
         self.write_batch()?;
         let end = if is_last { found.end } else { len };
-        if is_last {
+        if is_last && !self.read_only {
             packs.resume(pack, end)?;
         }
-        self.checkpoints
-            .push((entry::pack_key(pack), Some(entry::encode_checkpoint(end))));
+        self.checkpoints.push((pack, end));
         // A rebuild that is cut off must begin anew, or nobody would count the references.
         if self.rebuild {
             Ok(())
@@ -166,8 +183,11 @@ impl Adopter<'_> {
 
     /// In the order of the packs: whatever is walked again after a crash then ends in the newest state.
     fn write_checkpoints(&mut self) -> Result<(), StoreError> {
-        for part in std::mem::take(&mut self.checkpoints).chunks(MAX_BATCH_KEYS) {
-            self.index.apply(part.to_vec())?;
+        for part in std::mem::take(&mut self.checkpoints).chunks(MAX_BATCH_KEYS / 2) {
+            for (pack, end) in part {
+                self.ledger.durable(*pack, *end);
+            }
+            self.index.apply(self.ledger.take_changes())?;
         }
         Ok(())
     }
@@ -188,7 +208,7 @@ impl Adopter<'_> {
                 Ok(())
             }
             (RecordKind::File, Some(payload)) => match FileEntry::decode(&payload) {
-                Ok(file) => self.adopt_file(&file),
+                Ok(file) => self.adopt_file(file, record.at),
                 Err(_) => Ok(()),
             },
             (RecordKind::Tombstone, Some(payload)) => {
@@ -197,7 +217,8 @@ impl Adopter<'_> {
                     Err(_) => Ok(()),
                 }
             }
-            (RecordKind::File | RecordKind::Tombstone, None) => Ok(()),
+            (RecordKind::Setting, Some(payload)) => self.adopt_setting(&payload, record.at),
+            (RecordKind::File | RecordKind::Tombstone | RecordKind::Setting, None) => Ok(()),
         }
     }
 
@@ -208,28 +229,24 @@ impl Adopter<'_> {
         at: Location,
         inline: Option<bytes::Bytes>,
     ) -> Result<(), StoreError> {
-        let refs = match self.batch.get(&hash) {
-            Some(old) => {
-                self.totals.remove(old);
-                old.refs
-            }
+        let old = match self.batch.get(&hash) {
+            Some(old) => Some(old.clone()),
             None => {
-                let old = self.index.get(&entry::chunk_key(&hash))?;
-                let old = old.as_deref().map(ChunkEntry::decode).transpose()?;
-                if let Some(old) = old.as_ref().filter(|old| !old.bad) {
-                    self.totals.remove(old);
-                }
+                let mut old = self.chunk(&hash)?;
                 // A rebuild counts from nothing, whatever an earlier one that was cut off has counted.
-                old.filter(|_| !self.rebuild).map_or(0, |old| old.refs)
+                if let Some(old) = old.as_mut().filter(|_| self.rebuild) {
+                    old.refs = 0;
+                }
+                old
             }
         };
         let chunk = ChunkEntry {
-            at,
-            refs,
+            place: Place::Pack(at),
+            refs: old.as_ref().map_or(0, |old| old.refs),
             bad: false,
             inline,
         };
-        self.totals.add(&chunk);
+        self.ledger.chunk(old.as_ref(), Some(&chunk));
         self.batch.insert(hash, chunk);
         if self.batch.len() >= BATCH_CHUNKS {
             self.write_batch()
@@ -238,52 +255,85 @@ impl Adopter<'_> {
         }
     }
 
+    fn chunk(&self, hash: &ChunkHash) -> Result<Option<ChunkEntry>, StoreError> {
+        let value = self.index.get(&entry::chunk_key(hash))?;
+        Ok(value.as_deref().map(ChunkEntry::decode).transpose()?)
+    }
+
+    /// One batch with the counters that go with it.
+    fn apply(&mut self, mut ops: Vec<Op>) -> Result<(), StoreError> {
+        ops.extend(self.ledger.take_changes());
+        Ok(self.index.apply(ops)?)
+    }
+
     fn write_batch(&mut self) -> Result<(), StoreError> {
         if self.batch.is_empty() {
             return Ok(());
         }
         let batch = std::mem::take(&mut self.batch);
-        let mut ops: Vec<Op> = batch
-            .iter()
-            .map(|(hash, chunk)| (entry::chunk_key(hash), Some(chunk.encode())))
-            .collect();
-        ops.push((entry::totals_key(), Some(self.totals.encode())));
-        Ok(self.index.apply(ops)?)
+        let entries = batch.iter();
+        let ops = entries.map(|(hash, chunk)| (entry::chunk_key(hash), Some(chunk.encode())));
+        self.apply(ops.collect())
     }
 
     /// The order of [`super::files`]: references before the entry, and dropped after it, so that a crash
     /// in between leaves them too high and never too low.
-    fn adopt_file(&mut self, file: &FileEntry) -> Result<(), StoreError> {
+    fn adopt_file(&mut self, mut file: FileEntry, at: Location) -> Result<(), StoreError> {
         self.write_batch()?;
-        let old = self.file(&file.address)?;
+        let old_value = self.file(&file.address)?;
+        let old = old_value.as_ref().map(|old| &old.entry);
         if let Some(at) = self.manifests.remove(&file.manifest) {
-            // What is damaged is indexed too, without a copy: reading it says so.
-            let bytes = self.packs.read_if_there(at)?;
-            let inline = bytes.filter(|bytes| bytes.len() <= INLINE_BYTES);
-            let value = ManifestEntry {
-                address: file.address,
-                at,
-                inline,
-            }
-            .encode();
-            self.index
-                .apply(vec![(entry::manifest_key(&file.manifest), Some(value))])?;
+            self.adopt_manifest(&file, at)?;
         }
-        let same = old.as_ref().filter(|old| old.manifest == file.manifest);
-        let mut file = file.clone();
+        self.change_source(old, Some(&file))?;
+        let same = old.filter(|old| old.manifest == file.manifest);
         if same.is_none_or(|old| old.state != FileState::Complete) {
             match self.counted_chunks(&file)? {
                 Some(add) => self.change_references(&add, 1)?,
                 None => file.state = FileState::Partial,
             }
         }
-        let replaced = old.as_ref().filter(|old| old.manifest != file.manifest);
-        let drop_refs = replaced.map(|old| self.counted_chunks(old)).transpose()?;
+        let replaced = old.filter(|old| old.manifest != file.manifest);
+        // Complete before and not now: a file kept in place that was found changed.
+        let uncounted = same
+            .filter(|old| old.state == FileState::Complete && file.state != FileState::Complete);
+        let dropped = replaced.or(uncounted);
+        let drop_refs = dropped.map(|old| self.counted_chunks(old)).transpose()?;
         let drop_refs = drop_refs.flatten().unwrap_or_default();
-        let mut ops = vec![(entry::file_key(&file.address), Some(file.encode()))];
-        ops.extend(replaced.map(|old| (entry::manifest_key(&old.manifest), None)));
-        self.index.apply(ops)?;
+        let mut ops = Vec::new();
+        if let Some(old) = replaced {
+            ops.push(self.forget_manifest(old)?);
+        }
+        self.ledger
+            .record(old_value.as_ref().map(|old| old.at), Some(at));
+        let key = entry::file_key(&file.address);
+        let value = FileValue { at, entry: file };
+        ops.push((key, Some(value.encode())));
+        self.apply(ops)?;
         self.change_references(&drop_refs, -1)
+    }
+
+    /// What is damaged is indexed too, without a copy: reading it says so.
+    fn adopt_manifest(&mut self, file: &FileEntry, at: Location) -> Result<(), StoreError> {
+        let key = entry::manifest_key(&file.manifest);
+        let old = self.index.get(&key)?;
+        let old = old.as_deref().map(ManifestEntry::decode).transpose()?;
+        let bytes = self.packs.read_if_there(at)?;
+        let value = ManifestEntry {
+            address: file.address,
+            at,
+            inline: bytes.filter(|bytes| bytes.len() <= INLINE_BYTES),
+        };
+        self.ledger.record(old.map(|old| old.at), Some(at));
+        self.apply(vec![(key, Some(value.encode()))])
+    }
+
+    fn forget_manifest(&mut self, file: &FileEntry) -> Result<Op, StoreError> {
+        let key = entry::manifest_key(&file.manifest);
+        let old = self.index.get(&key)?;
+        let old = old.as_deref().map(ManifestEntry::decode).transpose()?;
+        self.ledger.record(old.map(|old| old.at), None);
+        Ok((key, None))
     }
 
     fn adopt_removal(&mut self, address: &Address) -> Result<(), StoreError> {
@@ -291,17 +341,96 @@ impl Adopter<'_> {
         let Some(old) = self.file(address)? else {
             return Ok(());
         };
-        let drop_refs = self.counted_chunks(&old)?.unwrap_or_default();
-        self.index.apply(vec![
+        let drop_refs = self.counted_chunks(&old.entry)?.unwrap_or_default();
+        self.change_source(Some(&old.entry), None)?;
+        let manifest = self.forget_manifest(&old.entry)?;
+        self.ledger.record(Some(old.at), None);
+        self.apply(vec![
             (entry::file_key(address), None),
-            (entry::manifest_key(&old.manifest), None),
+            (entry::last_use_key(address), None),
+            manifest,
         ])?;
         self.change_references(&drop_refs, -1)
     }
 
-    fn file(&self, address: &Address) -> Result<Option<FileEntry>, StoreError> {
+    /// Enters what the new source holds and is not here; of an old one that is not the new, nothing counts.
+    fn change_source(
+        &mut self,
+        old: Option<&FileEntry>,
+        new: Option<&FileEntry>,
+    ) -> Result<(), StoreError> {
+        let complete = |file: &&FileEntry| file.state == FileState::Complete;
+        let source = |file: Option<&FileEntry>| file.and_then(FileEntry::intact_source);
+        if let (Some(id), Some(old)) = (source(old), old)
+            && source(new) != Some(id)
+        {
+            for extent in self.source_extents(old, id)? {
+                let (hash, _) = extent;
+                let chunk = self.chunk(&hash)?.filter(|chunk| !chunk.bad);
+                if let Some(chunk) = chunk.filter(|chunk| chunk.place.source() == Some(id)) {
+                    let bad = ChunkEntry {
+                        bad: true,
+                        ..chunk.clone()
+                    };
+                    self.ledger.chunk(Some(&chunk), Some(&bad));
+                    self.apply(vec![(entry::chunk_key(&hash), Some(bad.encode()))])?;
+                }
+            }
+            self.ledger.forget_source(id);
+        }
+        let Some(new) = new.filter(complete) else {
+            return Ok(());
+        };
+        let Some(id) = source(Some(new)) else {
+            return Ok(());
+        };
+        self.ledger.add_source(id, new.address);
+        for (hash, extent) in self.source_extents(new, id)? {
+            let old = self.chunk(&hash)?;
+            if old.as_ref().is_some_and(|old| !old.bad) {
+                continue;
+            }
+            let chunk = ChunkEntry {
+                place: Place::Source(extent),
+                refs: old.as_ref().map_or(0, |old| old.refs),
+                bad: false,
+                inline: None,
+            };
+            self.ledger.chunk(old.as_ref(), Some(&chunk));
+            self.apply(vec![(entry::chunk_key(&hash), Some(chunk.encode()))])?;
+        }
+        Ok(())
+    }
+
+    /// The chunks of a file with their places in its source; none when the manifest is damaged.
+    fn source_extents(
+        &self,
+        file: &FileEntry,
+        source: u32,
+    ) -> Result<Vec<(ChunkHash, Extent)>, StoreError> {
+        let manifest = self.manifest_of(file)?;
+        Ok(manifest.map_or_else(Vec::new, |manifest| extents(&manifest, source)))
+    }
+
+    fn adopt_setting(&mut self, payload: &[u8], at: Location) -> Result<(), StoreError> {
+        self.write_batch()?;
+        let Some((name, value)) = decode_setting(payload) else {
+            return Ok(());
+        };
+        let key = entry::setting_key(name);
+        let old = self.index.get(&key)?;
+        let old = old.as_deref().map(Setting::decode).transpose()?;
+        self.ledger.record(old.and_then(|old| old.at), Some(at));
+        let setting = Setting {
+            at: Some(at),
+            value: value.to_vec(),
+        };
+        self.apply(vec![(key, Some(setting.encode()))])
+    }
+
+    fn file(&self, address: &Address) -> Result<Option<FileValue>, StoreError> {
         let value = self.index.get(&entry::file_key(address))?;
-        Ok(value.as_deref().map(FileEntry::decode).transpose()?)
+        Ok(value.as_deref().map(FileValue::decode).transpose()?)
     }
 
     /// The chunks that a file's entry keeps alive; none while a rebuild counts at its end. `None` when
@@ -315,6 +444,10 @@ impl Adopter<'_> {
     }
 
     fn chunks_of(&self, file: &FileEntry) -> Result<Option<HashSet<ChunkHash>>, StoreError> {
+        Ok(self.manifest_of(file)?.as_ref().map(distinct))
+    }
+
+    fn manifest_of(&self, file: &FileEntry) -> Result<Option<Manifest>, StoreError> {
         let value = self.index.get(&entry::manifest_key(&file.manifest))?;
         let entry = value.as_deref().map(ManifestEntry::decode).transpose()?;
         let bytes = entry.map(|entry| read_listing(self.packs, &file.manifest, entry));
@@ -323,7 +456,7 @@ impl Adopter<'_> {
         if manifest.is_none() {
             tracing::warn!(address = %file.address, "a file's manifest is lost or damaged");
         }
-        Ok(manifest.as_ref().map(super::files::distinct))
+        Ok(manifest)
     }
 
     fn change_references(&self, hashes: &HashSet<ChunkHash>, by: i32) -> Result<(), StoreError> {
@@ -347,25 +480,18 @@ impl Adopter<'_> {
     fn count_references(&self) -> Result<(), StoreError> {
         let mut files = Vec::new();
         self.index.scan(entry::FILE_PREFIX, &mut |_, value| {
-            files.push(FileEntry::decode(value)?);
+            files.push(FileValue::decode(value)?);
             Ok(ControlFlow::Continue(()))
         })?;
-        for file in files
-            .iter()
-            .filter(|file| file.state == FileState::Complete)
-        {
-            if let Some(chunks) = self.chunks_of(file)? {
+        files.retain(|file| file.entry.state == FileState::Complete);
+        for mut file in files {
+            if let Some(chunks) = self.chunks_of(&file.entry)? {
                 self.change_references(&chunks, 1)?;
                 continue;
             }
-            let partial = FileEntry {
-                state: FileState::Partial,
-                ..file.clone()
-            };
-            self.index.apply(vec![(
-                entry::file_key(&file.address),
-                Some(partial.encode()),
-            )])?;
+            file.entry.state = FileState::Partial;
+            let key = entry::file_key(&file.entry.address);
+            self.index.apply(vec![(key, Some(file.encode()))])?;
         }
         Ok(())
     }

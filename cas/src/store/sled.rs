@@ -96,10 +96,10 @@ impl Index for SledIndex {
         guarded(|| self.db.apply_batch(batch))
     }
 
-    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), IndexError> {
-        let mut items = self.db.scan_prefix(prefix);
+    fn scan_from(&self, prefix: &[u8], from: &[u8], visit: Visit<'_>) -> Result<(), IndexError> {
+        let mut items = self.db.range(from..);
         while let Some((key, value)) = guarded(|| items.next().transpose())? {
-            if visit(&key, &value)? == ControlFlow::Break(()) {
+            if !key.starts_with(prefix) || visit(&key, &value)? == ControlFlow::Break(()) {
                 break;
             }
         }

@@ -3,11 +3,14 @@
 //! sled 0.34 cannot be trusted with a full disk: it fails for good, and it must write even to open and to
 //! delete. So appends stop while there is still room for the index, and a ballast file (`reserve`) is
 //! given up when others filled the disk, so that deleting still works.
+//!
+//! The same place keeps the account of what the store occupies, and the limit it may not pass.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::lock;
 use crate::error::StoreError;
@@ -25,7 +28,20 @@ pub(crate) struct Space {
     min_free_bytes: u64,
     index_floor_bytes: u64,
     reserve_held: Mutex<bool>,
+    /// The most bytes the store may occupy; 0 for no limit.
+    max_bytes: AtomicU64,
+    /// What it occupied when it was last measured.
+    measured_bytes: AtomicU64,
+    /// What was appended since.
+    appended_bytes: AtomicU64,
 }
+
+/// What a chunk adds to the index, with what sled keeps of older versions.
+const INDEX_ENTRY_BYTES: u64 = 256;
+
+/// Appends of chunks stop so far before the limit (less, when the limit is low): entries and manifests
+/// come after them.
+const METADATA_BYTES: u64 = 2 * 1024 * 1024;
 
 fn available_bytes(dir: &Path) -> io::Result<(u64, u64)> {
     let stat = rustix::fs::statvfs(dir)?;
@@ -48,6 +64,9 @@ impl Space {
             min_free_bytes: 0,
             index_floor_bytes: 0,
             reserve_held: Mutex::new(true),
+            max_bytes: AtomicU64::new(0),
+            measured_bytes: AtomicU64::new(0),
+            appended_bytes: AtomicU64::new(0),
         }
     }
 
@@ -61,6 +80,9 @@ impl Space {
             min_free_bytes: min_free_bytes.min(small),
             index_floor_bytes: INDEX_FLOOR_BYTES.min(small / 4),
             reserve_held: Mutex::new(dir.join("reserve").exists()),
+            max_bytes: AtomicU64::new(0),
+            measured_bytes: AtomicU64::new(0),
+            appended_bytes: AtomicU64::new(0),
         };
         if available < space.index_floor_bytes {
             space.release();
@@ -68,8 +90,81 @@ impl Space {
         Ok(space)
     }
 
-    /// Whether `len_bytes` may be appended to the packs.
+    /// The most bytes the store may occupy.
+    pub(crate) fn max_bytes(&self) -> Option<u64> {
+        let max_bytes = self.max_bytes.load(Ordering::Relaxed);
+        (max_bytes > 0).then_some(max_bytes)
+    }
+
+    /// Sets the limit; 0 for none.
+    pub(crate) fn set_max_bytes(&self, max_bytes: u64) {
+        self.max_bytes.store(max_bytes, Ordering::Relaxed);
+    }
+
+    /// What was appended and not measured yet: to be taken before a measurement begins.
+    pub(crate) fn unmeasured_bytes(&self) -> u64 {
+        self.appended_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What the store occupies, measured after `unmeasured` bytes had been appended.
+    pub(crate) fn measured(&self, bytes: u64, unmeasured: u64) {
+        self.measured_bytes.store(bytes, Ordering::Relaxed);
+        self.appended_bytes.fetch_sub(unmeasured, Ordering::Relaxed);
+    }
+
+    /// A chunk's record was appended.
+    pub(crate) fn note_append(&self, record_bytes: u64) {
+        self.appended_bytes
+            .fetch_add(record_bytes + INDEX_ENTRY_BYTES, Ordering::Relaxed);
+    }
+
+    /// What the store occupies.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.measured_bytes.load(Ordering::Relaxed) + self.unmeasured_bytes()
+    }
+
+    /// Whether so many bytes of chunks fit under the limit.
+    pub(crate) fn fits(&self, len_bytes: u64) -> bool {
+        self.fits_after(0, len_bytes)
+    }
+
+    /// The same when `freed_bytes` have gone.
+    pub(crate) fn fits_after(&self, freed_bytes: u64, len_bytes: u64) -> bool {
+        self.usable_bytes()
+            .is_none_or(|usable| self.used_bytes() + len_bytes <= usable + freed_bytes)
+    }
+
+    /// Bytes that must go for the limit to be kept.
+    pub(crate) fn over_bytes(&self) -> u64 {
+        let usable = self.usable_bytes();
+        usable.map_or(0, |usable| self.used_bytes().saturating_sub(usable))
+    }
+
+    /// The part of the limit that chunks may use.
+    fn usable_bytes(&self) -> Option<u64> {
+        let max_bytes = self.max_bytes()?;
+        Some(max_bytes - METADATA_BYTES.min(max_bytes / 32))
+    }
+
+    pub(crate) fn over_quota(&self, needed_bytes: u64) -> StoreError {
+        let usable_bytes = self.usable_bytes().unwrap_or(u64::MAX);
+        StoreError::OverQuota {
+            needed_bytes,
+            available_bytes: usable_bytes.saturating_sub(self.used_bytes()),
+            max_bytes: self.max_bytes().unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Whether a chunk of `len_bytes` may be appended to the packs.
     pub(crate) fn check_append(&self, len_bytes: u64) -> Result<(), StoreError> {
+        if !self.fits(len_bytes) {
+            return Err(self.over_quota(len_bytes));
+        }
+        self.check_disk(len_bytes)
+    }
+
+    /// Whether `len_bytes` may be appended to the packs, as far as the disk goes.
+    pub(crate) fn check_disk(&self, len_bytes: u64) -> Result<(), StoreError> {
         let Some(dir) = &self.dir else { return Ok(()) };
         let available = self.available(dir)?;
         // What the ballast should hold but does not is not free either.
@@ -86,6 +181,17 @@ impl Space {
             });
         }
         Ok(())
+    }
+
+    /// Bytes the ballast occupies.
+    pub(crate) fn reserve_disk_bytes(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        let data = self
+            .dir
+            .as_ref()
+            .map(|dir| fs::metadata(dir.join("reserve")));
+        data.and_then(Result::ok)
+            .map_or(0, |data| data.blocks() * 512)
     }
 
     /// Whether the index may be written; gives the ballast up for it.

@@ -122,7 +122,7 @@ mod tests {
             Ok(())
         }
 
-        fn scan(&self, _: &[u8], _: Visit<'_>) -> Result<(), IndexError> {
+        fn scan_from(&self, _: &[u8], _: &[u8], _: Visit<'_>) -> Result<(), IndexError> {
             Ok(())
         }
 

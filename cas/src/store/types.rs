@@ -1,6 +1,11 @@
 //! What callers hand to a store and get from it.
 
-use crate::id::ChunkHash;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::core::Core;
+use super::entry::SourceState;
+use crate::id::{Address, ChunkHash};
 
 /// How a store is kept.
 #[derive(Clone, Debug)]
@@ -55,4 +60,193 @@ pub struct StoreStats {
     pub stored_bytes: u64,
     /// Bytes that packs, index and reserve occupy.
     pub disk_bytes: u64,
+    /// The part of that which nothing needs; `gc` gives back most of it.
+    pub waste_bytes: u64,
+    /// The most it may occupy.
+    pub max_bytes: Option<u64>,
+}
+
+/// A file that went because of the limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Evicted {
+    /// Which file.
+    pub address: Address,
+    /// Its name.
+    pub name: Option<String>,
+    /// The chunks that went with it; the list is cut when too much waits to be told.
+    pub freed_chunks: Vec<ChunkHash>,
+    /// Their bytes.
+    pub freed_bytes: u64,
+}
+
+/// Keeps a file from being removed for space, until it is dropped.
+#[must_use]
+pub struct InUse {
+    pub(super) core: Arc<Core>,
+    pub(super) address: Address,
+}
+
+impl std::fmt::Debug for InUse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("InUse").field(&self.address).finish()
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.core.end_use(&self.address);
+    }
+}
+
+/// A file in a collection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GcFile {
+    /// Which file.
+    pub address: Address,
+    /// Its name.
+    pub name: Option<String>,
+    /// Bytes of disk that come back with it.
+    pub bytes: u64,
+}
+
+/// What a collection would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GcPlan {
+    /// Chunks that nothing needs.
+    pub orphan_chunks: u64,
+    /// Their bytes.
+    pub orphan_bytes: u64,
+    /// Files that go because the store is over its limit.
+    pub evict: Vec<GcFile>,
+    /// Packs to be rewritten.
+    pub compact_packs: u64,
+    /// Bytes to be copied for that.
+    pub compact_copy_bytes: u64,
+    /// Bytes of disk that come back, estimated.
+    pub reclaim_bytes: u64,
+}
+
+/// How far a collection is in rewriting packs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GcProgress {
+    /// Bytes copied.
+    pub done_bytes: u64,
+    /// Bytes to be copied, estimated when it began.
+    pub total_bytes: u64,
+}
+
+/// What a collection did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GcReport {
+    /// Chunks that nothing needed.
+    pub freed_chunks: u64,
+    /// Their bytes.
+    pub freed_bytes: u64,
+    /// Files that went because the store was over its limit.
+    pub evicted: Vec<GcFile>,
+    /// Packs that were rewritten.
+    pub compacted_packs: u64,
+    /// Bytes copied for that.
+    pub copied_bytes: u64,
+    /// Disk use when it began.
+    pub disk_bytes_before: u64,
+    /// Disk use when it ended.
+    pub disk_bytes_after: u64,
+    /// It was broken off.
+    pub cancelled: bool,
+}
+
+/// What a file costs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileUsage {
+    /// Which file.
+    pub address: Address,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its size.
+    pub logical_bytes: u64,
+    /// Bytes of its distinct chunks in the store.
+    pub stored_bytes: u64,
+    /// The part of those that other files list too.
+    pub shared_bytes: u64,
+    /// Bytes of its distinct chunks that are read from a file outside the store.
+    pub referenced_bytes: u64,
+}
+
+/// A chunk whose stored bytes are not right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BadChunk {
+    /// Which chunk.
+    pub hash: ChunkHash,
+    /// Its length.
+    pub len_bytes: u32,
+    /// The files that list it.
+    pub files: Vec<Address>,
+}
+
+/// A file kept in place that is not what it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LostSource {
+    /// Which file.
+    pub address: Address,
+    /// Where it was.
+    pub path: PathBuf,
+    /// What became of it.
+    pub state: SourceState,
+    /// Chunks that are absent from now on.
+    pub chunks: Vec<ChunkHash>,
+}
+
+/// What a verification found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verified {
+    /// Chunks read.
+    pub chunks: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Those that are not right: absent from now on.
+    pub bad: Vec<BadChunk>,
+    /// Files whose manifest is damaged.
+    pub bad_manifests: Vec<Address>,
+    /// Files kept in place that changed or vanished.
+    pub lost: Vec<LostSource>,
+    /// It was broken off.
+    pub cancelled: bool,
+}
+
+/// What a step of a scrub found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Scrubbed {
+    /// Bytes read.
+    pub bytes: u64,
+    /// Chunks that are not right: absent from now on.
+    pub bad: Vec<BadChunk>,
+    /// The end was reached: the next step begins anew.
+    pub wrapped: bool,
+}
+
+/// What rebuilding an index found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rebuilt {
+    /// Pack files read.
+    pub packs: u64,
+    /// Chunks in the new index.
+    pub chunks: u64,
+    /// Files in it.
+    pub files: u64,
+    /// Records whose bytes are not what they say.
+    pub bad_records: u64,
+    /// Where the old index was put.
+    pub aside: Option<PathBuf>,
 }

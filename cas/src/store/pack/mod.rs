@@ -3,6 +3,7 @@
 //! Packs are the truth of the store: the index can be rebuilt from them. A record is written once; later
 //! only its state byte changes (live to dead), and the blocks of a dead payload are given back.
 
+mod manage;
 mod record;
 mod scan;
 

@@ -38,6 +38,8 @@ pub(crate) enum RecordKind {
     File,
     /// An address that has no file entry any more.
     Tombstone,
+    /// A setting: its name and value.
+    Setting,
 }
 
 impl RecordKind {
@@ -47,6 +49,7 @@ impl RecordKind {
             RecordKind::Manifest => 2,
             RecordKind::File => 3,
             RecordKind::Tombstone => 4,
+            RecordKind::Setting => 6,
         }
     }
 
@@ -56,6 +59,7 @@ impl RecordKind {
             2 => Some(RecordKind::Manifest),
             3 => Some(RecordKind::File),
             4 => Some(RecordKind::Tombstone),
+            6 => Some(RecordKind::Setting),
             _ => None,
         }
     }
@@ -155,6 +159,11 @@ impl Location {
 
     fn end(self) -> u64 {
         self.payload_offset() + u64::from(self.len_bytes)
+    }
+
+    /// Bytes that the record takes: header, payload and padding.
+    pub(crate) fn record_bytes(self) -> u64 {
+        self.next_offset() - self.offset
     }
 
     /// Where the next record begins.

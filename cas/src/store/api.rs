@@ -1,0 +1,293 @@
+//! What a store does with chunks and files.
+
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::entry::{self, FileEntry};
+use super::types::{LostSource, Put, Removed, StoreStats};
+use super::{Hold, Store};
+use crate::bitmap::HaveBitmap;
+use crate::error::StoreError;
+use crate::id::{Address, ChunkHash, ManifestId};
+use crate::manifest::Manifest;
+
+impl Store {
+    /// Protects the chunks of an unfinished import.
+    pub(crate) fn hold(&self) -> Hold {
+        self.core.hold()
+    }
+
+    /// Whether the chunk is here, as far as is known: a chunk that was found damaged is not.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn has(&self, hash: &ChunkHash) -> Result<bool, StoreError> {
+        self.core.has(hash)
+    }
+
+    /// The chunk's bytes, verified against the hash on every read.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the stored bytes are not the chunk's: it counts as absent from then
+    /// on, and a put of the right bytes heals it.
+    pub fn get(&self, hash: &ChunkHash) -> Result<Option<Bytes>, StoreError> {
+        self.core.get(hash)
+    }
+
+    /// Appends a chunk, unless it is here. It can be read at once, and survives a crash only after a
+    /// [`Store::commit`] that began later. The caller has verified the bytes.
+    ///
+    /// A chunk that no file, unfinished download or running import lists stays until it is named to
+    /// [`Store::drop_unreferenced`], or until [`Store::drop_orphans`].
+    ///
+    /// # Errors
+    /// [`StoreError::ChunkLength`], [`StoreError::NoSpace`], or what the medium says.
+    pub fn put(&self, hash: &ChunkHash, bytes: &[u8]) -> Result<Put, StoreError> {
+        self.core.put(hash, bytes)
+    }
+
+    /// Returns when everything put before the call survives a power cut. Concurrent commits share the
+    /// work.
+    ///
+    /// # Errors
+    /// After a failure nothing put since the last success is acknowledged; if a sync failed, the store
+    /// takes no more writes until it is opened again.
+    pub fn commit(&self) -> Result<(), StoreError> {
+        self.core.commit()
+    }
+
+    /// Records a file whose chunks are all here. Durable when it returns.
+    ///
+    /// If the file is here already and whole, its manifest stays, and only name and pin are taken over.
+    ///
+    /// # Errors
+    /// [`StoreError::MissingChunks`] when not all chunks are here.
+    pub fn add_file(
+        &self,
+        manifest: &Manifest,
+        name: Option<&str>,
+        pinned: bool,
+    ) -> Result<FileEntry, StoreError> {
+        self.core.add_file(manifest, name, pinned)
+    }
+
+    /// Remembers the manifest of a download that begins; its chunks are protected from then on. Durable
+    /// when it returns. Changes nothing if the file is whole or has this manifest; replaces another
+    /// partial manifest and drops the chunks that only that one needed. A damaged record of this manifest
+    /// is written anew, and the entry stays what it was.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn begin_partial(
+        &self,
+        manifest: &Manifest,
+        name: Option<&str>,
+    ) -> Result<FileEntry, StoreError> {
+        self.core.begin_partial(manifest, name)
+    }
+
+    /// Makes a download complete. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownFile`] (also for a [`FileState::Remnant`]), [`StoreError::MissingChunks`], or
+    /// [`StoreError::CorruptManifest`], which a [`Store::begin_partial`] or [`Store::add_file`] mends.
+    pub fn complete_partial(
+        &self,
+        address: &Address,
+        pinned: bool,
+    ) -> Result<FileEntry, StoreError> {
+        self.core.complete_partial(address, pinned)
+    }
+
+    /// A file's entry.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn file(&self, address: &Address) -> Result<Option<FileEntry>, StoreError> {
+        self.core.file(address)
+    }
+
+    /// All entries, by address.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn files(&self) -> Result<Vec<FileEntry>, StoreError> {
+        self.core.files()
+    }
+
+    /// A file's manifest, verified; a [`FileState::Remnant`] has none.
+    ///
+    /// # Errors
+    /// [`StoreError::CorruptManifest`] when it is damaged.
+    pub fn manifest(&self, address: &Address) -> Result<Option<Manifest>, StoreError> {
+        self.core.manifest(address)
+    }
+
+    /// Which file the manifest with this id belongs to, if it is stored here.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn address_of(&self, id: &ManifestId) -> Result<Option<Address>, StoreError> {
+        Ok(self.core.manifest_entry(id)?.map(|entry| entry.address))
+    }
+
+    /// Which chunks of a manifest are here.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn have(&self, manifest: &Manifest) -> Result<HaveBitmap, StoreError> {
+        self.core.have(manifest)
+    }
+
+    /// Forgets a file, and gives back the space of the chunks that no other file, unfinished download or
+    /// running import needs. `None` when it is not here.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn remove_file(&self, address: &Address) -> Result<Option<Removed>, StoreError> {
+        self.core.remove_file(address)
+    }
+
+    /// Gives back the space of those of these chunks that nothing needs: fetched under a manifest that
+    /// proved forged, for example.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn drop_unreferenced(&self, hashes: &[ChunkHash]) -> Result<Removed, StoreError> {
+        self.core.drop_unreferenced(hashes)
+    }
+
+    /// Gives back the space of all chunks that nothing needs: left by a crash in the middle of an import,
+    /// or put for a download whose entry was removed meanwhile. Visits every chunk of the index.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn drop_orphans(&self) -> Result<Removed, StoreError> {
+        self.core.drop_orphans()
+    }
+
+    /// Forgets the forged manifest of a download. `keep` are the chunks, by index in it, that are proven
+    /// to be the file's own bytes; one that is not here is not kept.
+    ///
+    /// If the address still names this manifest and is [`FileState::Partial`], the manifest goes with all
+    /// its chunks that nothing else needs, and the kept ones stay behind under a durable entry of state
+    /// [`FileState::Remnant`], which has no manifest. The next [`Store::begin_partial`] or
+    /// [`Store::add_file`] of the address takes those over that its manifest lists, and drops the others.
+    /// When none ever follows, [`Store::remove_file`] gives their space back. With nothing to keep, or no
+    /// space to note it, no entry stays behind.
+    ///
+    /// If the address has another manifest or is complete, only chunks that are not kept go. If it has no
+    /// entry any more, all that nothing needs go.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn forget_forged(
+        &self,
+        manifest: &Manifest,
+        keep: &HaveBitmap,
+    ) -> Result<Removed, StoreError> {
+        self.core.forget_forged(manifest, keep)
+    }
+
+    /// The store in numbers. Reads the sizes of its files.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn stats(&self) -> Result<StoreStats, StoreError> {
+        let totals = self.core.totals();
+        let mut files = 0;
+        self.core
+            .noting(self.core.index.scan(entry::FILE_PREFIX, &mut |_, _| {
+                files += 1;
+                Ok(ControlFlow::Continue(()))
+            }))?;
+        self.core.measure();
+        let disk_bytes = self.core.space.used_bytes();
+        let needed = self.core.live_bytes()
+            + self.core.index.disk_bytes()
+            + self.core.space.reserve_disk_bytes();
+        Ok(StoreStats {
+            files,
+            chunks: totals.chunks,
+            stored_bytes: totals.bytes,
+            disk_bytes,
+            waste_bytes: disk_bytes.saturating_sub(needed),
+            max_bytes: self.max_bytes(),
+        })
+    }
+
+    /// Pins a file, or lets go of it; `None` when it is not here. Durable when it returns.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn set_pinned(
+        &self,
+        address: &Address,
+        pinned: bool,
+    ) -> Result<Option<FileEntry>, StoreError> {
+        self.core.set_pinned(address, pinned)
+    }
+
+    /// Notes that a file was used now; at most once a minute that is written down.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn touch(&self, address: &Address) -> Result<(), StoreError> {
+        self.core.touch(address)
+    }
+
+    /// Compares every file kept in place with what it was. Those that changed or vanished become
+    /// [`super::FileState::Partial`], and what only they held counts as absent.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn check_sources(&self) -> Result<Vec<LostSource>, StoreError> {
+        self.core.check_sources()
+    }
+
+    /// Lets the store read verified bytes from a file that a download is writing. Nothing of this is
+    /// durable; `file` is remembered until [`Store::unlend`].
+    pub fn lend(&self, hash: &ChunkHash, file: Arc<File>, offset: u64, len_bytes: u32) {
+        self.core.lend(hash, file, offset, len_bytes);
+    }
+
+    /// Forgets everything that was lent of this file.
+    pub fn unlend(&self, file: &Arc<File>) {
+        self.core.unlend(file);
+    }
+
+    /// Records a file that stays at `path`, whose bytes the caller has just found to be what the manifest
+    /// says: chunks that the store does not have are read from there. Durable when it returns.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn adopt_in_place(
+        &self,
+        manifest: &Manifest,
+        path: &Path,
+        name: Option<&str>,
+        pinned: bool,
+    ) -> Result<FileEntry, StoreError> {
+        let data = std::fs::metadata(path).map_err(|source| StoreError::Io {
+            action: "look at",
+            path: path.to_owned(),
+            source,
+        })?;
+        self.core.add_in_place(manifest, path, &data, name, pinned)
+    }
+
+    /// Visits every committed chunk with its length in bytes, until told to stop.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn for_each_chunk(
+        &self,
+        mut visit: impl FnMut(&ChunkHash, u32) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.core.for_each_chunk(&mut visit)
+    }
+}

@@ -1,0 +1,240 @@
+//! Chunks: put, find, get.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, PoisonError, RwLockWriteGuard};
+
+use bytes::Bytes;
+
+use super::Put;
+use super::core::{Core, Extra};
+use super::entry::{self, ChunkEntry, Extent, INLINE_BYTES, Place};
+use super::lock;
+use super::pack::{Location, RecordKind};
+use crate::chunker::MAX_CHUNK_BYTES;
+use crate::error::StoreError;
+use crate::id::ChunkHash;
+
+/// Chunks that may wait for a commit; one more, and `put` commits by itself. Bounds the memory of a
+/// caller that never commits.
+const MAX_PENDING: usize = 16_384;
+
+/// How often a read looks again when the chunk moved while it was read.
+const READ_ATTEMPTS: usize = 3;
+
+/// A chunk that was appended and is not in the index yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pending {
+    pub(super) at: Location,
+    pub(super) inline: Option<Bytes>,
+}
+
+#[derive(Default)]
+pub(super) struct Writer {
+    /// Appended since the last commit, in order.
+    pub(super) queue: Vec<ChunkHash>,
+    /// Chunks ever appended.
+    pub(super) appended: u64,
+}
+
+/// A chunk in a file that a download is writing.
+#[derive(Clone, Debug)]
+pub(super) struct Lent {
+    file: Arc<File>,
+    offset: u64,
+    len_bytes: u32,
+}
+
+impl PartialEq for Lent {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.file, &other.file) && self.offset == other.offset
+    }
+}
+
+/// Where a chunk was found.
+#[derive(Clone, Debug, PartialEq)]
+enum Found {
+    Pack { at: Location, inline: Option<Bytes> },
+    Source(Extent),
+    Lent(Lent),
+}
+
+impl Core {
+    fn locate(&self, hash: &ChunkHash) -> Result<Option<Found>, StoreError> {
+        let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Pending { at, inline }) = pending.get(hash).cloned() {
+            return Ok(Some(Found::Pack { at, inline }));
+        }
+        drop(pending);
+        if let Some(chunk) = self.indexed(hash)?.filter(|entry| !entry.bad) {
+            return Ok(Some(match chunk.place {
+                Place::Pack(at) => Found::Pack {
+                    at,
+                    inline: chunk.inline,
+                },
+                Place::Source(extent) => Found::Source(extent),
+            }));
+        }
+        let lent = self.lent.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(lent.get(hash).cloned().map(Found::Lent))
+    }
+
+    pub(crate) fn has(&self, hash: &ChunkHash) -> Result<bool, StoreError> {
+        Ok(self.locate(hash)?.is_some())
+    }
+
+    /// Whether the chunk is in the packs: bytes that nobody but the store can change.
+    fn has_own(&self, hash: &ChunkHash) -> Result<bool, StoreError> {
+        Ok(matches!(self.locate(hash)?, Some(Found::Pack { .. })))
+    }
+
+    fn read_found(&self, hash: &ChunkHash, found: &Found) -> Result<Option<Bytes>, StoreError> {
+        let matches = |bytes: &Bytes| ChunkHash::of(bytes) == *hash;
+        let bytes = match found {
+            Found::Pack { at, inline } => match inline.clone().filter(matches) {
+                Some(bytes) => return Ok(Some(bytes)),
+                None => self.packs.read(*at)?,
+            },
+            Found::Source(extent) => self.read_source(*extent)?,
+            Found::Lent(lent) => {
+                let mut bytes = vec![0; lent.len_bytes as usize];
+                match lent.file.read_exact_at(&mut bytes, lent.offset) {
+                    Ok(()) => bytes.into(),
+                    Err(_) => return Ok(None),
+                }
+            }
+        };
+        Ok(matches(&bytes).then_some(bytes))
+    }
+
+    pub(crate) fn get(&self, hash: &ChunkHash) -> Result<Option<Bytes>, StoreError> {
+        for _ in 0..READ_ATTEMPTS {
+            let Some(found) = self.locate(hash)? else {
+                return Ok(None);
+            };
+            let read = self.read_found(hash, &found);
+            if let Ok(Some(bytes)) = read {
+                return Ok(Some(bytes));
+            }
+            // Damaged, or removed and perhaps stored anew while it was read.
+            if self.locate(hash)?.as_ref() != Some(&found) {
+                continue;
+            }
+            if let Err(error) = read {
+                tracing::warn!(%hash, %error, "stored chunk cannot be read");
+            }
+            let noted = match found {
+                Found::Pack { at, .. } => self.mark_bad(hash, Place::Pack(at)).map(drop),
+                Found::Source(extent) => self.distrust_source(hash, extent),
+                Found::Lent(lent) => {
+                    self.forget_lent(hash, &lent);
+                    continue;
+                }
+            };
+            if let Err(error) = noted {
+                tracing::warn!(%hash, %error, "damaged chunk cannot be marked");
+            }
+            return Err(StoreError::Corrupt { hash: *hash });
+        }
+        Ok(None)
+    }
+
+    /// Makes a damaged chunk count as absent, unless it was replaced in the meantime. Whether it did.
+    pub(super) fn mark_bad(&self, hash: &ChunkHash, place: Place) -> Result<bool, StoreError> {
+        let mut committed = lock(&self.commit);
+        self.flush(&mut committed, Extra::default())?;
+        let Some(old) = self
+            .indexed(hash)?
+            .filter(|entry| !entry.bad && entry.place == place)
+        else {
+            return Ok(false);
+        };
+        let new = ChunkEntry {
+            bad: true,
+            inline: None,
+            ..old.clone()
+        };
+        committed.ledger.chunk(Some(&old), Some(&new));
+        let op = (entry::chunk_key(hash), Some(new.encode()));
+        self.apply_counted(&mut committed, vec![op])?;
+        Ok(true)
+    }
+
+    pub(crate) fn put(&self, hash: &ChunkHash, bytes: &[u8]) -> Result<Put, StoreError> {
+        debug_assert_eq!(*hash, ChunkHash::of(bytes), "put of unverified bytes");
+        if bytes.is_empty() || bytes.len() > MAX_CHUNK_BYTES as usize {
+            return Err(StoreError::ChunkLength {
+                len_bytes: bytes.len(),
+            });
+        }
+        if self.has_own(hash)? {
+            return Ok(Put::Known);
+        }
+        self.check_writable()?;
+        self.room_for_chunk(bytes.len() as u64)?;
+        let mut writer = lock(&self.writer);
+        // Another thread may have put it while this one waited.
+        if self.has_own(hash)? {
+            return Ok(Put::Known);
+        }
+        self.space.check_append(bytes.len() as u64)?;
+        let at = self
+            .packs
+            .append(RecordKind::Chunk, hash.as_bytes(), bytes)?;
+        self.space.note_append(at.record_bytes());
+        let inline = (bytes.len() <= INLINE_BYTES).then(|| Bytes::copy_from_slice(bytes));
+        let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
+        pending.insert(*hash, Pending { at, inline });
+        drop(pending);
+        writer.queue.push(*hash);
+        writer.appended += 1;
+        let is_full = writer.queue.len() >= MAX_PENDING;
+        drop(writer);
+        if is_full {
+            self.commit()?;
+        }
+        Ok(Put::New)
+    }
+
+    fn lent_chunks(&self) -> RwLockWriteGuard<'_, HashMap<ChunkHash, Lent>> {
+        self.lent.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn lend(&self, hash: &ChunkHash, file: Arc<File>, offset: u64, len_bytes: u32) {
+        let lent = Lent {
+            file,
+            offset,
+            len_bytes,
+        };
+        self.lent_chunks().insert(*hash, lent);
+    }
+
+    pub(crate) fn unlend(&self, file: &Arc<File>) {
+        self.lent_chunks()
+            .retain(|_, lent| !Arc::ptr_eq(&lent.file, file));
+    }
+
+    fn forget_lent(&self, hash: &ChunkHash, lent: &Lent) {
+        let mut chunks = self.lent_chunks();
+        if chunks.get(hash) == Some(lent) {
+            chunks.remove(hash);
+        }
+    }
+
+    pub(crate) fn for_each_chunk(
+        &self,
+        visit: &mut dyn FnMut(&ChunkHash, u32) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.noting(self.index.scan(entry::CHUNK_PREFIX, &mut |key, value| {
+            let hash = entry::chunk_of_key(key)?;
+            let entry = ChunkEntry::decode(value)?;
+            Ok(if entry.bad {
+                ControlFlow::Continue(())
+            } else {
+                visit(&hash, entry.len_bytes())
+            })
+        }))
+    }
+}

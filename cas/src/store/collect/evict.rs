@@ -1,0 +1,154 @@
+//! Keeping to the limit: which files go when there is no room.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::error::StoreError;
+use crate::id::Address;
+use crate::store::core::Core;
+use crate::store::entry::FileEntry;
+use crate::store::lock;
+use crate::store::types::{Evicted, GcFile, InUse};
+
+/// Chunks of removed files that may wait to be told; beyond, their lists are cut, and whoever needs them
+/// must look for himself.
+const MAX_TOLD_CHUNKS: usize = 1 << 20;
+
+/// Room that is made beside what was asked for: so that not every chunk has to ask.
+const SLACK_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Who may not go, and who went.
+#[derive(Default)]
+pub(in crate::store) struct Evictions {
+    in_use: HashMap<Address, usize>,
+    gone: Vec<Evicted>,
+    told_chunks: usize,
+}
+
+impl Core {
+    /// Room for a chunk that is about to be appended. Takes no time while there is some.
+    pub(in crate::store) fn room_for_chunk(&self, len_bytes: u64) -> Result<(), StoreError> {
+        if self.space.fits(len_bytes) {
+            Ok(())
+        } else {
+            let slack = self.space.max_bytes().unwrap_or(0) / 32;
+            self.make_room(len_bytes + SLACK_BYTES.min(slack))
+                .or_else(|error| {
+                    if self.space.fits(len_bytes) {
+                        Ok(())
+                    } else {
+                        Err(error)
+                    }
+                })
+        }
+    }
+
+    pub(in crate::store) fn make_room(&self, needed_bytes: u64) -> Result<(), StoreError> {
+        self.evict_over_limit(needed_bytes)?;
+        match self.space.fits(needed_bytes) {
+            true => Ok(()),
+            false => Err(self.space.over_quota(needed_bytes)),
+        }
+    }
+
+    /// Removes files until so many bytes fit, if that can be.
+    pub(super) fn evict_over_limit(&self, needed_bytes: u64) -> Result<Vec<GcFile>, StoreError> {
+        let mut evicted = Vec::new();
+        self.measure();
+        if self.space.fits(needed_bytes) {
+            return Ok(evicted);
+        }
+        self.check_writable()?;
+        let waste: u64 = self.wasteful_packs()?.iter().map(|p| p.waste_bytes).sum();
+        if self.space.fits_after(waste, needed_bytes) {
+            self.compact_until(needed_bytes)?;
+        }
+        for file in self.by_last_use()? {
+            if self.space.fits(needed_bytes) {
+                break;
+            }
+            if self.is_in_use(&file.address) {
+                continue;
+            }
+            evicted.extend(self.evict(&file)?);
+        }
+        if !self.space.fits(needed_bytes) {
+            self.drop_orphans()?;
+            self.seal_if_wasteful()?;
+            self.compact_until(needed_bytes)?;
+        }
+        Ok(evicted)
+    }
+
+    fn compact_until(&self, needed_bytes: u64) -> Result<(), StoreError> {
+        for pack in self.wasteful_packs()? {
+            if self.space.fits(needed_bytes) {
+                break;
+            }
+            let _never_broken_off =
+                self.compact(pack.id, &mut |_| std::ops::ControlFlow::Continue(()))?;
+            self.measure();
+        }
+        Ok(())
+    }
+
+    fn evict(&self, file: &FileEntry) -> Result<Option<GcFile>, StoreError> {
+        let before = self.space.used_bytes();
+        let Some(removed) = self.remove_file(&file.address)? else {
+            return Ok(None);
+        };
+        tracing::info!(address = %file.address, bytes = removed.freed_bytes, "removed to keep to the limit");
+        let mut evictions = lock(&self.evictions);
+        let room = MAX_TOLD_CHUNKS.saturating_sub(evictions.told_chunks);
+        let mut freed_chunks = removed.freed_chunks;
+        freed_chunks.truncate(room);
+        evictions.told_chunks += freed_chunks.len();
+        evictions.gone.push(Evicted {
+            address: file.address,
+            name: file.name.clone(),
+            freed_chunks,
+            freed_bytes: removed.freed_bytes,
+        });
+        Ok(Some(GcFile {
+            address: file.address,
+            name: file.name.clone(),
+            bytes: before.saturating_sub(self.space.used_bytes()),
+        }))
+    }
+
+    pub(super) fn take_evicted(&self) -> Vec<Evicted> {
+        let mut evictions = lock(&self.evictions);
+        evictions.told_chunks = 0;
+        std::mem::take(&mut evictions.gone)
+    }
+
+    /// Files that may go, least recently used first.
+    pub(super) fn by_last_use(&self) -> Result<Vec<FileEntry>, StoreError> {
+        let mut files = self.files()?;
+        files.retain(|file| !file.pinned);
+        files.sort_by_key(|file| (file.last_used_unix_ms, file.stored_unix_ms, file.address));
+        Ok(files)
+    }
+
+    pub(super) fn is_in_use(&self, address: &Address) -> bool {
+        lock(&self.evictions).in_use.contains_key(address)
+    }
+
+    pub(super) fn in_use(core: &Arc<Self>, address: &Address) -> InUse {
+        *lock(&core.evictions).in_use.entry(*address).or_default() += 1;
+        InUse {
+            core: Arc::clone(core),
+            address: *address,
+        }
+    }
+
+    pub(in crate::store) fn end_use(&self, address: &Address) {
+        let in_use = &mut lock(&self.evictions).in_use;
+        if let Some(users) = in_use.get_mut(address) {
+            *users -= 1;
+            if *users == 0 {
+                in_use.remove(address);
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The keys and values of the index.
+//!
+//! One key space with a one-byte prefix, since batches are atomic within one tree only. Values are fixed
+//! little-endian layouts, described byte by byte in `docs/FORMATS.md`.
+
+mod account;
+mod chunk;
+mod file;
+
+use super::pack::Location;
+use crate::error::IndexError;
+use crate::id::{Address, ChunkHash, HASH_BYTES, ManifestId};
+
+pub(crate) use account::{PackAccount, SourceAccount, Totals};
+pub(crate) use chunk::{ChunkEntry, Extent, INLINE_BYTES, ManifestEntry, Place};
+pub use file::{FileEntry, FileSource, FileState, SourceKind, SourceState};
+pub(crate) use file::{FileValue, MAX_PATH_BYTES, SourceFile};
+
+const CHUNK: u8 = b'c';
+const FILE: u8 = b'f';
+const MANIFEST: u8 = b'm';
+const PACK: u8 = b'p';
+const TOTALS: u8 = b'q';
+const SOURCE: u8 = b'r';
+const SETTING: u8 = b's';
+const LAST_USE: u8 = b'u';
+
+pub(crate) const CHUNK_PREFIX: &[u8] = &[CHUNK];
+pub(crate) const FILE_PREFIX: &[u8] = &[FILE];
+pub(crate) const PACK_PREFIX: &[u8] = &[PACK];
+pub(crate) const SOURCE_PREFIX: &[u8] = &[SOURCE];
+
+fn key_of(prefix: u8, rest: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + rest.len());
+    key.push(prefix);
+    key.extend_from_slice(rest);
+    key
+}
+
+pub(crate) fn chunk_key(hash: &ChunkHash) -> Vec<u8> {
+    key_of(CHUNK, hash.as_bytes())
+}
+
+pub(crate) fn file_key(address: &Address) -> Vec<u8> {
+    key_of(FILE, address.as_bytes())
+}
+
+pub(crate) fn manifest_key(id: &ManifestId) -> Vec<u8> {
+    key_of(MANIFEST, id.as_bytes())
+}
+
+pub(crate) fn pack_key(pack: u32) -> Vec<u8> {
+    key_of(PACK, &pack.to_be_bytes())
+}
+
+pub(crate) fn source_key(source: u32) -> Vec<u8> {
+    key_of(SOURCE, &source.to_be_bytes())
+}
+
+pub(crate) fn totals_key() -> Vec<u8> {
+    vec![TOTALS]
+}
+
+pub(crate) fn last_use_key(address: &Address) -> Vec<u8> {
+    key_of(LAST_USE, address.as_bytes())
+}
+
+pub(crate) fn setting_key(name: &str) -> Vec<u8> {
+    key_of(SETTING, name.as_bytes())
+}
+
+/// The chunk a key of the chunk prefix names.
+pub(crate) fn chunk_of_key(key: &[u8]) -> Result<ChunkHash, IndexError> {
+    hash_of_key(key).map(ChunkHash::from_bytes)
+}
+
+fn hash_of_key(key: &[u8]) -> Result<[u8; HASH_BYTES], IndexError> {
+    let hash = key.get(1..).and_then(|hash| hash.try_into().ok());
+    hash.ok_or(IndexError::Malformed)
+}
+
+/// The pack or source a key of these prefixes names.
+pub(crate) fn number_of_key(key: &[u8]) -> Result<u32, IndexError> {
+    let id = key.get(1..).and_then(|id| <[u8; 4]>::try_from(id).ok());
+    id.map(u32::from_be_bytes).ok_or(IndexError::Malformed)
+}
+
+/// Checks that a key and its value are in the layout of this version.
+pub(crate) fn check(key: &[u8], value: &[u8]) -> Result<(), IndexError> {
+    match key.split_first() {
+        Some((&CHUNK, _)) => {
+            chunk_of_key(key)?;
+            ChunkEntry::decode(value).map(drop)
+        }
+        Some((&FILE, _)) => {
+            hash_of_key(key)?;
+            FileValue::decode(value).map(drop)
+        }
+        Some((&MANIFEST, _)) => {
+            hash_of_key(key)?;
+            ManifestEntry::decode(value).map(drop)
+        }
+        Some((&PACK, _)) => {
+            number_of_key(key)?;
+            PackAccount::decode(value).map(drop)
+        }
+        Some((&SOURCE, _)) => {
+            number_of_key(key)?;
+            SourceAccount::decode(value).map(drop)
+        }
+        Some((&TOTALS, [])) => Totals::decode(value).map(drop),
+        Some((&LAST_USE, _)) => {
+            hash_of_key(key)?;
+            decode_time(value).map(drop)
+        }
+        Some((&SETTING, _)) => Setting::decode(value).map(drop),
+        _ => Err(IndexError::Malformed),
+    }
+}
+
+pub(crate) fn decode_time(value: &[u8]) -> Result<u64, IndexError> {
+    let mut fields = Fields(value);
+    let unix_ms = fields.u64()?;
+    fields.end()?;
+    Ok(unix_ms)
+}
+
+/// A setting's value, and where its record is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// `None` for one that is kept in the index alone.
+    pub(crate) at: Option<Location>,
+    pub(crate) value: Vec<u8>,
+}
+
+impl Setting {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut value = vec![u8::from(self.at.is_some())];
+        if let Some(at) = self.at {
+            push_location(&mut value, at);
+        }
+        value.extend_from_slice(&self.value);
+        value
+    }
+
+    pub(crate) fn decode(value: &[u8]) -> Result<Self, IndexError> {
+        let mut fields = Fields(value);
+        let at = match fields.take()? {
+            [0] => None,
+            [1] => Some(fields.location()?),
+            _ => return Err(IndexError::Malformed),
+        };
+        Ok(Self {
+            at,
+            value: fields.0.to_vec(),
+        })
+    }
+}
+
+/// Takes fixed-size fields from the front of a value.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], IndexError> {
+        let (field, rest) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or(IndexError::Malformed)?;
+        self.0 = rest;
+        Ok(*field)
+    }
+
+    fn u32(&mut self) -> Result<u32, IndexError> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, IndexError> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn location(&mut self) -> Result<Location, IndexError> {
+        Ok(Location {
+            pack: self.u32()?,
+            offset: self.u64()?,
+            len_bytes: self.u32()?,
+        })
+    }
+
+    fn end(self) -> Result<(), IndexError> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(IndexError::Malformed)
+        }
+    }
+}
+
+fn push_location(value: &mut Vec<u8>, at: Location) {
+    value.extend_from_slice(&at.pack.to_le_bytes());
+    value.extend_from_slice(&at.offset.to_le_bytes());
+    value.extend_from_slice(&at.len_bytes.to_le_bytes());
+}

@@ -1,0 +1,180 @@
+//! Opening a store: in its folder, to read only, in memory; and building its index anew.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::core::Core;
+use super::entry;
+use super::index::Index;
+use super::layout::{self, Layout};
+use super::medium::{DirMedium, Medium};
+use super::memory::{MemoryIndex, MemoryMedium};
+use super::pack::Packs;
+use super::recovery::{self, Recovered};
+use super::sled::SledIndex;
+use super::space::Space;
+use super::syncer::Syncer;
+use super::types::{Rebuilt, StoreConfig};
+use super::{Inner, Store};
+use crate::error::{IndexError, StoreError};
+
+fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> StoreError + 'a {
+    move |source| StoreError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+impl Store {
+    /// Opens the store in `dir`, creating it when there is none, and brings it in order after a crash. A
+    /// folder that is created belongs to its owner alone (mode 0700).
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another process has it open, [`StoreError::NewerVersion`] when a newer
+    /// program wrote it; otherwise what the file system says. A store on a read-only medium cannot be
+    /// opened like this: see [`Store::open_read_only`].
+    pub fn open(dir: &Path, config: StoreConfig) -> Result<Self, StoreError> {
+        open(dir, &config).map(|(store, _)| store)
+    }
+
+    /// Opens the store in `dir` without writing anything: its index is built in memory from the headers
+    /// of its packs. Everything that writes is refused with [`StoreError::ReadOnly`].
+    ///
+    /// # Errors
+    /// As [`Store::open`]; also when there is no store.
+    pub fn open_read_only(dir: &Path) -> Result<Self, StoreError> {
+        let layout = Layout::open_read_only(dir)?;
+        let medium = DirMedium::read_only(layout.packs_dir());
+        let packs = Packs::open(Arc::new(medium), layout.store_id(), u64::MAX)?;
+        let index: Arc<dyn Index> = Arc::<MemoryIndex>::default();
+        let found = recovery::recover(&index, &packs, true)?;
+        let core = Core::new(index, packs, Space::unlimited(), found.ledger, None, true);
+        core.load_max_bytes()?;
+        Ok(Self::around(Arc::new(core), Some(layout)))
+    }
+
+    /// Whether nothing can be written.
+    pub fn is_read_only(&self) -> bool {
+        self.core.is_read_only()
+    }
+
+    /// Builds the index of the store in `dir` anew from its packs. The old one is kept aside.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn rebuild_index(dir: &Path) -> Result<Rebuilt, StoreError> {
+        if !layout::exists(dir) {
+            return Err(StoreError::NotAStore {
+                path: dir.to_owned(),
+            });
+        }
+        let layout = Layout::open(dir)?;
+        let aside = layout.set_index_aside()?;
+        drop(layout);
+        let (store, found) = open(dir, &StoreConfig::default())?;
+        let mut files = 0;
+        store
+            .core
+            .noting((store.core.index).scan(entry::FILE_PREFIX, &mut |_, _| {
+                files += 1;
+                Ok(std::ops::ControlFlow::Continue(()))
+            }))?;
+        Ok(Rebuilt {
+            packs: found.packs,
+            chunks: store.core.totals().chunks,
+            files,
+            bad_records: found.bad_records,
+            aside: aside.exists().then_some(aside),
+        })
+    }
+
+    /// A store that is forgotten with its last clone; for tests of what is built on stores.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        Self::over(
+            Arc::<MemoryIndex>::default(),
+            Arc::<MemoryMedium>::default(),
+            u64::MAX,
+        )
+    }
+
+    /// A store over any index and medium, recovered as after a crash.
+    pub(super) fn over(
+        index: Arc<dyn Index>,
+        medium: Arc<dyn Medium>,
+        pack_bytes: u64,
+    ) -> Result<Self, StoreError> {
+        let packs = Packs::open(medium, [0; 16], pack_bytes)?;
+        let found = recovery::recover(&index, &packs, false)?;
+        let core = Core::new(index, packs, Space::unlimited(), found.ledger, None, false);
+        core.load_max_bytes()?;
+        Ok(Self::around(Arc::new(core), None))
+    }
+
+    fn around(core: Arc<Core>, layout: Option<Layout>) -> Self {
+        let inner = Inner {
+            core: Some(Arc::clone(&core)),
+            layout,
+        };
+        Self {
+            core,
+            _inner: Arc::new(inner),
+        }
+    }
+
+    /// Whether there is a store in `dir`: [`Store::open`] would create one otherwise.
+    pub fn exists(dir: &Path) -> bool {
+        layout::exists(dir)
+    }
+
+    /// Whether the store in `dir` is open somewhere, and by which process: `Some(None)` means by one that
+    /// cannot be named.
+    ///
+    /// # Errors
+    /// When the lock file cannot be looked at.
+    pub fn locked_by(dir: &Path) -> io::Result<Option<Option<u32>>> {
+        layout::locked_by(dir)
+    }
+}
+
+fn open(dir: &Path, config: &StoreConfig) -> Result<(Store, Recovered), StoreError> {
+    let layout = Layout::open(dir)?;
+    let space = Space::open(dir, config.reserve_bytes, config.min_free_bytes)
+        .map_err(failed("measure the space of", dir))?;
+    let packs_dir = layout.packs_dir();
+    let medium = DirMedium::new(packs_dir.clone()).map_err(failed("create", &packs_dir))?;
+    let packs = Packs::open(Arc::new(medium), layout.store_id(), config.pack_bytes)?;
+    space.check_index()?;
+    let index: Arc<dyn Index> = Arc::new(open_index(&layout)?);
+    let mut found = recovery::recover(&index, &packs, false)?;
+    let syncer = Syncer::start(Arc::clone(&index)).map_err(failed("start a thread for", dir))?;
+    space.refill();
+    let ledger = std::mem::take(&mut found.ledger);
+    let core = Core::new(index, packs, space, ledger, Some(syncer), false);
+    core.load_max_bytes()?;
+    Ok((Store::around(Arc::new(core), Some(layout)), found))
+}
+
+/// Opens the index; one that is damaged is put aside, and recovery builds a new one from the packs.
+fn open_index(layout: &Layout) -> Result<SledIndex, StoreError> {
+    let dir = layout.index_dir();
+    let checked = SledIndex::open(&dir).and_then(|index| {
+        if !layout.was_clean() {
+            recovery::check_index(&index)?;
+        }
+        Ok(index)
+    });
+    match checked {
+        Ok(index) => Ok(index),
+        Err(IndexError::Io(error)) => Err(IndexError::Io(error).into()),
+        Err(error) => {
+            let aside = layout.set_index_aside()?;
+            tracing::warn!(%error, aside = %aside.display(), "index unusable: put aside");
+            Ok(SledIndex::open(&dir)?)
+        }
+    }
+}

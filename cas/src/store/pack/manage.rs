@@ -1,0 +1,32 @@
+//! Packs as a whole: which is appended to, what they occupy, and removing them.
+
+use super::{Packs, lock};
+use crate::error::StoreError;
+
+impl Packs {
+    /// Whether the pack may still be appended to.
+    pub(crate) fn is_active(&self, id: u32) -> bool {
+        lock(&self.active)
+            .pack
+            .as_ref()
+            .is_some_and(|(pack, _)| *pack == id)
+    }
+
+    /// The next append begins a new pack.
+    pub(crate) fn seal_active(&self) {
+        lock(&self.active).pack = None;
+    }
+
+    /// Bytes that a pack occupies.
+    pub(crate) fn disk_bytes_of(&self, id: u32) -> Result<u64, StoreError> {
+        let bytes = self.medium.disk_bytes_of(id);
+        bytes.map_err(|error| self.error("measure a pack in", error))
+    }
+
+    /// Removes a pack that nothing points at. Those who read it just now go on undisturbed.
+    pub(crate) fn remove(&self, id: u32) -> Result<(), StoreError> {
+        lock(&self.open).remove(&id);
+        let removed = self.medium.remove(id);
+        removed.map_err(|error| self.error("remove a pack in", error))
+    }
+}

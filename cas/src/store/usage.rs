@@ -1,0 +1,59 @@
+//! What each file costs.
+
+use std::collections::HashSet;
+
+use super::Store;
+use super::core::Core;
+use super::entry::Place;
+use super::types::FileUsage;
+use crate::error::StoreError;
+use crate::id::Address;
+
+impl Core {
+    pub(super) fn usage(&self, address: Option<&Address>) -> Result<Vec<FileUsage>, StoreError> {
+        let files = match address {
+            Some(address) => self.file(address)?.into_iter().collect(),
+            None => self.files()?,
+        };
+        let mut all = Vec::with_capacity(files.len());
+        for file in files {
+            let own = u32::from(file.state == super::FileState::Complete);
+            let mut usage = FileUsage {
+                address: file.address,
+                name: file.name.clone(),
+                logical_bytes: file.size_bytes,
+                stored_bytes: 0,
+                shared_bytes: 0,
+                referenced_bytes: 0,
+            };
+            let listed: HashSet<_> = self.listed_chunks(&file)?;
+            for hash in listed {
+                let Some(chunk) = self.indexed(&hash)?.filter(|chunk| !chunk.bad) else {
+                    continue;
+                };
+                let bytes = u64::from(chunk.len_bytes());
+                match chunk.place {
+                    Place::Source(_) => usage.referenced_bytes += bytes,
+                    Place::Pack(_) => {
+                        usage.stored_bytes += bytes;
+                        if chunk.refs > own {
+                            usage.shared_bytes += bytes;
+                        }
+                    }
+                }
+            }
+            all.push(usage);
+        }
+        Ok(all)
+    }
+}
+
+impl Store {
+    /// What each file costs, or one of them: none when it is not here.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn usage(&self, address: Option<&Address>) -> Result<Vec<FileUsage>, StoreError> {
+        self.core.usage(address)
+    }
+}
