@@ -42,9 +42,19 @@ impl Small {
         self.dir.path().join("others")
     }
 
+    /// The database gives its lock back a little after a failure, from a thread of its own: waited for.
     fn open(&self) -> Result<Store, StoreError> {
         let folder = self.dir.path().join("store");
-        in_time("open", move || Store::open(&folder, story::config()))
+        in_time("open", move || {
+            loop {
+                match Store::open(&folder, story::config()) {
+                    Err(error) if error.to_string().contains("could not acquire lock") => {
+                        thread::sleep(Duration::from_millis(5));
+                    }
+                    result => return result,
+                }
+            }
+        })
     }
 
     /// Someone else takes all but `free_bytes`.
