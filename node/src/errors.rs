@@ -1,5 +1,7 @@
 //! Errors of the crates below, in the three parts a person needs.
 
+use std::path::Path;
+
 use casnode_cas::{Address, ExportError, ImportError, StoreError};
 use casnode_dht::DhtError;
 
@@ -85,8 +87,37 @@ pub(crate) fn panicked(error: tokio::task::JoinError) -> ApiError {
     )
 }
 
+/// A daemon on a medium that it cannot write.
+pub(crate) fn read_only(data_dir: &Path) -> ApiError {
+    ApiError::new(
+        ErrorKind::Failure,
+        "the daemon did not start",
+        format!("{} is on a read-only medium", data_dir.display()),
+        "mount it for writing, or name another folder with --data-dir; `casnode ls`, `stat`, `du`, `verify` and `get` of \
+         what is here work without a daemon",
+    )
+}
+
 pub(crate) fn store(what: &str, error: &StoreError) -> ApiError {
-    let (kind, next) = if error.is_no_space() {
+    let (kind, next) = if matches!(error, StoreError::OverQuota { .. }) {
+        (
+            ErrorKind::NoSpace,
+            "raise --max-store, or let files go with `casnode pin rm` or `casnode rm`; nothing stored is lost",
+        )
+    } else if matches!(error, StoreError::ReadOnly { .. }) {
+        (
+            ErrorKind::Failure,
+            "mount it for writing, or name another folder with --data-dir",
+        )
+    } else if matches!(
+        error,
+        StoreError::OlderVersion { .. } | StoreError::NewerVersion { .. }
+    ) {
+        (
+            ErrorKind::Failure,
+            "use the version of casnode that wrote it, or name another folder with --data-dir",
+        )
+    } else if error.is_no_space() {
         (
             ErrorKind::NoSpace,
             "free some space on the disk of the data directory and try again; nothing stored is lost",
@@ -157,7 +188,17 @@ pub(crate) fn output(error: &ExportError) -> ApiError {
 
 pub(crate) fn assemble(error: &AssembleError, address: &Address) -> ApiError {
     match error {
-        AssembleError::Store(error) => store(&format!("{address} could not be kept"), error),
+        AssembleError::Store(error) => ApiError {
+            next: match error {
+                StoreError::OverQuota { .. } => {
+                    "keep nothing of it with --no-keep, only the output with --in-place, or raise \
+                                                 --max-store"
+                        .to_owned()
+                }
+                _ => store("", error).next,
+            },
+            ..store(&format!("{address} could not be kept"), error)
+        },
         AssembleError::Output(error) => output(error),
         AssembleError::Vanished(_) => ApiError::new(
             ErrorKind::Partial,

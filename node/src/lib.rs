@@ -19,9 +19,11 @@ mod node;
 mod ops;
 mod publish;
 mod rebuild;
+mod repair;
 mod sched;
 mod seeder;
 mod tasks;
+mod upkeep;
 
 pub use client::{Client, Streams};
 pub use config::{NetworkConfig, NodeConfig, StoreLimit};

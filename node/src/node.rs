@@ -1,6 +1,6 @@
 //! The node: one store, one place in the network, and the tasks between them.
 
-use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
 
 use casnode_cas::{Address, FileRecord, FileState, Manifest, Store, StoreConfig, StoreError};
 use casnode_dht::{Dht, DhtConfig, Key, Mode, Multiaddr, PeerId, RecordCheck};
@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{ApiError, ErrorKind, Outcome, Request, events::EventSink, server::Caller, socket},
     client::{Streams, busy},
-    config::{NetworkConfig, NodeConfig},
+    config::{NetworkConfig, NodeConfig, StoreLimit},
     download::Downloads,
     errors, identity, ops, publish, seeder,
     tasks::{Tasks, blocking},
+    upkeep::{self, Upkeep},
 };
 
 /// Leaving takes no longer than this; what is not done then is cut off.
@@ -36,6 +37,7 @@ pub(crate) struct Node {
     pub(crate) dht: Option<Dht>,
     pub(crate) tasks: Tasks,
     pub(crate) downloads: Arc<Downloads>,
+    pub(crate) upkeep: Upkeep,
     pub(crate) serve_dht: bool,
     /// This node's peer id; without a network, of an earlier life in one.
     pub(crate) peer_id: Option<PeerId>,
@@ -63,6 +65,12 @@ impl Node {
         } else {
             open_store(config.data_dir.clone()).await?
         };
+        // Nothing can be noted there, not even peers: what is here can be read, and that is all.
+        let network = network.filter(|_| !store.is_read_only());
+        if store.is_read_only() && config.serve_dht {
+            return Err(errors::read_only(&config.data_dir));
+        }
+        set_limit(&store, config.max_store).await?;
         let tasks = Tasks::new();
         let (dht, incoming) = match network {
             None => (None, None),
@@ -81,6 +89,7 @@ impl Node {
             dht,
             tasks,
             downloads: Arc::default(),
+            upkeep: Upkeep::new(config.scrub_bytes_per_s),
             serve_dht: config.serve_dht,
             data_dir: config.data_dir,
             bootstrap: config.network.map(|n| n.bootstrap).unwrap_or_default(),
@@ -95,6 +104,7 @@ impl Node {
             node.tasks
                 .spawn("watch bootstrap", node.clone().watch_bootstrap());
             node.tasks.spawn("sweep", node.clone().sweep());
+            upkeep::start(&node);
         }
         Ok(node)
     }
@@ -269,6 +279,7 @@ async fn open_store(data_dir: PathBuf) -> Result<Store, ApiError> {
         let pid = match opened {
             Ok(store) => return Ok(store),
             Err(StoreError::Locked { pid, .. }) => pid,
+            Err(error) if is_read_only(&error) => return open_read_only(data_dir).await,
             Err(error) => {
                 let what = format!(
                     "the data directory {} could not be opened",
@@ -282,6 +293,49 @@ async fn open_store(data_dir: PathBuf) -> Result<Store, ApiError> {
         }
         tokio::time::sleep(LOCK_PAUSE).await;
     }
+}
+
+/// Whether it is the medium that does not let the store be opened as usual.
+fn is_read_only(error: &StoreError) -> bool {
+    match error {
+        StoreError::ReadOnly { .. } => true,
+        StoreError::Io { source, .. } => source.kind() == io::ErrorKind::ReadOnlyFilesystem,
+        _ => false,
+    }
+}
+
+async fn open_read_only(data_dir: PathBuf) -> Result<Store, ApiError> {
+    tracing::info!("the data directory is on a read-only medium");
+    let dir = data_dir.clone();
+    let opened = blocking(move || Store::open_read_only(&dir))
+        .await
+        .map_err(errors::panicked)?;
+    opened.map_err(|e| {
+        let what = format!(
+            "the data directory {} could not be opened",
+            data_dir.display()
+        );
+        errors::store(&what, &e)
+    })
+}
+
+/// Tells the store its limit, if there is a word about one. A store that cannot be written keeps what it has.
+async fn set_limit(store: &Store, limit: Option<StoreLimit>) -> Result<(), ApiError> {
+    let Some(limit) = limit.filter(|_| !store.is_read_only()) else {
+        return Ok(());
+    };
+    let max_bytes = match limit {
+        StoreLimit::Unlimited => None,
+        StoreLimit::Bytes(bytes) => Some(bytes),
+    };
+    if store.max_bytes() == max_bytes {
+        return Ok(());
+    }
+    let store = store.clone();
+    let set = blocking(move || store.set_max_bytes(max_bytes))
+        .await
+        .map_err(errors::panicked)?;
+    set.map_err(|e| errors::store("the limit of the store could not be set", &e))
 }
 
 async fn join(

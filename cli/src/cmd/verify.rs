@@ -41,7 +41,11 @@ fn damage(report: &VerifyReport, repair: bool) -> Failure {
     Failure::new(
         ErrorKind::Integrity,
         format!("{files} of this store cannot be read whole"),
-        format!("{} damaged", output::were(report.bad_chunks, "chunk")),
+        format!(
+            "{} damaged, and {} missing now",
+            output::were(report.bad_chunks, "chunk"),
+            report.missing_chunks
+        ),
         next,
     )
 }

@@ -128,14 +128,13 @@ pub(super) fn verify_text(report: &VerifyReport) -> String {
         text.push_str(&damaged_line(file));
     }
     text.push_str(&others(report.damaged_files, report.damaged.len()));
-    if report.repaired_chunks > 0 {
-        let _ = writeln!(
-            text,
-            "repaired {}, {} fetched",
-            count(report.repaired_chunks, "chunk"),
-            bytes(report.fetched_bytes)
-        );
-    }
+    let _ = writeln!(
+        text,
+        "{} repaired ({} fetched), {} missing now",
+        super::were(report.repaired_chunks, "chunk"),
+        bytes(report.fetched_bytes),
+        report.missing_chunks
+    );
     text
 }
 
@@ -232,6 +231,7 @@ mod tests {
             damaged_files: 3,
             unrepaired_files: 1,
             damaged: vec![damaged(1), damaged(0)],
+            missing_chunks: 1,
             repaired_chunks: 1,
             fetched_bytes: 1 << 20,
             ..clean
@@ -243,7 +243,7 @@ mod tests {
             "1 chunk missing now",
             "whole again",
             "and 1 more file",
-            "repaired 1 chunk, 1.00 MiB fetched",
+            "1 chunk was repaired (1.00 MiB fetched), 1 missing now",
         ] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }

@@ -466,6 +466,8 @@ pub struct VerifyReport {
     pub unrepaired_files: u64,
     /// The first [`MAX_LISTED`] damaged files, those that are still not right before the others.
     pub damaged: Vec<DamagedFile>,
+    /// Chunks of those files that are absent in the end, each counted once.
+    pub missing_chunks: u64,
     /// Chunks that were damaged or missing and are here again.
     pub repaired_chunks: u64,
     /// Bytes that were fetched for that.
@@ -567,7 +569,7 @@ pub struct StatusReport {
     pub disk_bytes: u64,
     /// The store takes no more than this of the disk; absent: no limit.
     pub max_store_bytes: Option<u64>,
-    /// Bytes that a collection, or files that have to make room, could give back.
+    /// The part of those that nothing needs; a collection gives back most of it.
     pub reclaimable_bytes: u64,
     /// Files that are kept whatever happens.
     pub pinned_files: u64,

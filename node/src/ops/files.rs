@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use casnode_cas::{Address, ChunkerParams, FileEntry, FileState, Manifest, StoreError};
+use casnode_cas::{
+    Address, ChunkerParams, FileEntry, FileState, Manifest, SourceKind, SourceState, StoreError,
+};
 
 use crate::{
     api::{ApiError, ErrorKind, FileInfo, FileStat, Outcome, Response, RmReport},
@@ -68,7 +70,7 @@ pub(super) async fn rm(node: &Arc<Node>, address: &str) -> Outcome {
     }))
 }
 
-fn not_here(address: &Address) -> ApiError {
+pub(super) fn not_here(address: &Address) -> ApiError {
     ApiError::new(
         ErrorKind::NotFound,
         format!("{address} is not here"),
@@ -77,7 +79,11 @@ fn not_here(address: &Address) -> ApiError {
     )
 }
 
-fn info(entry: &FileEntry) -> FileInfo {
+/// An entry as it is told.
+pub(super) fn info(entry: &FileEntry) -> FileInfo {
+    // A clone is the store's own, and nobody's to look after.
+    let source = entry.source.as_ref();
+    let in_place = source.filter(|source| source.kind == SourceKind::InPlace);
     FileInfo {
         address: entry.address.to_string(),
         name: entry.name.clone(),
@@ -89,9 +95,18 @@ fn info(entry: &FileEntry) -> FileInfo {
         },
         pinned: entry.pinned,
         stored_unix_ms: entry.stored_unix_ms,
-        last_used_unix_ms: entry.stored_unix_ms,
-        in_place: None,
-        source_state: None,
+        last_used_unix_ms: entry.last_used_unix_ms,
+        in_place: in_place.map(|source| source.path.display().to_string()),
+        source_state: in_place.map(|source| source_state(source.state).to_owned()),
+    }
+}
+
+/// What became of a file that is kept in place, in a word.
+pub(crate) fn source_state(state: SourceState) -> &'static str {
+    match state {
+        SourceState::Intact => "intact",
+        SourceState::Missing => "missing",
+        _ => "changed",
     }
 }
 
@@ -114,7 +129,8 @@ fn chunker(manifest: &Manifest) -> String {
     }
 }
 
-async fn on_store<T: Send + 'static>(
+/// Work with the store, on a thread that may wait for the disk.
+pub(super) async fn on_store<T: Send + 'static>(
     node: &Arc<Node>,
     work: impl FnOnce(&casnode_cas::Store) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, ApiError> {

@@ -1,9 +1,13 @@
 //! What each call does.
 
+mod collect;
 mod files;
 mod get;
 mod network;
+mod pins;
+mod steps;
 mod store;
+mod verify;
 
 use std::{str::FromStr, sync::Arc};
 
@@ -67,18 +71,26 @@ pub(crate) async fn execute(
         Request::Ls => files::ls(node).await,
         Request::Stat { address } => files::stat(node, &address).await,
         Request::Rm { address } => files::rm(node, &address).await,
-        Request::PinAdd { .. }
-        | Request::PinRm { .. }
-        | Request::PinLs
-        | Request::Gc { .. }
-        | Request::Du { .. }
-        | Request::Verify { .. } => Err(not_yet("this command")),
+        Request::PinAdd { address } => pins::set(node, &address, true).await,
+        Request::PinRm { address } => pins::set(node, &address, false).await,
+        Request::PinLs => pins::ls(node).await,
+        Request::Gc { dry_run: true } => collect::plan(node).await,
+        Request::Gc { dry_run: false } => {
+            let collected = collect::gc(node, events, cancel).await;
+            collected.map(Response::Gc)
+        }
+        Request::Du { address } => collect::du(node, address.as_deref()).await,
+        Request::Verify { address, repair } => {
+            let verified = verify::verify(node, address.as_deref(), repair, events, cancel).await;
+            verified.map(Response::Verify)
+        }
         Request::Providers { key, timeout_ms } => network::providers(node, &key, timeout_ms).await,
         Request::Status => network::status(node).await.map(Response::Status),
         Request::Peers => Ok(network::peers(node).await),
     }
 }
 
+pub(crate) use files::source_state;
 pub(crate) use network::status;
 
 /// What this version of the node understands and does not do.

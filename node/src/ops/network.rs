@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use casnode_cas::ChunkHash;
+use casnode_cas::{ChunkHash, StoreError};
 use casnode_dht::{AnnounceStatus, FindEvent, FindOptions, announce_status_of};
 
 use crate::{
@@ -93,10 +93,14 @@ pub(super) async fn providers(node: &Arc<Node>, key: &str, timeout_ms: Option<u6
 /// This node's own state.
 pub(crate) async fn status(node: &Arc<Node>) -> Result<StatusReport, ApiError> {
     let store = node.store.clone();
-    let stats = blocking(move || store.stats())
-        .await
-        .map_err(errors::panicked)?;
-    let stats = stats.map_err(|e| errors::store("the store could not be read", &e))?;
+    let looked = blocking(move || {
+        let pinned = store.files()?.iter().filter(|file| file.pinned).count();
+        Ok::<_, StoreError>((store.stats()?, pinned, store.is_read_only()))
+    })
+    .await
+    .map_err(errors::panicked)?;
+    let (stats, pinned_files, read_only) =
+        looked.map_err(|e| errors::store("the store could not be read", &e))?;
     let mut report = StatusReport {
         peer_id: node.peer_id.map(|id| id.to_string()).unwrap_or_default(),
         listen: Vec::new(),
@@ -108,11 +112,11 @@ pub(crate) async fn status(node: &Arc<Node>) -> Result<StatusReport, ApiError> {
         chunks: stats.chunks,
         stored_bytes: stats.stored_bytes,
         disk_bytes: stats.disk_bytes,
-        max_store_bytes: None,
-        reclaimable_bytes: 0,
-        pinned_files: 0,
-        read_only: false,
-        scrub: None,
+        max_store_bytes: stats.max_bytes,
+        reclaimable_bytes: stats.waste_bytes,
+        pinned_files: pinned_files as u64,
+        read_only,
+        scrub: node.upkeep.scrub_report(),
         announced: 0,
         to_announce: 0,
         dropped: Vec::new(),

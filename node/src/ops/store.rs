@@ -6,7 +6,6 @@
 use std::{
     convert::Infallible,
     io::{self, Read},
-    ops::ControlFlow,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -20,6 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::steps::Steps;
 use crate::{
     api::{
         ApiError, ChunkerName, ErrorKind, Phase, Progress, Source, StoreReport, events::EventSink,
@@ -29,9 +29,6 @@ use crate::{
     node::Node,
     publish,
 };
-
-/// Progress of an import is told at most this often.
-const PROGRESS_SPAN: Duration = Duration::from_millis(100);
 
 /// The fields of [`crate::api::Request::Store`].
 pub(super) struct StoreCall {
@@ -174,25 +171,8 @@ async fn import(
     let store = node.store.clone();
     let runtime = Handle::current();
     let work = node.tasks.blocking("import", move || {
-        let mut told = crate::clock::now();
-        let mut progress = |done_bytes: u64, total_bytes: Option<u64>| {
-            if told.elapsed() >= PROGRESS_SPAN {
-                told = crate::clock::now();
-                let detail = String::new();
-                events.progress(Progress {
-                    phase: Phase::Importing,
-                    done_bytes,
-                    total_bytes,
-                    sources: 0,
-                    detail,
-                });
-            }
-            if cancel.is_cancelled() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        };
+        let mut steps = Steps::new(Phase::Importing, events, cancel.clone());
+        let mut progress = |done_bytes, total_bytes| steps.step(done_bytes, total_bytes);
         match source {
             Source::File(path) => {
                 import_file(&store, &PathBuf::from(path), &options, &mut progress)

@@ -1,0 +1,31 @@
+//! `pin add`, `pin rm`, `pin ls`: what is kept whatever is collected or has to make room.
+
+use std::sync::Arc;
+
+use casnode_cas::Address;
+
+use super::files::{info, not_here, on_store};
+use crate::{
+    api::{Outcome, PinReport, Response},
+    node::Node,
+};
+
+pub(super) async fn set(node: &Arc<Node>, address: &str, pinned: bool) -> Outcome {
+    let address: Address = super::parse("an address", address)?;
+    let entry = on_store(node, move |store| store.set_pinned(&address, pinned)).await?;
+    let entry = entry.ok_or_else(|| not_here(&address))?;
+    Ok(Response::Pin(PinReport {
+        address: address.to_string(),
+        name: entry.name,
+        pinned: entry.pinned,
+    }))
+}
+
+pub(super) async fn ls(node: &Arc<Node>) -> Outcome {
+    let mut files = on_store(node, |store| store.files()).await?;
+    files.retain(|file| file.pinned);
+    files.sort_by_key(|file| (file.stored_unix_ms, file.address));
+    Ok(Response::Ls {
+        files: files.iter().map(info).collect(),
+    })
+}

@@ -1,0 +1,223 @@
+//! `verify`: everything is read and checked; with `repair`, what is damaged is fetched again, and only that.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use casnode_cas::{
+    Address, ChunkHash, FileEntry, FileState, SourceState, Store, StoreError, Verified,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    files::{not_here, on_store, source_state},
+    steps::Steps,
+};
+use crate::{
+    api::{
+        ApiError, DamagedFile, ErrorKind, Event, MAX_LISTED, Phase, Progress, VerifyReport,
+        events::EventSink,
+    },
+    errors,
+    node::Node,
+    repair::{absent, repair},
+};
+
+/// Longest reason told of one file that could not be repaired.
+const MAX_REASON_CHARS: usize = 200;
+
+pub(super) async fn verify(
+    node: &Arc<Node>,
+    address: Option<&str>,
+    repair: bool,
+    events: EventSink,
+    cancel: CancellationToken,
+) -> Result<VerifyReport, ApiError> {
+    let address: Option<Address> = address
+        .map(|text| super::parse("an address", text))
+        .transpose()?;
+    if let Some(address) = address
+        && on_store(node, move |store| store.file(&address))
+            .await?
+            .is_none()
+    {
+        return Err(not_here(&address));
+    }
+    let verified = check(node, address, events.clone(), cancel.clone()).await?;
+    let mut report = VerifyReport {
+        chunks: verified.chunks,
+        bytes: verified.bytes,
+        bad_chunks: verified.bad.len() as u64,
+        bad_bytes: verified.bad.iter().map(|b| u64::from(b.len_bytes)).sum(),
+        ..VerifyReport::default()
+    };
+    let mut damage = on_store(node, move |store| Damage::find(store, address, &verified)).await?;
+    if repair {
+        report.fetched_bytes = damage.repair(node, &events, &cancel).await?;
+    }
+    let damage = on_store(node, |store| {
+        damage.look_again(store)?;
+        Ok(damage)
+    })
+    .await?;
+    damage.tell(&mut report);
+    Ok(report)
+}
+
+/// Reads and checks on a thread that the node waits for.
+async fn check(
+    node: &Arc<Node>,
+    address: Option<Address>,
+    events: EventSink,
+    cancel: CancellationToken,
+) -> Result<Verified, ApiError> {
+    let store = node.store.clone();
+    let mut steps = Steps::new(Phase::Verifying, events, cancel);
+    let work = node.tasks.blocking("verify", move || {
+        let mut progress = |done_bytes, total_bytes| steps.step(done_bytes, Some(total_bytes));
+        store.verify(address.as_ref(), &mut progress)
+    });
+    let verified = work.await.map_err(errors::panicked)?;
+    let verified = verified.map_err(|e| errors::store("the store could not be read", &e))?;
+    if verified.cancelled {
+        return Err(ApiError::new(
+            ErrorKind::Interrupted,
+            "the check was stopped",
+            "it was interrupted",
+            "run it again: damage that was found until then is remembered",
+        ));
+    }
+    Ok(verified)
+}
+
+/// The files that are not what they should be.
+#[derive(Default)]
+struct Damage {
+    files: BTreeMap<Address, DamagedFile>,
+    /// Chunks of theirs that were damaged or absent, each once.
+    lacking: BTreeSet<ChunkHash>,
+    /// Those of them that are here again.
+    repaired_chunks: u64,
+}
+
+impl Damage {
+    /// What the check has found, and what was found missing before it: by an earlier check, or by a read.
+    fn find(
+        store: &Store,
+        address: Option<Address>,
+        verified: &Verified,
+    ) -> Result<Self, StoreError> {
+        let mut damage = Self::default();
+        let wanted = |file: &Address| address.is_none_or(|wanted| wanted == *file);
+        for bad in &verified.bad {
+            for file in bad.files.iter().filter(|file| wanted(file)) {
+                damage.file(*file).bad_chunks += 1;
+                damage.lacking.insert(bad.hash);
+            }
+        }
+        for file in verified.bad_manifests.iter().filter(|file| wanted(file)) {
+            damage.file(*file).bad_manifest = true;
+        }
+        for entry in store.files()?.into_iter().filter(|e| wanted(&e.address)) {
+            damage.look_at(store, entry)?;
+        }
+        Ok(damage)
+    }
+
+    fn file(&mut self, address: Address) -> &mut DamagedFile {
+        self.files.entry(address).or_insert_with(|| DamagedFile {
+            address: address.to_string(),
+            ..DamagedFile::default()
+        })
+    }
+
+    /// A file that was whole once must be whole now. An unfinished download is no damage.
+    fn look_at(&mut self, store: &Store, entry: FileEntry) -> Result<(), StoreError> {
+        let changed = |s: &casnode_cas::FileSource| s.state != SourceState::Intact;
+        let lost = entry.source.filter(changed);
+        let known = self.files.contains_key(&entry.address) || lost.is_some();
+        if !known && entry.state != FileState::Complete {
+            return Ok(());
+        }
+        let absent = absent(store, &entry.address)?;
+        if !known && absent.is_empty() {
+            return Ok(());
+        }
+        let file = self.file(entry.address);
+        file.name = entry.name;
+        if let Some(lost) = lost {
+            file.source = Some(lost.path.display().to_string());
+            file.source_state = Some(source_state(lost.state).to_owned());
+        }
+        self.lacking.extend(absent);
+        Ok(())
+    }
+
+    /// Fetches what is absent, one file after the other; returns the bytes that came. What cannot be had is noted.
+    async fn repair(
+        &mut self,
+        node: &Arc<Node>,
+        events: &EventSink,
+        cancel: &CancellationToken,
+    ) -> Result<u64, ApiError> {
+        let mut fetched_bytes = 0;
+        for (address, file) in &mut self.files {
+            let (sink, queue) = EventSink::new();
+            let fetch = repair(node, *address, None, sink, cancel.child_token());
+            let (fetched, ()) = tokio::join!(fetch, forward(queue, events));
+            match fetched {
+                Ok(repaired) => fetched_bytes += repaired.bytes,
+                Err(error) if error.kind == ErrorKind::Interrupted => return Err(error),
+                Err(error) => {
+                    let reason = error.to_string();
+                    file.error = Some(reason.chars().take(MAX_REASON_CHARS).collect());
+                }
+            }
+        }
+        Ok(fetched_bytes)
+    }
+
+    /// How things are in the end.
+    fn look_again(&mut self, store: &Store) -> Result<(), StoreError> {
+        for (address, file) in &mut self.files {
+            file.missing_chunks = match store.file(address)? {
+                Some(_) => absent(store, address)?.len() as u64,
+                None => 0, // removed meanwhile: nobody misses anything
+            };
+        }
+        for hash in std::mem::take(&mut self.lacking) {
+            if store.has(&hash)? {
+                self.repaired_chunks += 1;
+            } else {
+                self.lacking.insert(hash);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(self, report: &mut VerifyReport) {
+        report.missing_chunks = self.lacking.len() as u64;
+        report.repaired_chunks = self.repaired_chunks;
+        report.damaged_files = self.files.len() as u64;
+        report.damaged = self.files.into_values().collect();
+        report.damaged.sort_by_key(DamagedFile::is_whole);
+        let unrepaired = report.damaged.iter().filter(|file| !file.is_whole());
+        report.unrepaired_files = unrepaired.count() as u64;
+        report.damaged.truncate(MAX_LISTED);
+    }
+}
+
+/// Hands on what a download says, as part of the repair.
+async fn forward(mut queue: mpsc::Receiver<Event>, events: &EventSink) {
+    while let Some(event) = queue.recv().await {
+        match event {
+            Event::Progress(progress) => events.progress(Progress {
+                phase: Phase::Repairing,
+                ..progress
+            }),
+            Event::Warning { message } => events.warn(message).await,
+        }
+    }
+}

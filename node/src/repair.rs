@@ -1,0 +1,78 @@
+//! Fetching what the store lacks of a file that it should have.
+
+use std::{sync::Arc, time::Duration};
+
+use casnode_cas::{Address, ChunkHash, FileEntry, FileState, Store, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{ApiError, events::EventSink},
+    errors,
+    node::Node,
+    tasks::blocking,
+};
+
+/// What a repair has brought.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Repaired {
+    /// Chunks fetched.
+    pub(crate) chunks: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+}
+
+/// Fetches the absent chunks of a file into the store, and only those. A pinned file stays pinned. Nothing is
+/// fetched where nothing is absent, or where the file is not here any more.
+pub(crate) async fn repair(
+    node: &Arc<Node>,
+    address: Address,
+    timeout: Option<Duration>,
+    events: EventSink,
+    cancel: CancellationToken,
+) -> Result<Repaired, ApiError> {
+    let store = node.store.clone();
+    let lacking = blocking(move || lacking(&store, &address))
+        .await
+        .map_err(errors::panicked)?;
+    let lacking = lacking.map_err(|e| errors::store("the store could not be read", &e))?;
+    let Some(entry) = lacking else {
+        return Ok(Repaired::default());
+    };
+    let _ = (entry.pinned, timeout, events, cancel);
+    Err(ApiError::new(
+        crate::api::ErrorKind::Failure,
+        format!("{address} was not repaired"),
+        "this version of casnode does not do it",
+        "",
+    ))
+}
+
+/// The entry of a file that is not all here; `None` of one that is, or that is unknown.
+fn lacking(store: &Store, address: &Address) -> Result<Option<FileEntry>, StoreError> {
+    let Some(entry) = store.file(address)? else {
+        return Ok(None);
+    };
+    let whole = entry.state == FileState::Complete && absent(store, address)?.is_empty();
+    Ok((!whole).then_some(entry))
+}
+
+/// The distinct chunks of a file that are not here. Of a file whose list of chunks cannot be read: the address itself,
+/// which stands for a chunk that is missing.
+pub(crate) fn absent(store: &Store, address: &Address) -> Result<Vec<ChunkHash>, StoreError> {
+    let unknown = vec![ChunkHash::from_bytes(*address.as_bytes())];
+    let manifest = match store.manifest(address) {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) => return Ok(unknown),
+        Err(error) if error.is_corruption() => return Ok(unknown),
+        Err(error) => return Err(error),
+    };
+    let have = store.have(&manifest)?;
+    let chunks = manifest.chunks().iter().enumerate();
+    let mut absent: Vec<ChunkHash> = chunks
+        .filter(|(i, _)| !have.get(*i))
+        .map(|(_, chunk)| chunk.hash)
+        .collect();
+    absent.sort_unstable();
+    absent.dedup();
+    Ok(absent)
+}

@@ -1,0 +1,71 @@
+//! What a daemon does beside its calls, so that what is stored stays true and within its limit.
+//!
+//! [`sources`] looks after files kept in place, [`scrub`] reads stored bytes and checks them, [`repairs`] fetches
+//! what was found damaged, [`collect`] gives back space, and [`withdraw_evicted`] takes what had to make room off the
+//! announce schedule. Every task ends with the node.
+
+mod collect;
+mod repairs;
+mod scrub;
+mod sources;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use self::{repairs::Repairs, scrub::Scrub};
+use crate::{api::ScrubReport, node::Node, publish};
+
+/// How often is looked whether files had to make room.
+const EVICTED_PAUSE: Duration = Duration::from_secs(2);
+
+/// What background work knows between its steps.
+#[derive(Debug, Default)]
+pub(crate) struct Upkeep {
+    scrub: Scrub,
+    repairs: Repairs,
+}
+
+impl Upkeep {
+    /// Background work with a check of stored bytes at this pace, if at any.
+    pub(crate) fn new(scrub_bytes_per_s: Option<u64>) -> Self {
+        Self {
+            scrub: Scrub::new(scrub_bytes_per_s),
+            repairs: Repairs::default(),
+        }
+    }
+
+    /// What the background check has done; `None` when none runs.
+    pub(crate) fn scrub_report(&self) -> Option<ScrubReport> {
+        self.scrub.report(self.repairs.repaired_chunks())
+    }
+}
+
+/// Begins the background work of a daemon.
+pub(crate) fn start(node: &Arc<Node>) {
+    let tasks = &node.tasks;
+    tasks.spawn("watch files in place", sources::watch(node.clone()));
+    tasks.spawn("collect", collect::run(node.clone()));
+    tasks.spawn("withdraw evicted files", watch_evicted(node.clone()));
+    if node.upkeep.scrub.is_on() {
+        tasks.spawn("scrub", scrub::run(node.clone()));
+    }
+    for _ in 0..repairs::WORKERS {
+        tasks.spawn("repair", repairs::run(node.clone()));
+    }
+}
+
+/// Takes files that had to make room, and the chunks that went with them, off the announce schedule. What cannot be
+/// taken off now is found stale at the next start.
+pub(crate) async fn withdraw_evicted(node: &Node) {
+    for evicted in node.store.take_evicted() {
+        if let Err(error) = publish::withdraw(node, &evicted.address, &evicted.freed_chunks).await {
+            tracing::warn!(%error, "an evicted file's keys stay scheduled until the next start");
+        }
+    }
+}
+
+async fn watch_evicted(node: Arc<Node>) -> Result<(), Infallible> {
+    loop {
+        withdraw_evicted(&node).await;
+        tokio::time::sleep(EVICTED_PAUSE).await;
+    }
+}
