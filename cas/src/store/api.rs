@@ -255,6 +255,14 @@ impl Store {
         self.core.lend(hash, file, offset, len_bytes);
     }
 
+    /// Whether the chunk is here only as long as it is lent: a download that needs it for longer puts it.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn is_lent(&self, hash: &ChunkHash) -> Result<bool, StoreError> {
+        self.core.is_lent(hash)
+    }
+
     /// Forgets everything that was lent of this file.
     pub fn unlend(&self, file: &Arc<File>) {
         self.core.unlend(file);

@@ -85,6 +85,11 @@ impl Core {
         Ok(self.locate(hash)?.is_some())
     }
 
+    /// Whether the chunk is here only as long as it is lent.
+    pub(crate) fn is_lent(&self, hash: &ChunkHash) -> Result<bool, StoreError> {
+        Ok(matches!(self.locate(hash)?, Some(Found::Lent(_))))
+    }
+
     /// Whether the chunk is in the packs: bytes that nobody but the store can change.
     fn has_own(&self, hash: &ChunkHash) -> Result<bool, StoreError> {
         Ok(matches!(self.locate(hash)?, Some(Found::Pack { .. })))

@@ -18,7 +18,7 @@ use super::hold::Holds;
 use super::index::{Index, MAX_BATCH_KEYS, Op};
 use super::ledger::Ledger;
 use super::lock;
-use super::pack::{Packs, SyncPoint};
+use super::pack::{Location, Packs, SyncPoint};
 use super::source::SourceFiles;
 use super::space::Space;
 use super::syncer::Syncer;
@@ -48,6 +48,8 @@ pub(super) struct Extra {
     pub(super) add_refs: Vec<ChunkHash>,
     /// Applied last, in one batch with the pack checkpoints.
     pub(super) last: Vec<Op>,
+    /// Where the records are and were that those point at.
+    pub(super) records: Vec<(Option<Location>, Option<Location>)>,
 }
 
 /// The store without the folder it lives in.
@@ -235,6 +237,9 @@ impl Core {
         }
         for (pack, end) in durable {
             committed.ledger.durable(pack, end);
+        }
+        for (old, new) in extra.records {
+            committed.ledger.record(old, new);
         }
         self.apply_counted(committed, extra.last)
     }

@@ -12,7 +12,6 @@ use super::core::{BATCH_CHUNKS, Committed, Core, Extra};
 use super::entry::{
     self, ChunkEntry, Extent, FileEntry, FileSource, FileState, FileValue, SourceState,
 };
-use super::index::Op;
 use super::pack::{Location, RecordKind};
 use super::{Removed, lock, unix_ms};
 use crate::bitmap::HaveBitmap;
@@ -224,11 +223,8 @@ impl Core {
         new: FileEntry,
     ) -> Result<FileEntry, StoreError> {
         if new != old.entry {
-            let record = self.append_entry(committed, &new)?;
-            let extra = Extra {
-                last: vec![record],
-                ..Extra::default()
-            };
+            let mut extra = Extra::default();
+            self.append_entry(&mut extra, &new)?;
             self.flush(committed, extra)?;
             self.packs.free(&[old.at])?;
         }
@@ -321,23 +317,21 @@ impl Core {
             sourced: new.sourced,
             ..Extra::default()
         };
-        let mut freed: Vec<Location> = old_at.into_iter().collect();
+        let mut freed: Vec<Location> = Vec::new();
         let is_recorded = match &old {
             Some(old) => same_manifest && self.is_listed(old)?,
             None => false,
         };
         if !is_recorded {
             let (id, bytes) = (manifest.id(), manifest.encode());
-            if let Some(old) = &old {
-                freed.extend(self.forget_listing(committed, old)?);
-            }
             if let Some(old) = replaced {
-                extra.last.push((entry::manifest_key(&old.manifest), None));
+                freed.extend(self.forget_listing(&mut extra, old)?);
+            } else {
+                freed.extend(self.manifest_entry(&id)?.map(|damaged| damaged.at));
             }
-            let listing = self.append_listing(committed, entry.address, &id, &bytes)?;
-            extra.last.push(listing);
+            self.append_listing(&mut extra, entry.address, &id, &bytes)?;
         }
-        extra.last.push(self.append_entry(committed, &entry)?);
+        self.append_entry(&mut extra, &entry)?;
         let was_counted = old
             .as_ref()
             .is_some_and(|old| old.state == FileState::Complete);
@@ -347,7 +341,10 @@ impl Core {
         committed.wanted = None;
         self.flush(committed, extra)?;
         let dropped = dropped.unwrap_or_default().into_iter().collect();
-        let (_, freed) = self.release(committed, dropped, was_counted, freed)?;
+        let (_, mut freed) = self.release(committed, dropped, was_counted, freed)?;
+        // Whether the index has forgotten the old entry's record already does not matter: a newer one is
+        // durable.
+        freed.extend(old_at);
         self.packs.free(&freed)?;
         self.with_last_use(FileEntry {
             last_used_unix_ms: entry.stored_unix_ms,
@@ -355,42 +352,42 @@ impl Core {
         })
     }
 
-    /// Appends a file's entry; what the index is to say of it.
+    /// Appends a file's entry, and adds what the index is to say of it.
     pub(super) fn append_entry(
         &self,
-        committed: &mut Committed,
+        extra: &mut Extra,
         file: &FileEntry,
-    ) -> Result<Op, StoreError> {
+    ) -> Result<(), StoreError> {
         let value = file.encode();
         self.space.check_disk(value.len() as u64)?;
         let at = self
             .packs
             .append(RecordKind::File, blake3::hash(&value).as_bytes(), &value)?;
         let old = self.file_value(&file.address)?;
-        committed.ledger.record(old.map(|old| old.at), Some(at));
-        let value = FileValue {
-            at,
-            entry: file.clone(),
-        };
-        Ok((entry::file_key(&file.address), Some(value.encode())))
+        extra.records.push((old.map(|old| old.at), Some(at)));
+        let entry = file.clone();
+        let value = FileValue { at, entry }.encode();
+        extra
+            .last
+            .push((entry::file_key(&file.address), Some(value)));
+        Ok(())
     }
 
-    /// A few bytes: allowed to go where no chunk may, or a full store could not be emptied. What the index
-    /// is to forget.
+    /// A few bytes: allowed to go where no chunk may, or a full store could not be emptied. Adds what the
+    /// index is to forget.
     pub(super) fn append_tombstone(
         &self,
-        committed: &mut Committed,
+        extra: &mut Extra,
         old: &FileValue,
-    ) -> Result<[Op; 2], StoreError> {
+    ) -> Result<(), StoreError> {
         let address = old.entry.address;
         let digest = blake3::hash(address.as_bytes());
         self.packs
             .append(RecordKind::Tombstone, digest.as_bytes(), address.as_bytes())?;
-        committed.ledger.record(Some(old.at), None);
-        Ok([
-            (entry::file_key(&address), None),
-            (entry::last_use_key(&address), None),
-        ])
+        extra.records.push((Some(old.at), None));
+        extra.last.push((entry::file_key(&address), None));
+        extra.last.push((entry::last_use_key(&address), None));
+        Ok(())
     }
 
     pub(crate) fn remove_file(&self, address: &Address) -> Result<Option<Removed>, StoreError> {
@@ -403,13 +400,9 @@ impl Core {
         let counted = old.entry.state == FileState::Complete;
         self.copy_out_for_others(&mut committed, &old.entry)?;
         let mut freed = vec![old.at];
-        freed.extend(self.forget_listing(&mut committed, &old.entry)?);
-        let mut last = self.append_tombstone(&mut committed, &old)?.to_vec();
-        last.push((entry::manifest_key(&old.entry.manifest), None));
-        let extra = Extra {
-            last,
-            ..Extra::default()
-        };
+        let mut extra = Extra::default();
+        freed.extend(self.forget_listing(&mut extra, &old.entry)?);
+        self.append_tombstone(&mut extra, &old)?;
         committed.wanted = None;
         self.flush(&mut committed, extra)?;
         let hashes = listed.into_iter().collect();

@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 
 use super::core::{Committed, Core, Extra};
-use super::entry::{self, FileEntry, FileState, FileValue};
-use super::index::Op;
+use super::entry::{FileEntry, FileState, FileValue};
 use super::listing::encode_list;
 use super::{Removed, lock};
 use crate::bitmap::HaveBitmap;
@@ -30,16 +29,13 @@ impl Core {
         let value = self.file_value(&manifest.address())?;
         let mut freed = Vec::new();
         let keeps = match &value {
-            Some(FileValue { at, entry })
-                if entry.state == FileState::Partial && entry.manifest == manifest.id() =>
+            Some(old)
+                if old.entry.state == FileState::Partial && old.entry.manifest == manifest.id() =>
             {
-                freed.push(*at);
-                freed.extend(self.forget_listing(&mut committed, entry)?);
-                let old = FileValue {
-                    at: *at,
-                    entry: entry.clone(),
-                };
-                self.leave_remnant(&mut committed, &old, &kept)?
+                freed.push(old.at);
+                let listing = self.manifest_entry(&old.entry.manifest)?;
+                freed.extend(listing.map(|listing| listing.at));
+                self.leave_remnant(&mut committed, old, &kept)?
             }
             // Someone else's by now: it is not for this call to say what it needs.
             Some(_) => true,
@@ -70,24 +66,19 @@ impl Core {
             }
         }
         here.sort_unstable();
-        let remnant = if here.is_empty() {
-            None
-        } else {
-            match self.append_remnant(committed, &old.entry, &here) {
-                Err(error) if error.is_no_space() => None,
-                result => Some(result?),
+        let mut extra = Extra::default();
+        let mut keeps = false;
+        if !here.is_empty() {
+            match self.append_remnant(&mut extra, &old.entry, &here) {
+                Ok(()) => keeps = true,
+                Err(error) if error.is_no_space() => extra = Extra::default(),
+                Err(error) => return Err(error),
             }
-        };
-        let keeps = remnant.is_some();
-        let mut last = vec![(entry::manifest_key(&old.entry.manifest), None)];
-        match remnant {
-            Some(ops) => last.extend(ops),
-            None => last.extend(self.append_tombstone(committed, old)?),
         }
-        let extra = Extra {
-            last,
-            ..Extra::default()
-        };
+        self.forget_listing(&mut extra, &old.entry)?;
+        if !keeps {
+            self.append_tombstone(&mut extra, old)?;
+        }
         committed.wanted = None;
         self.flush(committed, extra)?;
         Ok(keeps)
@@ -95,18 +86,18 @@ impl Core {
 
     fn append_remnant(
         &self,
-        committed: &mut Committed,
+        extra: &mut Extra,
         old: &FileEntry,
         here: &[ChunkHash],
-    ) -> Result<[Op; 2], StoreError> {
-        let list = encode_list(here);
+    ) -> Result<(), StoreError> {
+        let list = encode_list(&old.address, here);
         let remnant = FileEntry {
             chunk_count: u32::try_from(here.len()).unwrap_or(u32::MAX),
             manifest: ManifestId::of(&list),
             state: FileState::Remnant,
             ..old.clone()
         };
-        let listing = self.append_listing(committed, old.address, &remnant.manifest, &list)?;
-        Ok([listing, self.append_entry(committed, &remnant)?])
+        self.append_listing(extra, old.address, &remnant.manifest, &list)?;
+        self.append_entry(extra, &remnant)
     }
 }

@@ -8,22 +8,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::core::{Committed, Core};
+use super::core::{Committed, Core, Extra};
 use super::entry::{self, FileEntry, FileState, INLINE_BYTES, ManifestEntry};
 use super::files::distinct;
-use super::index::Op;
 use super::pack::{Location, Packs, RecordKind};
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash, HASH_BYTES, ManifestId};
 use crate::manifest::Manifest;
 
 /// Version byte of the list of chunks that a remnant keeps.
-const LIST_VERSION: u8 = 1;
+const LIST_VERSION: u8 = 2;
 
-/// The list of chunks that a remnant keeps: the version, and the hashes.
-pub(super) fn encode_list(chunks: &[ChunkHash]) -> Bytes {
-    let mut bytes = Vec::with_capacity(1 + chunks.len() * HASH_BYTES);
+/// The list of chunks that a remnant keeps: the version, whose they are, and the hashes. No two files
+/// have the same list.
+pub(super) fn encode_list(address: &Address, chunks: &[ChunkHash]) -> Bytes {
+    let mut bytes = Vec::with_capacity(1 + (1 + chunks.len()) * HASH_BYTES);
     bytes.push(LIST_VERSION);
+    bytes.extend_from_slice(address.as_bytes());
     for hash in chunks {
         bytes.extend_from_slice(hash.as_bytes());
     }
@@ -32,6 +33,7 @@ pub(super) fn encode_list(chunks: &[ChunkHash]) -> Bytes {
 
 fn decode_list(bytes: &[u8]) -> Option<HashSet<ChunkHash>> {
     let (hashes, rest) = bytes.strip_prefix(&[LIST_VERSION])?.as_chunks();
+    let (_address, hashes) = hashes.split_first()?;
     let hashes = hashes.iter().copied().map(ChunkHash::from_bytes);
     rest.is_empty().then(|| hashes.collect())
 }
@@ -128,30 +130,32 @@ impl Core {
         Ok(wanted)
     }
 
-    /// The index is to forget the listing of an entry: where its record is.
+    /// Adds that the index is to forget the listing of an entry; where its record is.
     pub(super) fn forget_listing(
         &self,
-        committed: &mut Committed,
+        extra: &mut Extra,
         file: &FileEntry,
     ) -> Result<Option<Location>, StoreError> {
         let at = self.manifest_entry(&file.manifest)?.map(|entry| entry.at);
-        committed.ledger.record(at, None);
+        extra.records.push((at, None));
+        extra.last.push((entry::manifest_key(&file.manifest), None));
         Ok(at)
     }
 
-    /// Appends the record of a manifest or list; what the index is to say of it.
+    /// Appends the record of a manifest or list, and adds what the index is to say of it.
     pub(super) fn append_listing(
         &self,
-        committed: &mut Committed,
+        extra: &mut Extra,
         address: Address,
         id: &ManifestId,
         bytes: &Bytes,
-    ) -> Result<Op, StoreError> {
+    ) -> Result<(), StoreError> {
         self.space.check_disk(bytes.len() as u64)?;
         let at = self
             .packs
             .append(RecordKind::Manifest, id.as_bytes(), bytes)?;
-        committed.ledger.record(None, Some(at));
+        let old = self.manifest_entry(id)?;
+        extra.records.push((old.map(|old| old.at), Some(at)));
         let inline = (bytes.len() <= INLINE_BYTES).then(|| bytes.clone());
         let value = ManifestEntry {
             address,
@@ -159,6 +163,7 @@ impl Core {
             inline,
         }
         .encode();
-        Ok((entry::manifest_key(id), Some(value)))
+        extra.last.push((entry::manifest_key(id), Some(value)));
+        Ok(())
     }
 }

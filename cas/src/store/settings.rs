@@ -46,13 +46,13 @@ impl Core {
             .packs
             .append(RecordKind::Setting, digest.as_bytes(), &payload)?;
         let old_at = old.and_then(|old| old.at);
-        committed.ledger.record(old_at, Some(at));
         let setting = Setting {
             at: Some(at),
             value: value.to_vec(),
         };
         let extra = Extra {
             last: vec![(entry::setting_key(name), Some(setting.encode()))],
+            records: vec![(old_at, Some(at))],
             ..Extra::default()
         };
         self.flush(&mut committed, extra)?;

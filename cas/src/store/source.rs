@@ -237,17 +237,13 @@ impl Core {
         tracing::warn!(%address, path = %path.display(), ?state, "a file kept in place is not what it was");
         committed.ledger.forget_source(id);
         self.sources.forget(id);
-        let record = self.append_entry(committed, &new)?;
-        self.flush(
-            committed,
-            Extra {
-                last: vec![record],
-                ..Extra::default()
-            },
-        )?;
+        let mut extra = Extra::default();
+        self.append_entry(&mut extra, &new)?;
+        self.flush(committed, extra)?;
         committed.wanted = None;
         let hashes = if was_counted { listed } else { Vec::new() };
-        let (_, freed) = self.release(committed, hashes, was_counted, vec![old.at])?;
+        let (_, mut freed) = self.release(committed, hashes, was_counted, Vec::new())?;
+        freed.push(old.at);
         self.packs.free(&freed)?;
         Ok(Some(LostSource {
             address: *address,

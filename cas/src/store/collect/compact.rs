@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash, ManifestId};
-use crate::store::core::{Committed, Core, Extra};
+use crate::store::core::{Core, Extra};
 use crate::store::entry::{self, ManifestEntry, Place, Setting};
 use crate::store::lock;
 use crate::store::pack::{Location, PACK_HEADER_BYTES, RecordKind, Verify};
@@ -89,7 +89,7 @@ impl Core {
             self.space.check_disk(payload.len() as u64)?;
             let to = self.packs.append(record.kind, &record.hash, &payload)?;
             copied += to.record_bytes();
-            self.point_at(&mut committed, &mut extra, record, &payload, to)?;
+            self.point_at(&mut extra, record, &payload, to)?;
         }
         self.flush(&mut committed, extra)?;
         drop(committed);
@@ -147,7 +147,6 @@ impl Core {
 
     fn point_at(
         &self,
-        committed: &mut Committed,
         extra: &mut Extra,
         record: &Record,
         payload: &[u8],
@@ -190,7 +189,7 @@ impl Core {
                 }
             }
         }
-        committed.ledger.record(Some(record.at), Some(to));
+        extra.records.push((Some(record.at), Some(to)));
         Ok(())
     }
 

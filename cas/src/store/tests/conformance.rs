@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::store::index::Op;
+use crate::store::medium::DirMedium;
+use crate::store::sled::SledIndex;
 
 fn each_index(test: impl Fn(&dyn Index)) {
     test(&MemoryIndex::default());

@@ -200,7 +200,8 @@ fn damage_to_packs_and_index_together_costs_only_what_was_hit() {
             .iter()
             .map(|(address, _)| store.manifest(address).unwrap().unwrap());
         let hashes = manifests.flat_map(|manifest| manifest.chunks().to_vec());
-        let mut places = hashes.map(|chunk| store.core.indexed(&chunk.hash).unwrap().unwrap().at);
+        let entry = |hash| store.core.indexed(&hash).unwrap().unwrap();
+        let mut places = hashes.filter_map(|chunk| entry(chunk.hash).place.pack());
         places
             .rfind(|at| at.pack == pack && at.len_bytes > 5000)
             .unwrap()
@@ -333,11 +334,19 @@ fn foreign_and_newer_stores_are_refused_untouched() {
     let path = dir.path().join("FORMAT");
     let format = std::fs::read(&path).unwrap();
     let mut newer = format.clone();
-    newer[8] = 2;
+    newer[8] = 3;
     std::fs::write(&path, &newer).unwrap();
     let error = Store::open(dir.path(), config()).unwrap_err();
     assert!(
-        matches!(error, StoreError::NewerVersion { found: 2, known: 1 }),
+        matches!(error, StoreError::NewerVersion { found: 3, known: 2 }),
+        "{error}"
+    );
+    let mut older = format.clone();
+    older[8] = 1;
+    std::fs::write(&path, &older).unwrap();
+    let error = Store::open(dir.path(), config()).unwrap_err();
+    assert!(
+        matches!(error, StoreError::OlderVersion { found: 1, known: 2 }),
         "{error}"
     );
     assert!(dir.path().join("CLEAN").exists());

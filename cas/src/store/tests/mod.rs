@@ -8,13 +8,19 @@ mod manifests;
 mod model;
 
 use std::io;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::medium::PackFile;
+use super::index::Index;
+use super::medium::{Medium, PackFile};
+use super::memory::{MemoryIndex, MemoryMedium};
 use super::*;
+use crate::bitmap::HaveBitmap;
 use crate::chunker::{ChunkerParams, Chunking};
+use crate::error::{IndexError, StoreError};
+use crate::id::{Address, ChunkHash};
+use crate::manifest::Manifest;
 use crate::manifest::tests::manifest_of;
 
 /// The smallest chunks there are, so that several make up even a short file.
@@ -112,6 +118,14 @@ impl Medium for FaultMedium {
 
     fn create(&self, id: u32, header: &[u8]) -> io::Result<Arc<dyn PackFile>> {
         Ok(self.wrap(self.below.create(id, header)?))
+    }
+
+    fn remove(&self, id: u32) -> io::Result<()> {
+        self.below.remove(id)
+    }
+
+    fn disk_bytes_of(&self, id: u32) -> io::Result<u64> {
+        self.below.disk_bytes_of(id)
     }
 
     fn disk_bytes(&self) -> u64 {

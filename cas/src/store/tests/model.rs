@@ -335,8 +335,13 @@ impl Index for Stopping {
         self.below.apply(ops)
     }
 
-    fn scan(&self, prefix: &[u8], visit: index::Visit<'_>) -> Result<(), IndexError> {
-        self.below.scan(prefix, visit)
+    fn scan_from(
+        &self,
+        prefix: &[u8],
+        from: &[u8],
+        visit: index::Visit<'_>,
+    ) -> Result<(), IndexError> {
+        self.below.scan_from(prefix, from, visit)
     }
 
     fn sync(&self) -> Result<(), IndexError> {
