@@ -30,6 +30,10 @@ pub(crate) fn run() {
     let (folder, log) = (path(FOLDER), path(LOG));
     match role.as_str() {
         "write" => story::write(&folder, &log),
+        "rebuild" => {
+            Store::rebuild_index(&folder).unwrap();
+            story::write(&folder, &log);
+        }
         "tail" => crate::torn::write_tail(&folder, &log),
         "check" => check(&folder, &log),
         "empty" => empty(&folder, &log),
@@ -38,7 +42,10 @@ pub(crate) fn run() {
 }
 
 fn check(folder: &Path, log: &Path) {
-    let story = Story::read(log, std::env::var_os(BUT_LAST).is_some());
+    if std::env::var_os(BUT_LAST).is_some() {
+        story::excuse_last(log);
+    }
+    let story = Story::read(log);
     let store = open(folder);
     let unless: BTreeSet<u64> = std::env::var(UNLESS)
         .unwrap_or_default()
@@ -55,12 +62,13 @@ fn check(folder: &Path, log: &Path) {
         }
     }
     story::check(&store, &story, &BTreeSet::new());
+    story::verify(&store);
     println!("\nkept {}", story.acknowledged);
 }
 
 /// Removes every file; then nothing may be left.
 fn empty(folder: &Path, log: &Path) {
-    let story = Story::read(log, false);
+    let story = Story::read(log);
     let store = open(folder);
     story::check(&store, &story, &BTreeSet::new());
     let files = store.files().unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -106,7 +107,7 @@ fn store_error(error: ImportError) -> StoreError {
 
 type Step = fn(&Store) -> Result<(), StoreError>;
 
-const STEPS: [(&str, Step); 5] = [
+const STEPS: [(&str, Step); 6] = [
     ("nothing but closing", |_| Ok(())),
     ("put and commit", |store| {
         for n in 0..200 {
@@ -123,7 +124,14 @@ const STEPS: [(&str, Step); 5] = [
         Ok(())
     }),
     ("remove", |store| store.remove_file(&address(2)).map(drop)),
-    ("collect", |store| store.drop_orphans().map(drop)),
+    ("collect", |store| {
+        store.gc(&mut |_| ControlFlow::Continue(())).map(drop)
+    }),
+    ("verify", |store| {
+        store
+            .verify(None, &mut |_, _| ControlFlow::Continue(()))
+            .map(|found| assert!(found.bad.is_empty()))
+    }),
 ];
 
 #[test]
