@@ -154,7 +154,8 @@ impl Look {
 fn moves_bytes(phase: Phase) -> bool {
     matches!(
         phase,
-        Phase::Importing
+        Phase::Planning
+            | Phase::Importing
             | Phase::Fetching
             | Phase::Verifying
             | Phase::Repairing
@@ -180,6 +181,7 @@ fn style(look: &Look) -> ProgressStyle {
 fn name(phase: Phase) -> &'static str {
     match phase {
         Phase::Connecting => "connecting",
+        Phase::Planning => "planning",
         Phase::Importing => "importing",
         Phase::Publishing => "publishing",
         Phase::Finding => "finding",
@@ -266,8 +268,9 @@ mod tests {
         assert_eq!(text, "1.00 MiB/s, 5s left, 2 sources");
     }
 
-    const PHASES: [Phase; 8] = [
+    const PHASES: [Phase; 9] = [
         Phase::Connecting,
+        Phase::Planning,
         Phase::Importing,
         Phase::Publishing,
         Phase::Finding,

@@ -163,6 +163,8 @@ pub enum Request {
 pub enum Phase {
     /// Waiting for a first connection to the network.
     Connecting,
+    /// Finding out whether a file has room in the store.
+    Planning,
     /// Reading, hashing and storing a file.
     Importing,
     /// Telling the DHT about it.

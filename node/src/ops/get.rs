@@ -5,9 +5,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{ApiError, GetReport, Keep, Output, events::EventSink},
+    api::{ApiError, ErrorKind, GetReport, Keep, Output, events::EventSink},
     client::Streams,
-    download::{self, GetOptions, Target},
+    download::{self, GetOptions, Stay, Target},
     node::{Node, multiaddrs},
 };
 
@@ -30,9 +30,7 @@ pub(super) async fn get(
     events: EventSink,
     cancel: CancellationToken,
 ) -> Result<GetReport, ApiError> {
-    if call.keep != Keep::Store || call.pin {
-        return Err(super::not_yet("--in-place, --no-keep and --pin"));
-    }
+    check(&call)?;
     let (target, output) = match call.output {
         Output::File { path, force } => (
             Target::File {
@@ -57,6 +55,37 @@ pub(super) async fn get(
         hints: multiaddrs("--peer", &call.peers)?,
         output,
         mode: call.mode,
+        stay: Stay {
+            keep: call.keep,
+            pin: call.pin,
+        },
     };
-    download::get(node, options, events, cancel).await
+    let address = options.address;
+    let _in_use = node.store.in_use(&address);
+    let report = download::get(node, options, events, cancel).await?;
+    super::touch(node, address).await;
+    Ok(report)
+}
+
+/// What stays here must be somewhere.
+fn check(call: &GetCall) -> Result<(), ApiError> {
+    let refused = |why: &str, next: &str| {
+        Err(ApiError::new(
+            ErrorKind::Usage,
+            format!("{} was not fetched", call.address),
+            why,
+            next,
+        ))
+    };
+    match (call.keep, &call.output) {
+        (Keep::InPlace | Keep::No, Output::Stream) => refused(
+            "a stream can only be sent from chunks that are kept in the store",
+            "name a file with -o, or leave --no-keep and --in-place out",
+        ),
+        (Keep::No, _) if call.pin => refused(
+            "of what is not kept nothing can be pinned",
+            "leave --no-keep or --pin out",
+        ),
+        _ => Ok(()),
+    }
 }

@@ -5,18 +5,21 @@ mod files;
 mod get;
 mod network;
 mod pins;
+mod room;
 mod steps;
 mod store;
 mod verify;
 
 use std::{str::FromStr, sync::Arc};
 
+use casnode_cas::{Address, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{ApiError, ErrorKind, Outcome, Request, Response, events::EventSink, server::Caller},
     client::Streams,
     node::Node,
+    tasks::blocking,
 };
 
 /// Carries out one call.
@@ -92,6 +95,16 @@ pub(crate) async fn execute(
 
 pub(crate) use files::source_state;
 pub(crate) use network::status;
+
+/// Notes that a file was used: what was used last is the last to make room.
+async fn touch(node: &Node, address: Address) {
+    let store = node.store.clone();
+    match blocking(move || store.touch(&address)).await {
+        Ok(Ok(()) | Err(StoreError::ReadOnly { .. })) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the use of a file was not noted"),
+        Err(error) => tracing::debug!(%error, "the use of a file was not noted"),
+    }
+}
 
 /// What this version of the node understands and does not do.
 fn not_yet(what: &str) -> ApiError {

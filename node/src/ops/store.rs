@@ -6,7 +6,7 @@
 use std::{
     convert::Infallible,
     io::{self, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::steps::Steps;
+use super::{room, steps::Steps};
 use crate::{
     api::{
         ApiError, ChunkerName, ErrorKind, Phase, Progress, Source, StoreReport, events::EventSink,
@@ -27,7 +27,7 @@ use crate::{
     client::Streams,
     errors,
     node::Node,
-    publish,
+    publish, upkeep,
 };
 
 /// The fields of [`crate::api::Request::Store`].
@@ -47,6 +47,14 @@ pub(super) async fn store(
     cancel: CancellationToken,
 ) -> Result<StoreReport, ApiError> {
     let source = call.source;
+    if call.in_place && source == Source::Stream {
+        return Err(ApiError::new(
+            ErrorKind::Usage,
+            "standard input was not stored",
+            "a stream has no place where it could stay",
+            "name a file, or leave --in-place out",
+        ));
+    }
     if call.in_place {
         return Err(super::not_yet("--in-place"));
     }
@@ -65,6 +73,7 @@ pub(super) async fn store(
         source,
         input: streams.input,
         options,
+        in_place: call.in_place,
         label,
         events: events.clone(),
         cancel: cancel.child_token(),
@@ -94,6 +103,8 @@ struct Work {
     source: Source,
     input: Option<Box<dyn AsyncRead + Send + Unpin>>,
     options: ImportOptions,
+    /// It stays where it is and takes no room.
+    in_place: bool,
     /// What the source is called in messages.
     label: String,
     events: EventSink,
@@ -107,6 +118,7 @@ impl Work {
             source,
             input,
             options,
+            in_place,
             label,
             events,
             cancel,
@@ -114,7 +126,13 @@ impl Work {
         // When the node ends, this future is dropped, and the import hears of it.
         let _cancel = cancel.clone().drop_guard();
         let name = options.name.clone();
+        if let (Source::File(path), false) = (&source, in_place) {
+            let path = Path::new(path);
+            let room = room::make(&node, path, &options, events.clone(), cancel.clone()).await?;
+            room.map_err(|e| errors::import(&label, &e))?;
+        }
         let imported = import(&node, source, input, options, events.clone(), cancel).await;
+        upkeep::withdraw_evicted(&node).await;
         let imported = imported?.map_err(|e| errors::import(&label, &e))?;
         let announced_to = publish(&node, &imported, name.as_deref(), &events).await;
         Ok(StoreReport {
@@ -123,7 +141,7 @@ impl Work {
             chunks: imported.chunks,
             new_chunks: imported.new_chunks,
             new_bytes: imported.new_bytes,
-            saved_bytes: imported.bytes.saturating_sub(imported.new_bytes),
+            saved_bytes: imported.saved_bytes,
             referenced_bytes: 0,
             name,
             announced_to,

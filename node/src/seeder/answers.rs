@@ -170,13 +170,13 @@ impl Answers {
     /// The file's entry: a file that was removed is not served from what is kept.
     async fn entry(&self, address: Address) -> Option<FileEntry> {
         let store = self.store.clone();
-        told(blocking(move || store.file(&address)).await.ok()?)
+        told(blocking(move || used(&store, &address)).await.ok()?)
     }
 
     async fn entry_of(&self, id: ManifestId) -> Option<FileEntry> {
         let store = self.store.clone();
         let found = move || match store.address_of(&id)? {
-            Some(address) => store.file(&address),
+            Some(address) => used(&store, &address),
             None => Ok(None),
         };
         told(blocking(found).await.ok()?).filter(|entry| entry.manifest == id)
@@ -195,6 +195,17 @@ impl Answers {
         });
         told(made.await.ok()?)
     }
+}
+
+/// The entry of a file that is being served: what others fetch is the last to make room here.
+fn used(store: &Store, address: &Address) -> Result<Option<FileEntry>, StoreError> {
+    let entry = store.file(address)?;
+    if entry.is_some()
+        && let Err(error) = store.touch(address)
+    {
+        tracing::debug!(%error, "the use of a file was not noted");
+    }
+    Ok(entry)
 }
 
 fn have_reply(chunks: usize, bits: Bytes) -> Reply {
