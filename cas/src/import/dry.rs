@@ -106,3 +106,6 @@ fn cut_file(
     source.check_unchanged(cut.proof.size_bytes())?;
     Ok(Manifest::new(params, cut.chunks, cut.proof)?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const BLOCK_CHUNKS: usize = 2;
 
 /// …but is not smaller than this, so that a block is worth handing over…
-const MIN_BLOCK_BYTES: usize = 1024 * 1024;
+const MIN_BLOCK_BYTES: usize = 512 * 1024;
 
 /// Blocks without which an import cannot go on: one is read into, what follows its last boundary is
 /// carried over from another, a third is on its way through the other threads.
 const LEAST_BLOCKS: usize = 3;
 
-/// Bytes of blocks with which one import keeps all its threads busy.
-const WANTED_BYTES: usize = 12 * 1024 * 1024;
+/// Blocks with which one import keeps all its threads busy…
+const WANTED_BLOCKS: usize = 8;
+
+/// …unless they are more bytes than this.
+const WANTED_BYTES: usize = 8 * 1024 * 1024;
 
 /// Bytes of blocks that all running imports together may have beside their least ones.
 const SHARED_BYTES: usize = 32 * 1024 * 1024;
@@ -32,7 +35,8 @@ impl Allowance {
     /// For chunks of at most `chunk_bytes`.
     pub(super) fn take(chunk_bytes: usize) -> Self {
         let block_bytes = (chunk_bytes * BLOCK_CHUNKS).max(MIN_BLOCK_BYTES);
-        let wanted_bytes = WANTED_BYTES.saturating_sub(LEAST_BLOCKS * block_bytes);
+        let wanted_bytes = WANTED_BYTES.min(WANTED_BLOCKS * block_bytes);
+        let wanted_bytes = wanted_bytes.saturating_sub(LEAST_BLOCKS * block_bytes);
         let affordable = |free_bytes: usize| {
             let bytes = wanted_bytes.min(free_bytes);
             bytes - bytes % block_bytes

@@ -239,3 +239,6 @@ fn give_blocks(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

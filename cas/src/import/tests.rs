@@ -85,12 +85,25 @@ fn what_is_here_already_is_not_written_again() {
         (first.chunks, first.new_chunks, first.new_bytes),
         (4, 4, 1_000_000)
     );
+    assert_eq!(first.saved_bytes, 0);
     let again = import_reader(&store, &mut bytes.as_slice(), None, &options, &mut go_on).unwrap();
     assert_eq!((again.chunks, again.new_chunks, again.new_bytes), (4, 0, 0));
+    assert_eq!(again.saved_bytes, 1_000_000);
     assert_eq!(again.entry, first.entry);
     let edited = [&bytes[..300_000], b"tail"].concat();
     let third = import_reader(&store, &mut edited.as_slice(), None, &options, &mut go_on).unwrap();
     assert_eq!((third.chunks, third.new_chunks), (2, 1));
+    assert_eq!((third.new_bytes, third.saved_bytes), (37_860, 262_144));
+}
+
+#[test]
+fn what_a_file_repeats_is_saved() {
+    let store = Store::in_memory().unwrap();
+    let bytes = sample(30, 262_144).repeat(3);
+    let options = ImportOptions::default();
+    let done = import_reader(&store, &mut bytes.as_slice(), None, &options, &mut go_on).unwrap();
+    assert_eq!((done.chunks, done.new_chunks), (3, 1));
+    assert_eq!((done.new_bytes, done.saved_bytes), (262_144, 524_288));
 }
 
 #[test]
@@ -104,6 +117,7 @@ fn a_file_that_is_here_keeps_its_cutting() {
     let second = import_reader(&store, &mut bytes.as_slice(), None, &cdc, &mut go_on).unwrap();
     assert_eq!(second.manifest, first.manifest);
     assert_eq!((second.new_chunks, second.new_bytes), (0, 0));
+    assert_eq!(second.saved_bytes, 2_000_000);
     assert_eq!(store.stats().unwrap().stored_bytes, stored);
 }
 
