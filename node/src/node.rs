@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
 
-use casnode_cas::{Address, FileRecord, FileState, Manifest, Store, StoreConfig, StoreError};
+use casnode_cas::{Address, FileRecord, Manifest, Store, StoreConfig, StoreError};
 use casnode_dht::{Dht, DhtConfig, Key, Mode, Multiaddr, PeerId, RecordCheck};
 use tokio_util::sync::CancellationToken;
 
@@ -185,35 +185,6 @@ impl Node {
                 "announce",
                 publish::file(self.clone(), manifest.clone(), name),
             );
-        }
-    }
-
-    /// A download is complete: the file is the store's, and others may have its chunks from here.
-    pub(crate) async fn after_download(
-        self: &Arc<Self>,
-        manifest: &Manifest,
-        record: Option<&FileRecord>,
-    ) {
-        let (store, m) = (self.store.clone(), manifest.clone());
-        let done = blocking(move || -> Result<bool, StoreError> {
-            match store.file(&m.address())? {
-                Some(entry) if entry.state == FileState::Complete => Ok(false),
-                _ => store.complete_partial(&m.address(), false).map(|_| true),
-            }
-        })
-        .await;
-        match done {
-            Ok(Ok(new)) => {
-                if new && self.serve_dht {
-                    let name = record.and_then(|r| r.name().map(str::to_owned));
-                    self.tasks.spawn(
-                        "publish",
-                        publish::file_and_chunks(self.clone(), manifest.clone(), name),
-                    );
-                }
-            }
-            Ok(Err(error)) => tracing::warn!(%error, "a fetched file was not entered in the store"),
-            Err(error) => tracing::warn!(%error, "a fetched file was not entered in the store"),
         }
     }
 

@@ -6,7 +6,8 @@ use casnode_cas::{Address, ChunkHash, FileEntry, FileState, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{ApiError, events::EventSink},
+    api::{ApiError, Keep, events::EventSink},
+    download::{self, GetOptions, Stay, Target},
     errors,
     node::Node,
     tasks::blocking,
@@ -38,13 +39,23 @@ pub(crate) async fn repair(
     let Some(entry) = lacking else {
         return Ok(Repaired::default());
     };
-    let _ = (entry.pinned, timeout, events, cancel);
-    Err(ApiError::new(
-        crate::api::ErrorKind::Failure,
-        format!("{address} was not repaired"),
-        "this version of casnode does not do it",
-        "",
-    ))
+    let options = GetOptions {
+        address,
+        target: Target::Keep,
+        timeout,
+        hints: Vec::new(),
+        output: None,
+        mode: None,
+        stay: Stay {
+            keep: Keep::Store,
+            pin: entry.pinned,
+        },
+    };
+    let fetched = download::get(node, options, events, cancel).await?;
+    Ok(Repaired {
+        chunks: fetched.fetched_chunks.into(),
+        bytes: fetched.fetched_bytes,
+    })
 }
 
 /// The entry of a file that is not all here; `None` of one that is, or that is unknown.

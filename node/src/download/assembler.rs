@@ -3,6 +3,9 @@
 //! It runs on a blocking thread of its own, so that neither hashing nor the disk ever waits on the network or the
 //! other way round. One download has one assembler.
 
+mod groups;
+mod recent;
+
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -10,10 +13,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use casnode_cas::{Assembly, ChunkHash, ExportError, HaveBitmap, Manifest, Store, StoreError};
+use casnode_cas::{Assembly, ChunkHash, ExportError, HaveBitmap, Manifest, Put, Store, StoreError};
 use tokio::sync::mpsc;
 
-use super::{LiveHave, engine::EngineEvent};
+use self::{groups::Groups, recent::Recent};
+use super::{LiveHave, engine::EngineEvent, lent::Lent};
 use crate::sched::PeerSlot;
 
 /// Chunks that may wait to be checked. With the default chunk size 8 MiB, with the largest one 128 MiB.
@@ -64,6 +68,10 @@ pub(super) struct Assembler {
     pub(super) manifest: Arc<Manifest>,
     /// `None` when the bytes go to a stream, which reads proven groups from the store by itself.
     pub(super) output: Option<Assembly>,
+    /// Where what arrives is kept: in the output alone, to which it is written once; `None`: in the store.
+    pub(super) lent: Option<Arc<Lent>>,
+    /// The manifest is known to be the file's: of groups that are all here nothing is read.
+    pub(super) is_proven: bool,
     /// What others see of this download.
     pub(super) live: Arc<LiveHave>,
     pub(super) events: mpsc::Sender<EngineEvent>,
@@ -92,7 +100,9 @@ impl Assembler {
     /// Runs until the file is whole, found forged, or `jobs` closes. `here` are chunks the store already has.
     pub(super) fn run(mut self, here: &HaveBitmap, jobs: mpsc::Receiver<Job>) {
         let events = self.events.clone();
-        let last = match self.work(here, jobs) {
+        let ended = self.work(here, jobs);
+        drop(self); // the engine may begin another attempt at the same output
+        let last = match ended {
             Ok(Ended::Complete) => EngineEvent::Assembled,
             Ok(Ended::Forged { proven }) => EngineEvent::Forged { proven },
             Ok(Ended::Abandoned) => return,
@@ -108,6 +118,9 @@ impl Assembler {
         mut jobs: mpsc::Receiver<Job>,
     ) -> Result<Ended, AssembleError> {
         let mut groups = Groups::new(&self.manifest);
+        if self.is_proven {
+            self.trust(here, &mut groups);
+        }
         let mut local = here.iter_ones().collect::<Vec<_>>().into_iter();
         let mut unsynced = Unsynced::default();
         let mut ended = None;
@@ -116,7 +129,7 @@ impl Assembler {
                 Ok(job) => self.arrived(&job, &mut groups, &mut unsynced)?,
                 Err(mpsc::error::TryRecvError::Disconnected) => Step::Stop(Ended::Abandoned),
                 Err(mpsc::error::TryRecvError::Empty) => match local.next() {
-                    Some(index) => self.take_local(index, &mut groups)?,
+                    Some(index) => self.take_local(index, &mut groups, &mut unsynced)?,
                     None => match self
                         .runtime
                         .block_on(async { tokio::time::timeout(COMMIT_SPAN, jobs.recv()).await })
@@ -167,9 +180,8 @@ impl Assembler {
             });
             return Ok(Step::Go);
         }
-        self.store.put(&chunk.hash, &job.bytes)?;
-        unsynced.add(u64::from(chunk.len_bytes));
         self.write_out(index, &job.bytes)?;
+        self.keep(index, &job.bytes, unsynced)?;
         self.tell(EngineEvent::Stored {
             peer: job.peer,
             index: job.index,
@@ -178,6 +190,25 @@ impl Assembler {
             return Ok(Step::Stop(end));
         }
         self.take_twins(index, &job.bytes, groups)
+    }
+
+    /// Keeps a right chunk, which is in the output already.
+    fn keep(
+        &self,
+        index: usize,
+        bytes: &Bytes,
+        unsynced: &mut Unsynced,
+    ) -> Result<(), AssembleError> {
+        let chunk = &self.manifest.chunks()[index];
+        match &self.lent {
+            Some(lent) => lent.lend(chunk, self.manifest.chunk_offset(index)),
+            None => {
+                if self.store.put(&chunk.hash, bytes)? == Put::New {
+                    unsynced.add(u64::from(chunk.len_bytes));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Equal chunks elsewhere in the file are here now too.
@@ -202,30 +233,74 @@ impl Assembler {
         Ok(Step::Go)
     }
 
-    /// A chunk that is here already, from this download's earlier life or from another file.
-    fn take_local(&mut self, index: usize, groups: &mut Groups) -> Result<Step, AssembleError> {
+    /// A chunk that is here already: in a part of the output that was left, from this download's earlier life, or from
+    /// another file.
+    fn take_local(
+        &mut self,
+        index: usize,
+        groups: &mut Groups,
+        unsynced: &mut Unsynced,
+    ) -> Result<Step, AssembleError> {
         if groups.has(index) {
             return Ok(Step::Go);
         }
-        let hash = self.manifest.chunks()[index].hash;
         let wire = u32::try_from(index).unwrap_or(u32::MAX);
-        match self.store.get(&hash) {
-            Ok(Some(bytes)) => {
+        let chunk = self.manifest.chunks()[index].hash;
+        let bytes = match self.leftover(index) {
+            Some(bytes) => {
+                self.keep(index, &bytes, unsynced)?;
+                bytes
+            }
+            None => {
+                let Some(bytes) = self.stored(index)? else {
+                    self.tell(EngineEvent::Lost { index: wire });
+                    return Ok(Step::Go);
+                };
                 self.write_out(index, &bytes)?;
-                self.tell(EngineEvent::Local { index: wire });
-                self.take(index, &bytes, groups)
+                if self.lent.is_none() && self.store.is_lent(&chunk)? {
+                    // Another download has it in its output, and may not keep it.
+                    self.keep(index, &bytes, unsynced)?;
+                }
+                bytes
             }
-            Ok(None) => {
-                self.tell(EngineEvent::Lost { index: wire });
-                Ok(Step::Go)
-            }
+        };
+        self.tell(EngineEvent::Local { index: wire });
+        self.take(index, &bytes, groups)
+    }
+
+    /// The chunk as an earlier, unfinished output left it in its place; `None` when it is not there, or not right.
+    fn leftover(&self, index: usize) -> Option<Bytes> {
+        let chunk = self.manifest.chunks().get(index)?;
+        let offset = self.manifest.chunk_offset(index);
+        let bytes = self.output.as_ref()?.leftover(offset, chunk.len_bytes)?;
+        (ChunkHash::of(&bytes) == chunk.hash).then(|| bytes.into())
+    }
+
+    /// The chunk as the store has it; one that is damaged is as good as absent.
+    fn stored(&self, index: usize) -> Result<Option<Bytes>, AssembleError> {
+        let hash = self.manifest.chunks()[index].hash;
+        match self.store.get(&hash) {
             Err(error) if error.is_corruption() => {
                 tracing::warn!(chunk = %hash, "a stored chunk is damaged and will be fetched again");
-                self.tell(EngineEvent::Lost { index: wire });
-                Ok(Step::Go)
+                Ok(None)
             }
-            Err(error) => Err(error.into()),
+            found => Ok(found?),
         }
+    }
+
+    /// Takes what lies in groups that are all here for what the manifest says, and proven.
+    fn trust(&self, here: &HaveBitmap, groups: &mut Groups) {
+        self.tell(EngineEvent::FirstProof);
+        for index in groups::untouched(&self.manifest, here) {
+            self.live.set(index);
+            self.tell(EngineEvent::Local {
+                index: u32::try_from(index).unwrap_or(u32::MAX),
+            });
+            for group in groups.add(&self.manifest, index) {
+                groups.prove(group);
+            }
+        }
+        self.live.proven(groups.proven_prefix);
     }
 
     fn write_out(&mut self, index: usize, bytes: &[u8]) -> Result<(), AssembleError> {
@@ -244,7 +319,7 @@ impl Assembler {
     ) -> Result<Step, AssembleError> {
         self.live.set(index);
         for group in groups.add(&self.manifest, index) {
-            if !self.prove(group, index, bytes)? {
+            if !self.prove(group, index, bytes, &groups.recent)? {
                 return Ok(Step::Stop(Ended::Forged {
                     proven: groups.proven_chunks(&self.manifest),
                 }));
@@ -255,22 +330,30 @@ impl Assembler {
             }
             self.live.proven(groups.proven_prefix);
         }
+        groups.recent.keep(index, bytes.clone());
         Ok(Step::Go)
     }
 
-    /// Compares a group's bytes with the proof tree. `index` is the chunk at hand, the others come from the store.
-    fn prove(&self, group: usize, index: usize, bytes: &Bytes) -> Result<bool, AssembleError> {
+    /// Compares a group's bytes with the proof tree. `index` is the chunk at hand; the others were taken just now, or
+    /// come from the store.
+    fn prove(
+        &self,
+        group: usize,
+        index: usize,
+        bytes: &Bytes,
+        recent: &Recent,
+    ) -> Result<bool, AssembleError> {
         let range = self.manifest.proof().group_range(group);
         let mut hasher = self.manifest.proof().group_hasher(group);
         for i in self.manifest.chunks_of_group(group) {
             let chunk = &self.manifest.chunks()[i];
             let piece = if i == index {
                 bytes.clone()
+            } else if let Some(bytes) = recent.get(i) {
+                bytes
             } else {
-                match self.store.get(&chunk.hash)? {
-                    Some(bytes) => bytes,
-                    None => return Err(AssembleError::Vanished(chunk.hash)),
-                }
+                let found = self.store.get(&chunk.hash)?;
+                found.ok_or(AssembleError::Vanished(chunk.hash))?
             };
             let start = self.manifest.chunk_offset(i);
             let from = range.start.saturating_sub(start);
@@ -292,73 +375,6 @@ impl Assembler {
 enum Step {
     Go,
     Stop(Ended),
-}
-
-/// Which chunks are here and which groups are proven.
-struct Groups {
-    here: HaveBitmap,
-    /// Chunks each group still lacks.
-    left: Vec<u32>,
-    proven: Vec<bool>,
-    proven_count: usize,
-    /// Groups proven from the start of the file without a gap.
-    proven_prefix: usize,
-}
-
-impl Groups {
-    fn new(manifest: &Manifest) -> Self {
-        let count = manifest.proof().group_count();
-        let left = (0..count)
-            .map(|g| u32::try_from(manifest.chunks_of_group(g).len()).unwrap_or(u32::MAX))
-            .collect();
-        Self {
-            here: HaveBitmap::new(manifest.chunks().len()),
-            left,
-            proven: vec![false; count],
-            proven_count: 0,
-            proven_prefix: 0,
-        }
-    }
-
-    fn has(&self, index: usize) -> bool {
-        self.here.get(index)
-    }
-
-    fn all_proven(&self) -> bool {
-        self.proven_count == self.proven.len()
-    }
-
-    /// The chunks that lie in proven groups alone.
-    fn proven_chunks(&self, manifest: &Manifest) -> HaveBitmap {
-        let mut proven = HaveBitmap::new(self.here.len());
-        for index in self.here.iter_ones() {
-            if manifest.groups_of_chunk(index).all(|g| self.proven[g]) {
-                proven.set(index);
-            }
-        }
-        proven
-    }
-
-    /// Notes a chunk; returns the groups that are now complete.
-    fn add(&mut self, manifest: &Manifest, index: usize) -> Vec<usize> {
-        self.here.set(index);
-        let mut complete = Vec::new();
-        for group in manifest.groups_of_chunk(index) {
-            self.left[group] -= 1;
-            if self.left[group] == 0 {
-                complete.push(group);
-            }
-        }
-        complete
-    }
-
-    fn prove(&mut self, group: usize) {
-        self.proven[group] = true;
-        self.proven_count += 1;
-        while self.proven.get(self.proven_prefix) == Some(&true) {
-            self.proven_prefix += 1;
-        }
-    }
 }
 
 /// What was put and not yet acknowledged.

@@ -1,23 +1,24 @@
 //! One `get` from its request to its report.
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
-use casnode_cas::{Address, FileRecord, HaveBitmap, Manifest, ManifestId};
+use casnode_cas::{Address, FileRecord, HaveBitmap, Manifest, ManifestId, StoreError};
 use casnode_dht::{Multiaddr, PeerId};
 use tokio::{io::AsyncWrite, sync::Mutex};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use super::output::Target;
 use super::{
     assembler::{AssembleError, Turn},
     attempt::{Attempt, End},
     emitter::StreamOut,
     output::{Found, inspect},
     session::SessionEnd,
+    settle::settle,
     sources::Sources,
 };
+pub(crate) use super::{output::Target, settle::Stay};
 use crate::{
-    api::{ApiError, ErrorKind, GetReport, events::EventSink},
+    api::{ApiError, ErrorKind, GetReport, Keep, events::EventSink},
     clock, errors,
     node::Node,
     sched::{Fault, PeerSlot},
@@ -103,6 +104,8 @@ pub(crate) struct GetOptions {
     pub(crate) output: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     /// Permission bits of the output; `None`: by this process's umask.
     pub(crate) mode: Option<u32>,
+    /// What stays here; [`Keep::Store`] alone where no file is made.
+    pub(crate) stay: Stay,
 }
 
 /// What lives through all attempts of one `get`.
@@ -112,6 +115,7 @@ pub(super) struct Job {
     pub(super) target: Target,
     pub(super) hints: Vec<Multiaddr>,
     pub(super) mode: Option<u32>,
+    pub(super) stay: Stay,
     pub(super) stream: Option<Arc<Mutex<StreamOut>>>,
     pub(super) events: EventSink,
     pub(super) cancel: CancellationToken,
@@ -161,9 +165,10 @@ pub(crate) async fn get(
         hints,
         output,
         mode,
+        stay,
     } = options;
-    if let Some(unchanged) = already_there(node, &target, address).await? {
-        return Ok(unchanged);
+    if let Some(path) = already_there(node, &target, address).await? {
+        return Ok(unchanged(node, stay, address, path, &events).await);
     }
     let deadline = timeout.map(|t| started + t);
     let turn = node.downloads.turn(&address);
@@ -187,6 +192,7 @@ pub(crate) async fn get(
         target,
         hints,
         mode,
+        stay,
         stream: output.map(StreamOut::new),
         events,
         cancel,
@@ -198,14 +204,22 @@ pub(crate) async fn get(
         record: None,
         tally: Tally::default(),
     };
+    let _in_use = node.store.in_use(&address);
     for _ in 0..MAX_ATTEMPTS {
         match Attempt::new(&mut job).run().await? {
-            End::Complete { manifest, path } => {
-                node.after_download(&manifest, job.record.as_ref()).await;
+            End::Complete {
+                manifest,
+                path,
+                lent,
+            } => {
+                job.settle(&manifest, path.clone()).await?;
+                drop(lent); // not before the store knows where the chunks are
                 return Ok(job.report(&manifest, path));
             }
             End::AnotherManifest => job.sources.release_all(),
-            End::Unchanged { path } => return Ok(unchanged(node, address, &path).await),
+            End::Unchanged { path } => {
+                return Ok(unchanged(node, stay, address, path, &job.events).await);
+            }
         }
     }
     Err(ApiError::new(
@@ -216,12 +230,12 @@ pub(crate) async fn get(
     ))
 }
 
-/// The report of an output that already is the file.
+/// The output, when it already is the file.
 async fn already_there(
     node: &Node,
     target: &Target,
     address: Address,
-) -> Result<Option<GetReport>, ApiError> {
+) -> Result<Option<PathBuf>, ApiError> {
     let name = match target {
         Target::Folder { .. } => node.known_name(&address).await,
         _ => None,
@@ -229,21 +243,46 @@ async fn already_there(
     let Some((path, force)) = target.resolve(name.as_deref(), &address) else {
         return Ok(None);
     };
-    if inspect(&path, force, address).await? == Found::Free {
-        return Ok(None);
-    }
-    Ok(Some(unchanged(node, address, &path).await))
+    let found = inspect(&path, force, address).await?;
+    Ok((found == Found::Same).then_some(path))
 }
 
-async fn unchanged(node: &Node, address: Address, path: &Path) -> GetReport {
+/// The report of an output that already is the file. Where a get was killed just before its end, this is its end.
+async fn unchanged(
+    node: &Arc<Node>,
+    stay: Stay,
+    address: Address,
+    path: PathBuf,
+    events: &EventSink,
+) -> GetReport {
     let store = node.store.clone();
-    let entry = blocking(move || store.file(&address))
-        .await
-        .ok()
-        .and_then(Result::ok)
-        .flatten();
+    let found = blocking(move || -> Result<_, StoreError> {
+        let entry = store.file(&address)?;
+        let manifest = store.manifest(&address);
+        Ok((entry, manifest.ok().flatten()))
+    });
+    let found = found.await.ok().and_then(Result::ok);
+    let (entry, manifest) = found.unwrap_or_default();
+    if stay != Stay::default() {
+        let name = entry.as_ref().and_then(|e| e.name.clone());
+        let settled = match manifest {
+            Some(m) => settle(node, stay, &m, Some(path.clone()), name).await,
+            None if stay.keep == Keep::No => Ok(()),
+            None => Err("the store does not know the file".to_owned()),
+        };
+        if let Err(why) = settled {
+            let shown = path.display();
+            events
+                .warn(format!(
+                    "{shown} was there already, and nothing of it is kept: {why}; see `casnode store --in-place`"
+                ))
+                .await;
+        }
+    }
     let chunks = entry.map_or(0, |e| e.chunk_count);
-    let bytes = std::fs::metadata(path).map(|m| m.len()).unwrap_or_default();
+    let bytes = std::fs::metadata(&path)
+        .map(|m| m.len())
+        .unwrap_or_default();
     GetReport {
         address: address.to_string(),
         path: Some(path.display().to_string()),
@@ -280,6 +319,27 @@ pub(super) fn interrupted() -> ApiError {
 }
 
 impl Job {
+    /// The bytes are in place. An output is worth having even when the store does not take the file.
+    async fn settle(&self, manifest: &Manifest, path: Option<PathBuf>) -> Result<(), ApiError> {
+        let known = self.node.known_name(&self.address).await;
+        let name = self.record.as_ref().and_then(|r| r.name());
+        let name = name.map(str::to_owned).or(known);
+        let Err(why) = settle(&self.node, self.stay, manifest, path, name).await else {
+            return Ok(());
+        };
+        if matches!(self.target, Target::Keep) {
+            return Err(ApiError::new(
+                ErrorKind::Partial,
+                format!("{} is not complete", self.address),
+                why,
+                "run the same command again",
+            ));
+        }
+        let told = format!("the file was written, and was not entered in the store: {why}");
+        self.events.warn(told).await;
+        Ok(())
+    }
+
     /// The manifest that the store already has for this address.
     pub(super) async fn known_manifest(&self) -> Result<Option<Manifest>, ApiError> {
         let (store, address) = (self.node.store.clone(), self.address);

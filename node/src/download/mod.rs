@@ -2,15 +2,18 @@
 //!
 //! [`engine`] is the task of one download; it owns the pure scheduler and carries out its actions. [`discovery`]
 //! looks for peers, [`session`] speaks with one peer, [`assembler`] checks and keeps, [`emitter`] hands proven bytes
-//! to a stream in order.
+//! to a stream in order. [`lent`] is what is kept in an output alone, [`settle`] what stays of a file in the end.
 
 mod assembler;
 mod attempt;
+mod begin;
 mod discovery;
 mod emitter;
 pub(crate) mod engine;
+mod lent;
 mod output;
 mod session;
+mod settle;
 mod sources;
 mod verdict;
 
@@ -23,7 +26,7 @@ use casnode_cas::{Address, HaveBitmap, Manifest, ManifestId};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 pub(crate) use assembler::AssembleError;
-pub(crate) use engine::{GetOptions, Target, get};
+pub(crate) use engine::{GetOptions, Stay, Target, get};
 
 /// What a running download has, as others see it: the seeder answers from it, the emitter follows it.
 #[derive(Debug)]

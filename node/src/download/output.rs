@@ -18,6 +18,8 @@ pub(crate) enum Target {
     Folder { path: PathBuf, force: bool },
     /// The stream of the call.
     Stream,
+    /// Nowhere but the store: what of the file is not here, or is damaged, is fetched.
+    Keep,
 }
 
 /// What is at the place of the output.
@@ -33,7 +35,7 @@ impl Target {
     /// The folder that must exist before anything is fetched.
     pub(super) fn check_folder(&self) -> Result<(), ApiError> {
         let folder = match self {
-            Self::Stream => return Ok(()),
+            Self::Stream | Self::Keep => return Ok(()),
             Self::Folder { path, .. } => path.as_path(),
             Self::File { path, .. } => match path.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -51,10 +53,10 @@ impl Target {
         ))
     }
 
-    /// The file to make; `None` for a stream.
+    /// The file to make, if it is one.
     pub(super) fn resolve(&self, name: Option<&str>, address: &Address) -> Option<(PathBuf, bool)> {
         match self {
-            Self::Stream => None,
+            Self::Stream | Self::Keep => None,
             Self::File { path, force } => Some((path.clone(), *force)),
             Self::Folder { path, force } => {
                 let name = name.and_then(casnode_cas::safe_file_name);

@@ -6,7 +6,11 @@ use casnode_cas::{
     Address, ChunkRef, Chunking, ImportOptions, ManifestError, ProofBuilder, import_reader,
 };
 
-use super::*;
+use super::{
+    super::begin::{Begun, begin},
+    *,
+};
+use crate::api::Keep;
 
 const CHUNK: usize = 256 << 10;
 
@@ -47,10 +51,41 @@ fn manifest_of(bytes: &[u8], chunking: Chunking) -> Manifest {
 struct Ran {
     last: EngineEvent,
     stored: usize,
+    local: usize,
+    lost: usize,
     twins: usize,
     rejected: usize,
     duplicates: usize,
     store: Store,
+    /// Chunks that are in the output alone stay readable with it.
+    lent: Option<Arc<Lent>>,
+}
+
+/// Where an assembler works.
+struct Setup<'a> {
+    store: Store,
+    target: Option<&'a std::path::Path>,
+    keep: Keep,
+    is_proven: bool,
+}
+
+impl<'a> Setup<'a> {
+    fn new(target: Option<&'a std::path::Path>) -> Self {
+        Self {
+            store: Store::in_memory().unwrap(),
+            target,
+            keep: Keep::Store,
+            is_proven: false,
+        }
+    }
+
+    /// What arrives is kept in the output alone.
+    fn in_output(target: &'a std::path::Path) -> Self {
+        Self {
+            keep: Keep::No,
+            ..Self::new(Some(target))
+        }
+    }
 }
 
 /// Feeds chunks in this order to an assembler with an empty store and an output at `target`.
@@ -59,13 +94,26 @@ fn assemble(
     jobs: Vec<(u32, Vec<u8>)>,
     target: Option<&std::path::Path>,
 ) -> Ran {
+    assemble_with(Setup::new(target), manifest, jobs)
+}
+
+fn assemble_with(setup: Setup, manifest: &Manifest, jobs: Vec<(u32, Vec<u8>)>) -> Ran {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let store = Store::in_memory().unwrap();
-    store.begin_partial(manifest, None).unwrap();
+    let store = setup.store;
     let manifest = Arc::new(manifest.clone());
-    let output = target.map(|path| {
-        let options = casnode_cas::OutputOptions::default();
+    let output = setup.target.map(|path| {
+        let mut options = casnode_cas::OutputOptions::default();
+        options.resume = setup.keep != Keep::Store;
         Assembly::create(path, &manifest.address(), manifest.size_bytes(), &options).unwrap()
+    });
+    let Begun { here, output, .. } = begin(&store, &manifest, None, setup.keep, output).unwrap();
+    let kept_outside = output.as_ref().filter(|_| setup.keep != Keep::Store);
+    let lent = kept_outside.map(|o| {
+        Lent::until(
+            store.clone(),
+            o.file().clone(),
+            tokio_util::sync::CancellationToken::new(),
+        )
     });
     let (events, mut queue) = mpsc::channel(4096);
     let (job_tx, job_rx) = mpsc::channel(JOB_QUEUE);
@@ -78,13 +126,17 @@ fn assemble(
         store: store.clone(),
         manifest: manifest.clone(),
         output,
+        lent: lent.clone(),
+        is_proven: setup.is_proven,
         live: Arc::new(LiveHave::new(manifest.clone())),
         events,
         runtime: runtime.handle().clone(),
         twins: twins(&manifest),
         _turn: turn,
     };
-    let here = store.have(&manifest).unwrap();
+    // What is here is looked at only while more may come.
+    let comes_to_an_end = (0..manifest.chunk_count())
+        .all(|index| here.get(index as usize) || jobs.iter().any(|job| job.0 == index));
     let worker = std::thread::spawn(move || assembler.run(&here, job_rx));
     for (index, bytes) in jobs {
         let job = Job {
@@ -96,19 +148,26 @@ fn assemble(
             break; // it has ended already
         }
     }
+    let open = comes_to_an_end.then(|| job_tx.clone());
     drop(job_tx);
     worker.join().unwrap();
+    drop(open);
     let mut ran = Ran {
         last: EngineEvent::OrphansDone,
         stored: 0,
+        local: 0,
+        lost: 0,
         twins: 0,
         rejected: 0,
         duplicates: 0,
         store,
+        lent,
     };
     while let Ok(event) = queue.try_recv() {
         match event {
             EngineEvent::Stored { .. } => ran.stored += 1,
+            EngineEvent::Local { .. } => ran.local += 1,
+            EngineEvent::Lost { .. } => ran.lost += 1,
             EngineEvent::Twin { .. } => ran.twins += 1,
             EngineEvent::Rejected { .. } => ran.rejected += 1,
             EngineEvent::Duplicate { .. } => ran.duplicates += 1,
@@ -245,4 +304,153 @@ fn what_was_fetched_before_a_stop_is_in_the_store() {
         ran.store.file(&Address::of(&bytes)).unwrap().unwrap().state,
         casnode_cas::FileState::Partial
     );
+}
+
+/// Bytes that the store itself holds.
+fn stored_bytes(store: &Store) -> u64 {
+    store.stats().unwrap().stored_bytes
+}
+
+#[test]
+fn what_is_kept_in_the_output_alone_is_readable_as_long_as_it_is_lent() {
+    for chunking in [Chunking::Fixed, Chunking::FastCdc] {
+        let bytes = content(9 * CHUNK + 77, 7);
+        let manifest = manifest_of(&bytes, chunking);
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out");
+        let mut jobs = chunks(&manifest, &bytes);
+        jobs.reverse();
+        let mut ran = assemble_with(Setup::in_output(&target), &manifest, jobs);
+        assert!(matches!(ran.last, EngineEvent::Assembled), "{ran:?}");
+        assert!(std::fs::read(&target).unwrap() == bytes);
+        assert_eq!(stored_bytes(&ran.store), 0);
+        for (index, expected) in chunks(&manifest, &bytes) {
+            let hash = manifest.chunks()[index as usize].hash;
+            assert!(ran.store.has(&hash).unwrap());
+            assert!(ran.store.get(&hash).unwrap().unwrap() == expected);
+        }
+        ran.lent = None;
+        assert_eq!(ran.store.have(&manifest).unwrap().count(), 0);
+        let error = ran.store.complete_partial(&manifest.address(), false);
+        assert!(error.is_err(), "nothing of it is durable in the store");
+    }
+}
+
+#[test]
+fn an_output_that_was_broken_off_is_gone_on_with_and_what_is_wrong_in_it_is_lost() {
+    let bytes = content(8 * CHUNK, 8);
+    let manifest = manifest_of(&bytes, Chunking::Fixed);
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("out");
+    let all = chunks(&manifest, &bytes);
+    let first = assemble_with(Setup::in_output(&target), &manifest, all[..5].to_vec());
+    assert!(!matches!(first.last, EngineEvent::Assembled));
+    drop(first);
+    let part = std::fs::read_dir(dir.path()).unwrap().next().unwrap();
+    let part = std::fs::File::options()
+        .write(true)
+        .open(part.unwrap().path());
+    std::os::unix::fs::FileExt::write_all_at(&part.unwrap(), b"?", 2 * CHUNK as u64).unwrap();
+    let mut missing = vec![all[2].clone()];
+    missing.extend(all[5..].to_vec());
+    let second = assemble_with(Setup::in_output(&target), &manifest, missing);
+    assert!(matches!(second.last, EngineEvent::Assembled), "{second:?}");
+    assert_eq!((second.local, second.stored), (4, 4), "{second:?}");
+    assert!(
+        second.lost <= 1,
+        "only what is not a hole is looked at: {second:?}"
+    );
+    assert_eq!(stored_bytes(&second.store), 0);
+    assert!(std::fs::read(&target).unwrap() == bytes);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn chunks_of_the_store_are_copied_to_an_output_that_keeps_the_others() {
+    let bytes = content(4 * CHUNK, 9);
+    let manifest = manifest_of(&bytes, Chunking::Fixed);
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("out");
+    let all = chunks(&manifest, &bytes);
+    let setup = Setup::in_output(&target);
+    for (index, bytes) in &all[..2] {
+        let hash = manifest.chunks()[*index as usize].hash;
+        setup.store.put(&hash, bytes).unwrap();
+    }
+    setup.store.commit().unwrap();
+    let ran = assemble_with(setup, &manifest, all[2..].to_vec());
+    assert!(matches!(ran.last, EngineEvent::Assembled), "{ran:?}");
+    assert_eq!((ran.local, ran.stored), (2, 2));
+    assert_eq!(stored_bytes(&ran.store), 2 * CHUNK as u64);
+    assert!(std::fs::read(&target).unwrap() == bytes);
+}
+
+#[test]
+fn what_is_proven_of_a_forged_manifest_is_found_again_in_the_output() {
+    let bytes = content(6 * CHUNK, 10);
+    let mut other = bytes.clone();
+    other[4 * CHUNK] ^= 1;
+    let forged = forge(&bytes, &other).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("out");
+    let mut ran = assemble_with(Setup::in_output(&target), &forged, chunks(&forged, &other));
+    let EngineEvent::Forged { proven } = &ran.last else {
+        panic!("{ran:?}")
+    };
+    ran.lent = None;
+    ran.store.forget_forged(&forged, proven).unwrap();
+    assert!(!target.exists());
+    let truth = manifest_of(&bytes, Chunking::Fixed);
+    let rest = chunks(&truth, &bytes)[4..].to_vec();
+    let setup = Setup {
+        store: ran.store.clone(),
+        ..Setup::in_output(&target)
+    };
+    let ran = assemble_with(setup, &truth, rest);
+    assert!(matches!(ran.last, EngineEvent::Assembled), "{ran:?}");
+    assert_eq!((ran.local, ran.stored), (4, 2), "{ran:?}");
+    assert!(std::fs::read(&target).unwrap() == bytes);
+}
+
+#[test]
+fn a_chunk_that_another_download_lends_is_kept_all_the_same() {
+    let bytes = content(2 * CHUNK, 11);
+    let manifest = manifest_of(&bytes, Chunking::Fixed);
+    let dir = tempfile::tempdir().unwrap();
+    let theirs = dir.path().join("theirs");
+    std::fs::write(&theirs, &bytes).unwrap();
+    let file = Arc::new(std::fs::File::open(&theirs).unwrap());
+    let setup = Setup::new(None);
+    let store = setup.store.clone();
+    let over = tokio_util::sync::CancellationToken::new();
+    let lent = Lent::until(store.clone(), file, over);
+    lent.lend(&manifest.chunks()[0], 0);
+    let ran = assemble_with(setup, &manifest, chunks(&manifest, &bytes)[1..].to_vec());
+    assert!(matches!(ran.last, EngineEvent::Assembled), "{ran:?}");
+    assert_eq!((ran.local, ran.stored), (1, 1));
+    drop(lent);
+    store.complete_partial(&manifest.address(), false).unwrap();
+}
+
+#[test]
+fn of_a_proven_file_only_what_is_missing_is_looked_at() {
+    for chunking in [Chunking::Fixed, Chunking::FastCdc] {
+        let bytes = content(12 * CHUNK, 12);
+        let manifest = manifest_of(&bytes, chunking);
+        let all = chunks(&manifest, &bytes);
+        let missing = all.len() / 2;
+        let setup = Setup {
+            is_proven: true,
+            ..Setup::new(None)
+        };
+        for (index, bytes) in all.iter().filter(|(i, _)| *i as usize != missing) {
+            let hash = manifest.chunks()[*index as usize].hash;
+            setup.store.put(&hash, bytes).unwrap();
+        }
+        let ran = assemble_with(setup, &manifest, vec![all[missing].clone()]);
+        assert!(matches!(ran.last, EngineEvent::Assembled), "{ran:?}");
+        assert_eq!((ran.local, ran.stored), (all.len() - 1, 1));
+        let address = manifest.address();
+        ran.store.complete_partial(&address, false).unwrap();
+    }
 }

@@ -19,6 +19,7 @@ use tokio_util::sync::DropGuard;
 use self::{running::Running, search::Search};
 use super::{
     engine::{Bad, EngineEvent, Job, interrupted},
+    lent::Lent,
     session::{Command, Goal, SessionEnd},
     verdict::{Verdict, verdict},
 };
@@ -47,6 +48,8 @@ pub(super) enum End {
     Complete {
         manifest: Arc<Manifest>,
         path: Option<PathBuf>,
+        /// Held until the store knows where the chunks are.
+        lent: Option<Arc<Lent>>,
     },
     /// This manifest is of no use; try another.
     AnotherManifest,
@@ -144,6 +147,7 @@ impl<'a> Attempt<'a> {
         (r.assembled && r.emitted).then(|| End::Complete {
             manifest: r.manifest.clone(),
             path: r.path.clone(),
+            lent: r.lent.clone(),
         })
     }
 
@@ -245,7 +249,7 @@ impl<'a> Attempt<'a> {
                 return Ok(Some(End::AnotherManifest));
             }
             EngineEvent::AssembleFailed(error) => {
-                return Err(errors::assemble(&error, &self.job.address));
+                return Err(self.not_assembled(&error));
             }
             EngineEvent::Emitted(outcome) => self.emitted(outcome)?,
         }

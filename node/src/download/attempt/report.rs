@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use super::{
-    super::verdict::{Facts, GIVE_UP_AFTER},
+    super::{
+        AssembleError,
+        verdict::{Facts, GIVE_UP_AFTER},
+    },
     Attempt,
 };
 use crate::{
-    api::{ApiError, ErrorKind, Phase, Progress},
+    api::{ApiError, ErrorKind, Keep, Phase, Progress},
     clock, errors,
 };
 
@@ -45,6 +48,17 @@ impl Attempt<'_> {
             "everything is here, but the output took too long",
             "the same get needs no network any more; give it a longer --timeout",
         )
+    }
+
+    /// The store or the output failed.
+    pub(super) fn not_assembled(&self, error: &AssembleError) -> ApiError {
+        let mut told = errors::assemble(error, &self.job.address);
+        if self.job.stay.keep != Keep::Store && matches!(error, AssembleError::Output(_)) {
+            // All that was fetched is in this very output.
+            "mend that, and run the same command again: it goes on with what was fetched"
+                .clone_into(&mut told.next);
+        }
+        told
     }
 
     pub(super) fn facts(&self) -> Facts {

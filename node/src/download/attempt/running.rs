@@ -12,17 +12,19 @@ use tokio::sync::mpsc;
 
 use super::{
     super::{
-        LiveHave, Registered,
+        LiveHave, Registered, Target,
         assembler::{Assembler, JOB_QUEUE, twins},
+        begin::{Begun, begin},
         emitter,
         engine::{Bad, EngineEvent},
+        lent::Lent,
         output::{Found, inspect},
         session::Goal,
     },
     Attempt, End,
 };
 use crate::{
-    api::{ApiError, ErrorKind},
+    api::{ApiError, ErrorKind, Keep},
     clock, errors,
     sched::{Event, Fault, Order, PeerSlot, Scheduler, SchedulerConfig},
     tasks::blocking,
@@ -39,6 +41,8 @@ pub(super) struct Running {
     pub(super) manifest: Arc<Manifest>,
     pub(super) sched: Scheduler,
     pub(super) path: Option<PathBuf>,
+    /// The chunks that are in the output alone.
+    pub(super) lent: Option<Arc<Lent>>,
     pub(super) assembled: bool,
     pub(super) emitted: bool,
     pub(super) done_bytes: u64,
@@ -64,6 +68,7 @@ impl Attempt<'_> {
             .and_then(|r| r.name().map(str::to_owned))
             .or(known_name);
         let place = self.job.target.resolve(name.as_deref(), &self.job.address);
+        let keep = self.job.stay.keep;
         let mut output = None;
         if let Some((path, force)) = &place {
             if inspect(path, *force, self.job.address).await? == Found::Same {
@@ -71,7 +76,8 @@ impl Attempt<'_> {
             }
             let (path, force) = (path.clone(), *force);
             let (address, size) = (self.job.address, manifest.size_bytes());
-            let options = OutputOptions::new(force, self.job.mode);
+            let mut options = OutputOptions::new(force, self.job.mode);
+            options.resume = keep != Keep::Store;
             let made = blocking(move || Assembly::create(&path, &address, size, &options)).await;
             output = Some(
                 made.map_err(errors::panicked)?
@@ -79,25 +85,24 @@ impl Attempt<'_> {
             );
         }
         let (store, m) = (self.job.node.store.clone(), manifest.clone());
-        let begun = blocking(move || -> Result<_, casnode_cas::StoreError> {
-            store.begin_partial(&m, name.as_deref())?;
-            store.have(&m)
-        })
-        .await;
-        let have = begun
+        let begun = blocking(move || begin(&store, &m, name.as_deref(), keep, output)).await;
+        let begun = begun
             .map_err(errors::panicked)?
             .map_err(|e| errors::store("the download could not begin", &e))?;
-        self.start(manifest, &have, output, place.map(|(path, _)| path));
+        self.start(manifest, begun, place.map(|(path, _)| path));
         Ok(None)
     }
 
-    fn start(
-        &mut self,
-        manifest: Arc<Manifest>,
-        have: &HaveBitmap,
-        output: Option<Assembly>,
-        path: Option<PathBuf>,
-    ) {
+    fn start(&mut self, manifest: Arc<Manifest>, begun: Begun, path: Option<PathBuf>) {
+        let Begun {
+            here,
+            output,
+            was_whole,
+        } = begun;
+        let kept_outside = output
+            .as_ref()
+            .filter(|_| self.job.stay.keep != Keep::Store);
+        let lent = kept_outside.map(|o| Lent::new(&self.job.node, &manifest, o.file().clone()));
         let live = Arc::new(LiveHave::new(manifest.clone()));
         let registered = self.job.node.downloads.enter(live.clone());
         let to_stream = self.job.stream.clone().filter(|_| path.is_none());
@@ -119,15 +124,15 @@ impl Attempt<'_> {
             store: self.job.node.store.clone(),
             manifest: manifest.clone(),
             output,
+            lent: lent.clone(),
+            // What was fetched before is checked again on its way to an output.
+            is_proven: was_whole && matches!(self.job.target, Target::Keep),
             live,
             events: self.events.clone(),
             runtime: tokio::runtime::Handle::current(),
             twins: twins(&manifest),
             _turn: self.job.turn.clone(),
         };
-        let here = have.clone();
-        self.tasks
-            .spawn_blocking("assembler", move || assembler.run(&here, job_queue));
         let order = if emitted {
             Order::Random
         } else {
@@ -136,20 +141,23 @@ impl Attempt<'_> {
         let seed = rand::random();
         // At random: a forger cannot know which group must be true. A stream begins where it begins.
         let start = if emitted { seed } else { 0 };
-        let first = first_group(&manifest, have, start);
+        let first = first_group(&manifest, &here, start);
         let chunk_bytes = typical_chunk(&manifest);
         let sched = Scheduler::new(
             SchedulerConfig::default(),
-            have,
+            &here,
             chunk_bytes,
             order,
             &first,
             seed,
         );
+        self.tasks
+            .spawn_blocking("assembler", move || assembler.run(&here, job_queue));
         self.running = Some(Running {
             manifest: manifest.clone(),
             sched,
             path,
+            lent,
             assembled: false,
             emitted,
             done_bytes: 0,
@@ -267,7 +275,10 @@ impl Attempt<'_> {
 
     /// The manifest turned out forged: its peers are banned, and what it brought is thrown away, but for what is proven.
     pub(super) async fn discard_forged(&mut self, proven: &HaveBitmap) {
-        let Some(r) = self.running.take() else { return };
+        let Some(mut r) = self.running.take() else {
+            return;
+        };
+        r.lent = None; // nothing of it is in the store, and its output is read again under the next manifest
         let id = r.manifest.id();
         tracing::warn!(manifest = %id, "a manifest is forged; the peers that served it are banned");
         self.job.bad_manifests.insert(id, Bad::Forged);
