@@ -106,16 +106,6 @@ async fn touch(node: &Node, address: Address) {
     }
 }
 
-/// What this version of the node understands and does not do.
-fn not_yet(what: &str) -> ApiError {
-    ApiError::new(
-        ErrorKind::Failure,
-        format!("{what} cannot be carried out"),
-        "this version of casnode does not do it",
-        "",
-    )
-}
-
 /// Parses a hash that a person wrote.
 fn parse<T>(what: &str, text: &str) -> Result<T, ApiError>
 where

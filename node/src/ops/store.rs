@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use casnode_cas::{Chunking, ImportError, ImportOptions, Imported, import_file, import_reader};
+use casnode_cas::{
+    Chunking, ImportError, ImportOptions, Imported, Placement, import_file, import_reader,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     runtime::Handle,
@@ -55,9 +57,6 @@ pub(super) async fn store(
             "name a file, or leave --in-place out",
         ));
     }
-    if call.in_place {
-        return Err(super::not_yet("--in-place"));
-    }
     let (name, label) = name_of(&source, call.name)?;
     let chunking = match call.chunker {
         ChunkerName::Fixed => Chunking::Fixed,
@@ -67,6 +66,10 @@ pub(super) async fn store(
         chunking,
         name,
         pinned: call.pinned,
+        placement: match call.in_place {
+            true => Placement::InPlace,
+            false => Placement::Copy,
+        },
     };
     let work = Work {
         node: node.clone(),
@@ -142,7 +145,7 @@ impl Work {
             new_chunks: imported.new_chunks,
             new_bytes: imported.new_bytes,
             saved_bytes: imported.saved_bytes,
-            referenced_bytes: 0,
+            referenced_bytes: imported.referenced_bytes,
             name,
             announced_to,
         })
