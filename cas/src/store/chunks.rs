@@ -184,7 +184,9 @@ impl Core {
         if self.has_own(hash)? {
             return Ok(Put::Known);
         }
-        self.space.check_append(bytes.len() as u64)?;
+        let unwritten_bytes = self.packs.unwritten_bytes();
+        self.space
+            .check_append(unwritten_bytes + bytes.len() as u64)?;
         let at = self
             .packs
             .append(RecordKind::Chunk, hash.as_bytes(), bytes)?;

@@ -178,6 +178,8 @@ impl Core {
         self.check_writable()?;
         self.space.check_index()?;
         let mut writer = lock(&self.writer);
+        // A full disk shows here, while nothing has changed yet: the next attempt may go on.
+        self.packs.write_out()?;
         let queue = std::mem::take(&mut writer.queue);
         let appended = writer.appended;
         let unmeasured = self.space.unmeasured_bytes();

@@ -147,6 +147,7 @@ fn open(dir: &Path, config: &StoreConfig) -> Result<(Store, Recovered), StoreErr
         .map_err(failed("measure the space of", dir))?;
     let packs_dir = layout.packs_dir();
     let medium = DirMedium::new(packs_dir.clone()).map_err(failed("create", &packs_dir))?;
+    let medium = medium.with_direct_io(config.direct_io);
     let packs = Packs::open(Arc::new(medium), layout.store_id(), config.pack_bytes)?;
     space.check_index()?;
     let index: Arc<dyn Index> = Arc::new(open_index(&layout)?);

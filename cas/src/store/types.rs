@@ -17,6 +17,9 @@ pub struct StoreConfig {
     pub min_free_bytes: u64,
     /// Size of the ballast file that is given up when the disk is full (less, on a small file system).
     pub reserve_bytes: u64,
+    /// Packs are written around the page cache where the file system can do that: faster, and what others
+    /// have in the cache stays there.
+    pub direct_io: bool,
 }
 
 impl Default for StoreConfig {
@@ -26,6 +29,7 @@ impl Default for StoreConfig {
             pack_bytes: 256 * MIB,
             min_free_bytes: 64 * MIB,
             reserve_bytes: 32 * MIB,
+            direct_io: true,
         }
     }
 }

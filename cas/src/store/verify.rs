@@ -24,6 +24,9 @@ const SPAN_CHUNKS: usize = 1 << 18;
 /// Chunks handed to a reading thread at once.
 const PART_CHUNKS: usize = 16;
 
+/// Parts that are read ahead of the threads: 16 MiB of chunks of 256 KiB.
+const AHEAD_PARTS: usize = 4;
+
 /// Most threads that read and hash.
 const MAX_READERS: usize = 4;
 
@@ -168,7 +171,12 @@ impl Core {
             }
             drop((tell, asked));
             let mut broken_off = ControlFlow::Continue(());
+            let mut ahead = span.chunks(PART_CHUNKS);
+            for part in ahead.by_ref().take(AHEAD_PARTS) {
+                self.read_ahead(part);
+            }
             for part in span.chunks(PART_CHUNKS) {
+                self.read_ahead(ahead.next().unwrap_or_default());
                 broken_off = progress(before + read_bytes.load(Ordering::Relaxed), total);
                 if broken_off.is_break() || ask.send(part).is_err() {
                     stop.store(true, Ordering::Relaxed);
@@ -192,6 +200,15 @@ impl Core {
         }
         let _ = progress(report.bytes, total);
         Ok(broken_off)
+    }
+
+    /// The readers share the order of the disk, which the kernel cannot see from one of them.
+    fn read_ahead(&self, part: &[Placed]) {
+        let in_packs = part.iter().filter_map(|(_, place)| match *place {
+            Place::Pack(at) => Some(at),
+            Place::Source(_) => None,
+        });
+        self.packs.will_need(&in_packs.collect::<Vec<_>>());
     }
 
     /// Reads and hashes what it is handed, until there is no more; tells of what is not right.

@@ -10,7 +10,7 @@ use crate::id::{Address, ChunkHash, ManifestId};
 use crate::store::core::{Core, Extra};
 use crate::store::entry::{self, ManifestEntry, Place, Setting};
 use crate::store::lock;
-use crate::store::pack::{Location, PACK_HEADER_BYTES, RecordKind, Verify};
+use crate::store::pack::{Location, RecordKind};
 use crate::store::settings::decode_setting;
 
 /// Bytes that are copied before others have their turn.
@@ -38,17 +38,16 @@ impl Core {
         // What was appended and is not indexed yet would look dead.
         self.flush(&mut lock(&self.commit), Extra::default())?;
         let mut records = Vec::new();
-        self.packs
-            .scan(pack, PACK_HEADER_BYTES, Verify::Headers, &mut |found| {
-                if !found.dead {
-                    records.push(Record {
-                        kind: found.kind,
-                        hash: found.hash,
-                        at: found.at,
-                    });
-                }
-                Ok(())
-            })?;
+        self.packs.walk(pack, &mut |found| {
+            if !found.dead {
+                records.push(Record {
+                    kind: found.kind,
+                    hash: found.hash,
+                    at: found.at,
+                });
+            }
+            Ok(())
+        })?;
         let mut rest = records.as_slice();
         while !rest.is_empty() {
             let mut bytes = 0;

@@ -1,5 +1,7 @@
 //! Packs as a whole: which is appended to, what they occupy, and removing them.
 
+use std::io;
+
 use super::{Packs, lock};
 use crate::error::StoreError;
 
@@ -23,10 +25,23 @@ impl Packs {
         bytes.map_err(|error| self.error("measure a pack in", error))
     }
 
-    /// Removes a pack that nothing points at. Those who read it just now go on undisturbed.
+    /// Removes a pack that nothing points at, durably. Those who read it just now go on undisturbed.
+    ///
+    /// The newest one is followed by an empty one before: after a restart its number would be given
+    /// again, and what an index that was not synced says of the old pack would be believed of the new.
     pub(crate) fn remove(&self, id: u32) -> Result<(), StoreError> {
-        lock(&self.open).remove(&id);
+        let mut active = lock(&self.active);
+        if active.pack.as_ref().is_some_and(|(pack, _)| *pack == id) {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "it is being appended to");
+            return Err(self.error("remove a pack in", error));
+        }
+        if id.saturating_add(1) >= active.next_id {
+            self.begin_pack(&mut active)?;
+        }
+        drop(active);
         let removed = self.medium.remove(id);
+        // Readers after this one do not find it.
+        lock(&self.open).remove(&id);
         removed.map_err(|error| self.error("remove a pack in", error))
     }
 }

@@ -21,7 +21,7 @@ pub(super) const RECORD_MAGIC: [u8; 4] = *b"CASR";
 const STATE_LIVE: u8 = 0xff;
 const STATE_DEAD: u8 = 0x00;
 
-/// Where the state byte is in a record header; the only byte that changes after it was written.
+/// Where the state byte is in a record header; the only byte of a record that changes.
 const STATE_OFFSET: u64 = 13;
 
 /// Unit in which file systems give space back.
@@ -41,6 +41,9 @@ pub(crate) enum RecordKind {
     /// A setting: its name and value.
     Setting,
 }
+
+/// The kind of a gap: no record, but the header of what dead neighbours left.
+const GAP_CODE: u8 = 0;
 
 impl RecordKind {
     fn code(self) -> u8 {
@@ -68,7 +71,8 @@ impl RecordKind {
 /// A decoded record header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RecordHeader {
-    pub(super) kind: RecordKind,
+    /// `None` of a gap.
+    pub(super) kind: Option<RecordKind>,
     pub(super) dead: bool,
     pub(super) len_bytes: u32,
     pub(super) hash: [u8; 32],
@@ -118,11 +122,26 @@ pub(super) fn encode_record_header(
     at: Location,
     store: &[u8; 16],
 ) -> [u8; RECORD_HEADER_BYTES] {
+    encode_header(kind.code(), STATE_LIVE, hash, at, store)
+}
+
+/// The header of a gap in place of the records in `run`. Its hash is zeros.
+pub(super) fn encode_gap_header(run: Location, store: &[u8; 16]) -> [u8; RECORD_HEADER_BYTES] {
+    encode_header(GAP_CODE, STATE_DEAD, &[0; 32], run, store)
+}
+
+fn encode_header(
+    kind_code: u8,
+    state: u8,
+    hash: &[u8; 32],
+    at: Location,
+    store: &[u8; 16],
+) -> [u8; RECORD_HEADER_BYTES] {
     let mut header = [0u8; RECORD_HEADER_BYTES];
     header[..4].copy_from_slice(&RECORD_MAGIC);
     header[4..8].copy_from_slice(&at.len_bytes.to_le_bytes());
-    header[12] = kind.code();
-    header[13] = STATE_LIVE;
+    header[12] = kind_code;
+    header[13] = state;
     header[16..].copy_from_slice(hash);
     let crc = header_crc(&header, store, at.pack, at.offset);
     header[8..12].copy_from_slice(&crc.to_le_bytes());
@@ -143,8 +162,12 @@ pub(super) fn decode_record_header(
     {
         return None;
     }
+    let kind = match header[12] {
+        GAP_CODE => None,
+        code => Some(RecordKind::from_code(code)?),
+    };
     Some(RecordHeader {
-        kind: RecordKind::from_code(header[12])?,
+        kind,
         // A flipped bit in the state of a live record must not lose it.
         dead: header[13] == STATE_DEAD,
         len_bytes: u32::from_le_bytes(*len),
@@ -157,7 +180,8 @@ impl Location {
         self.offset + RECORD_HEADER_BYTES as u64
     }
 
-    fn end(self) -> u64 {
+    /// Where the payload ends.
+    pub(super) fn end(self) -> u64 {
         self.payload_offset() + u64::from(self.len_bytes)
     }
 
@@ -171,12 +195,17 @@ impl Location {
         self.end().next_multiple_of(ALIGN)
     }
 
+    /// Zeros between the payload and the next record.
+    pub(super) fn padding_bytes(self) -> usize {
+        usize::try_from(self.next_offset() - self.end()).unwrap_or(0)
+    }
+
     /// Where the state byte is, and what makes the record dead.
     pub(super) fn death_mark(self) -> (u64, [u8; 1]) {
         (self.offset + STATE_OFFSET, [STATE_DEAD])
     }
 
-    /// The whole blocks inside the payload: the header stays, so that the pack can still be walked.
+    /// The whole blocks inside the payload, or inside a run: the header stays, so that the pack can still be walked.
     pub(super) fn blocks(self) -> Range<u64> {
         let start = self.payload_offset().next_multiple_of(BLOCK_BYTES);
         let end = self.end() / BLOCK_BYTES * BLOCK_BYTES;

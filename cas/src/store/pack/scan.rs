@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::record::{ALIGN, RECORD_HEADER_BYTES, RECORD_MAGIC, RecordHeader, decode_record_header};
+use super::record::{
+    ALIGN, PACK_HEADER_BYTES, RECORD_HEADER_BYTES, RECORD_MAGIC, RecordHeader, decode_record_header,
+};
 use super::{Location, Packs, RecordKind};
 use crate::chunker::MAX_CHUNK_BYTES;
 use crate::error::StoreError;
@@ -15,6 +17,8 @@ const RESYNC_BYTES: usize = 1024 * 1024;
 /// How far a walk trusts the headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verify {
+    /// No payload is read: for a visitor that reads those it wants by itself.
+    Nothing,
     /// Chunk payloads above the inline size are not read: for packs that were synced, whose chunks are
     /// verified whenever they are read.
     Headers,
@@ -45,6 +49,15 @@ pub(crate) struct ScanEnd {
 }
 
 impl Packs {
+    /// Visits all records of `pack` that have an intact header, in order, and reads no payload.
+    pub(crate) fn walk(
+        &self,
+        pack: u32,
+        visit: &mut dyn FnMut(Scanned) -> Result<(), StoreError>,
+    ) -> Result<ScanEnd, StoreError> {
+        self.scan(pack, PACK_HEADER_BYTES, Verify::Nothing, visit)
+    }
+
     /// Visits the intact records of `pack` from `from` on, in order.
     pub(crate) fn scan(
         &self,
@@ -54,7 +67,7 @@ impl Packs {
         visit: &mut dyn FnMut(Scanned) -> Result<(), StoreError>,
     ) -> Result<ScanEnd, StoreError> {
         let file = self.file(pack)?;
-        let len = file.len().map_err(|error| self.error("measure", error))?;
+        let len = self.len(pack)?;
         let mut result = ScanEnd {
             end: from,
             ..ScanEnd::default()
@@ -75,7 +88,11 @@ impl Packs {
                 len_bytes: header.len_bytes,
             };
             offset = at.next_offset();
-            match self.examine(at, header, verify) {
+            let Some(kind) = header.kind else {
+                result.end = offset;
+                continue;
+            };
+            match self.examine(at, kind, header, verify) {
                 Some(scanned) => {
                     result.end = offset;
                     visit(scanned)?;
@@ -87,12 +104,21 @@ impl Packs {
     }
 
     /// `None` when the payload is not what the header says.
-    fn examine(&self, at: Location, header: RecordHeader, verify: Verify) -> Option<Scanned> {
-        let RecordHeader {
-            kind, dead, hash, ..
-        } = header;
-        let small = at.len_bytes as usize <= crate::store::INLINE_BYTES;
-        let skip = dead || (verify == Verify::Headers && kind == RecordKind::Chunk && !small);
+    fn examine(
+        &self,
+        at: Location,
+        kind: RecordKind,
+        header: RecordHeader,
+        verify: Verify,
+    ) -> Option<Scanned> {
+        let RecordHeader { dead, hash, .. } = header;
+        let large = at.len_bytes as usize > crate::store::INLINE_BYTES;
+        let unread = match verify {
+            Verify::Nothing => true,
+            Verify::Headers => kind == RecordKind::Chunk && large,
+            Verify::Payloads => false,
+        };
+        let skip = dead || unread;
         let payload = if skip {
             None
         } else {
@@ -123,8 +149,9 @@ impl Packs {
         file.read_at(&mut bytes, offset).ok()?;
         let header = decode_record_header(&bytes, self.store_id(), pack, offset)?;
         let limit = match header.kind {
-            RecordKind::Chunk => MAX_CHUNK_BYTES as usize,
-            _ => MAX_MANIFEST_BYTES,
+            None => u32::MAX as usize,
+            Some(RecordKind::Chunk) => MAX_CHUNK_BYTES as usize,
+            Some(_) => MAX_MANIFEST_BYTES,
         };
         let end = offset + (RECORD_HEADER_BYTES as u64) + u64::from(header.len_bytes);
         (header.len_bytes as usize <= limit && end <= len).then_some(header)
