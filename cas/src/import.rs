@@ -7,6 +7,7 @@
 mod dry;
 mod error;
 mod file;
+mod in_place;
 mod memory;
 mod pipeline;
 
@@ -40,6 +41,17 @@ const COMMIT_BYTES: u64 = 64 * 1024 * 1024;
 /// Called with the bytes done and, where it is known, the bytes in all; breaks to cancel.
 pub type ImportProgress<'a> = &'a mut dyn FnMut(u64, Option<u64>) -> ControlFlow<()>;
 
+/// Where the bytes of a stored file are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// Copied into the store.
+    #[default]
+    Copy,
+    /// In the file itself, which must not be changed from then on: the store keeps references, checks
+    /// every read, and gives the file up when it changes. For [`import_file`] only.
+    InPlace,
+}
+
 /// How a file is to be stored.
 #[derive(Clone, Debug)]
 pub struct ImportOptions {
@@ -49,6 +61,8 @@ pub struct ImportOptions {
     pub name: Option<String>,
     /// Keep it whatever the garbage collector and quota say.
     pub pinned: bool,
+    /// Where its bytes are to be.
+    pub placement: Placement,
 }
 
 impl Default for ImportOptions {
@@ -57,6 +71,7 @@ impl Default for ImportOptions {
             chunking: Chunking::Fixed,
             name: None,
             pinned: true,
+            placement: Placement::Copy,
         }
     }
 }
@@ -79,6 +94,8 @@ pub struct Imported {
     pub new_bytes: u64,
     /// The other bytes of the file: of chunks that were here already, or that the file repeats.
     pub saved_bytes: u64,
+    /// Bytes of chunks that stay in the file itself.
+    pub referenced_bytes: u64,
     /// The entry in the store.
     pub entry: FileEntry,
 }
@@ -93,7 +110,6 @@ pub fn import_file(
     options: &ImportOptions,
     progress: ImportProgress<'_>,
 ) -> Result<Imported, ImportError> {
-    let source = SourceFile::open(path)?;
     let own_name = || {
         path.file_name()
             .and_then(|name| name.to_str())
@@ -104,6 +120,10 @@ pub fn import_file(
         name,
         ..options.clone()
     };
+    if options.placement == Placement::InPlace {
+        return in_place::import(store, path, &options, progress);
+    }
+    let source = SourceFile::open(path)?;
     let size_bytes = Some(source.identity.size_bytes);
     let unchanged = |bytes| source.check_unchanged(bytes);
     let mut file = &source.file;
@@ -201,6 +221,7 @@ fn import(
         new_chunks: u32::try_from(written.new.len()).unwrap_or(u32::MAX),
         new_bytes: written.new_bytes,
         saved_bytes: manifest.size_bytes().saturating_sub(written.new_bytes),
+        referenced_bytes: 0,
         manifest,
         entry,
     })

@@ -13,6 +13,7 @@ use super::{Hold, Store};
 use crate::bitmap::HaveBitmap;
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash, ManifestId};
+use crate::import::FileIdentity;
 use crate::manifest::Manifest;
 
 impl Store {
@@ -36,6 +37,12 @@ impl Store {
     /// on, and a put of the right bytes heals it.
     pub fn get(&self, hash: &ChunkHash) -> Result<Option<Bytes>, StoreError> {
         self.core.get(hash)
+    }
+
+    /// Has these chunks read ahead, behind the caller: a sequential reader says what comes next. Only a
+    /// hint.
+    pub fn will_need(&self, hashes: &[ChunkHash]) {
+        self.core.will_need(hashes);
     }
 
     /// Appends a chunk, unless it is here. It can be read at once, and survives a crash only after a
@@ -285,7 +292,21 @@ impl Store {
             path: path.to_owned(),
             source,
         })?;
-        self.core.add_in_place(manifest, path, &data, name, pinned)
+        self.add_in_place(manifest, path, &FileIdentity::of(&data), name, pinned)
+            .map(|(entry, _)| entry)
+    }
+
+    /// The same for a file whose identity is known; returns the bytes that are read from it as well.
+    pub(crate) fn add_in_place(
+        &self,
+        manifest: &Manifest,
+        path: &Path,
+        identity: &FileIdentity,
+        name: Option<&str>,
+        pinned: bool,
+    ) -> Result<(FileEntry, u64), StoreError> {
+        self.core
+            .add_in_place(manifest, path, identity, name, pinned)
     }
 
     /// Visits every committed chunk with its length in bytes, until told to stop.

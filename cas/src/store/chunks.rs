@@ -184,9 +184,8 @@ impl Core {
         if self.has_own(hash)? {
             return Ok(Put::Known);
         }
-        let unwritten_bytes = self.packs.unwritten_bytes();
         self.space
-            .check_append(unwritten_bytes + bytes.len() as u64)?;
+            .check_append(bytes.len() as u64, self.packs.unwritten_bytes())?;
         let at = self
             .packs
             .append(RecordKind::Chunk, hash.as_bytes(), bytes)?;
@@ -203,6 +202,17 @@ impl Core {
             self.commit()?;
         }
         Ok(Put::New)
+    }
+
+    /// Has these chunks read ahead, as far as they are in packs. Only a hint.
+    pub(crate) fn will_need(&self, hashes: &[ChunkHash]) {
+        let place = |hash| match self.locate(hash) {
+            Ok(Some(Found::Pack { at, inline: None })) => Some(at),
+            _ => None,
+        };
+        let mut places: Vec<Location> = hashes.iter().filter_map(place).collect();
+        places.sort_unstable_by_key(|at| (at.pack, at.offset));
+        self.packs.will_need(&places);
     }
 
     fn lent_chunks(&self) -> RwLockWriteGuard<'_, HashMap<ChunkHash, Lent>> {

@@ -329,7 +329,7 @@ impl Core {
             } else {
                 freed.extend(self.manifest_entry(&id)?.map(|damaged| damaged.at));
             }
-            self.append_listing(&mut extra, entry.address, &id, &bytes)?;
+            self.append_listing(&mut extra, entry.address, &id, bytes)?;
         }
         self.append_entry(&mut extra, &entry)?;
         let was_counted = old

@@ -6,9 +6,9 @@
 //! entry: what others need of it is copied to the packs before.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -24,7 +24,7 @@ use super::pack::RecordKind;
 use super::types::LostSource;
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash};
-use crate::import::open_regular;
+use crate::import::{FileIdentity, open_regular};
 use crate::manifest::Manifest;
 
 /// Most sources kept open for reading.
@@ -52,13 +52,12 @@ impl SourceFiles {
 }
 
 impl SourceFile {
-    fn of(id: u32, data: &Metadata) -> Self {
-        let seconds = data.mtime().saturating_mul(1_000_000_000);
+    fn of(id: u32, identity: &FileIdentity) -> Self {
         Self {
             id,
-            size_bytes: data.len(),
-            mtime_ns: seconds.saturating_add(data.mtime_nsec()),
-            inode: data.ino(),
+            size_bytes: identity.size_bytes,
+            mtime_ns: identity.mtime_ns,
+            inode: identity.inode,
         }
     }
 }
@@ -66,7 +65,9 @@ impl SourceFile {
 /// What is at the path of a source now.
 fn look(path: &Path, source: &SourceFile) -> SourceState {
     match fs::metadata(path) {
-        Ok(data) if data.is_file() && SourceFile::of(source.id, &data) == *source => {
+        Ok(data)
+            if data.is_file() && SourceFile::of(source.id, &FileIdentity::of(&data)) == *source =>
+        {
             SourceState::Intact
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => SourceState::Missing,
@@ -91,6 +92,13 @@ pub(super) fn extents(manifest: &Manifest, source: u32) -> Vec<(ChunkHash, Exten
         }
     }
     extents
+}
+
+/// Bytes of the chunks that are read from a file's source.
+fn live_bytes(committed: &Committed, file: &FileEntry) -> u64 {
+    let sources = committed.ledger.sources();
+    let account = file.intact_source().and_then(|id| sources.get(&id));
+    account.map_or(0, |account| account.live_bytes)
 }
 
 impl Core {
@@ -259,10 +267,10 @@ impl Core {
         &self,
         manifest: &Manifest,
         path: &Path,
-        data: &Metadata,
+        identity: &FileIdentity,
         name: Option<&str>,
         pinned: bool,
-    ) -> Result<FileEntry, StoreError> {
+    ) -> Result<(FileEntry, u64), StoreError> {
         let path = std::path::absolute(path).map_err(|source| StoreError::Io {
             action: "make an absolute path of",
             path: path.to_owned(),
@@ -287,22 +295,29 @@ impl Core {
             && old.state == FileState::Complete
             && self.is_whole(&old)?
         {
-            return self.update_entry(&mut committed, &old.address, name, pinned);
+            let entry = self.update_entry(&mut committed, &old.address, name, pinned)?;
+            let referenced_bytes = live_bytes(&committed, &entry);
+            return Ok((entry, referenced_bytes));
         }
         let last = committed.ledger.sources().keys().next_back();
         let id = last.map_or(0, |last| last.saturating_add(1));
         let sourced = self.not_here(manifest, id)?;
         if sourced.is_empty() {
-            return self.replace(&mut committed, manifest, name, pinned, FileState::Complete);
+            let state = FileState::Complete;
+            let entry = self.replace(&mut committed, manifest, name, pinned, state)?;
+            return Ok((entry, 0));
         }
         let source = FileSource {
             kind: SourceKind::InPlace,
             path,
             state: SourceState::Intact,
-            file: SourceFile::of(id, data),
+            file: SourceFile::of(id, identity),
         };
         committed.ledger.add_source(id, manifest.address());
-        self.replace_with_source(&mut committed, manifest, name, pinned, source, sourced)
+        let entry =
+            self.replace_with_source(&mut committed, manifest, name, pinned, source, sourced)?;
+        let referenced_bytes = live_bytes(&committed, &entry);
+        Ok((entry, referenced_bytes))
     }
 
     /// The chunks of a manifest that are not here, with their place in a source.
@@ -349,7 +364,7 @@ impl Core {
             if ChunkHash::of(&bytes) != hash {
                 continue;
             }
-            self.space.check_append(bytes.len() as u64)?;
+            self.space.check_disk(bytes.len() as u64)?;
             let at = self
                 .packs
                 .append(RecordKind::Chunk, hash.as_bytes(), &bytes)?;

@@ -155,12 +155,17 @@ impl Space {
         }
     }
 
-    /// Whether a chunk of `len_bytes` may be appended to the packs.
-    pub(crate) fn check_append(&self, len_bytes: u64) -> Result<(), StoreError> {
+    /// Whether a chunk of `len_bytes` may be appended to the packs, of which so many bytes are not written
+    /// to the disk yet.
+    pub(crate) fn check_append(
+        &self,
+        len_bytes: u64,
+        unwritten_bytes: u64,
+    ) -> Result<(), StoreError> {
         if !self.fits(len_bytes) {
             return Err(self.over_quota(len_bytes));
         }
-        self.check_disk(len_bytes)
+        self.check_disk(len_bytes + unwritten_bytes)
     }
 
     /// Whether `len_bytes` may be appended to the packs, as far as the disk goes.

@@ -120,7 +120,6 @@ impl Store {
     }
 
     /// Keeps a file from being removed for space while the guard lives.
-    #[must_use]
     pub fn in_use(&self, address: &Address) -> InUse {
         Core::in_use(&self.core, address)
     }
