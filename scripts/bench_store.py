@@ -247,13 +247,14 @@ class Bench:
         _, filled = self.bench("fill", store, million, 1_100)
         is_cold = drop_caches()
         _, opened = self.bench("open", store)
-        note = f"{million} chunks, {'cold' if is_cold else 'warm'}; 4 KiB chunks: {written}"
-        self.add("open", opened["open_s"], "s", 1.0, note)
+        note = f"{'cold' if is_cold else 'warm'}; 4 KiB chunks: {written}"
+        self.add(f"open with {million / 1e6:g} M chunks", opened["open_s"], "s", 1.0, note)
         _, grown = self.bench("fill", store, million, 1_100)
         _, again = self.bench("open", store)
         peaks = {"filling": filled["peak_kib"], "growing": grown["peak_kib"], "walking": again["peak_kib"]}
-        note = f"{2 * million} chunks; MiB: " + ", ".join(f"{name} {kib // KIB}" for name, kib in peaks.items())
-        self.add("memory with 2 M chunks", max(peaks.values()) / KIB, "MiB", 300, note)
+        note = "MiB: " + ", ".join(f"{name} {kib // KIB}" for name, kib in peaks.items())
+        figure = f"peak memory with {2 * million / 1e6:g} M chunks"
+        self.add(figure, max(peaks.values()) / KIB, "MiB", 300, note)
         shutil.rmtree(store)
 
     def measure_read(self):
