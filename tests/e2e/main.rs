@@ -17,6 +17,7 @@ mod commands;
 mod demo;
 mod durability;
 mod hostile_peers;
+mod in_place;
 mod input;
 mod output;
 mod port;

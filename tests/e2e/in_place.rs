@@ -1,0 +1,302 @@
+//! Files that stay where they are, and files that are not kept: no byte of them is in a data directory.
+
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::content::{CHUNK, Sample};
+use crate::harness::{Call, Home, Node, Run, casnode, wait_until};
+use crate::proxy::Proxy;
+
+/// What packs may hold of a file none of whose chunks is kept there: its manifest and its entry.
+const NO_CHUNKS_BYTES: u64 = CHUNK as u64;
+
+/// Slow enough to be broken off.
+const RATE: u64 = 8 << 20;
+
+/// The two ways to write a file once.
+const WAYS: [&str; 2] = ["--no-keep", "--in-place"];
+
+/// Bytes that the packs of a data directory occupy.
+fn pack_bytes(data_dir: &Path) -> u64 {
+    let packs = fs::read_dir(data_dir.join("packs")).unwrap();
+    let blocks = packs.map(|pack| pack.unwrap().metadata().unwrap().blocks());
+    blocks.sum::<u64>() * 512
+}
+
+#[track_caller]
+fn assert_no_chunks(data_dir: &Path) {
+    let bytes = pack_bytes(data_dir);
+    assert!(bytes <= NO_CHUNKS_BYTES, "{bytes} bytes in the packs");
+}
+
+/// What is in a file's own folder.
+fn files_beside(sample: &Sample) -> Vec<String> {
+    let entries = fs::read_dir(sample.folder.path()).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// A get into the copy's place, from this peer alone.
+fn get(home: &Home, sample: &Sample, way: &str, peer: &str) -> Call {
+    let words = ["get", "--json", way, &sample.address, "--peer", peer];
+    home.networked(words, &[]).arg("-o").arg(sample.copy_path())
+}
+
+/// Begins a get that takes seconds, and ends it with this signal when a part of it is there.
+fn broken_off(home: &Home, sample: &Sample, way: &str, proxy: &Proxy, by: Signal) -> Run {
+    let mut call = get(home, sample, way, &proxy.addr).spawn();
+    wait_until("a part of the download", || proxy.relayed_bytes() > 8 << 20);
+    assert!(
+        call.is_running(),
+        "it was over before it could be broken off"
+    );
+    call.signal(by);
+    call.wait()
+}
+
+fn number(report: &Value, key: &str) -> u64 {
+    report[key].as_u64().unwrap_or_else(|| panic!("{report}"))
+}
+
+#[test]
+fn a_file_that_is_not_kept_is_written_once() {
+    let a = Node::start(&[]);
+    let sample = Sample::new(700, 20 * CHUNK + 5);
+    a.store(&sample.path);
+    let home = Home::new();
+    let report = get(&home, &sample, "--no-keep", &a.addr).run().ok().json();
+    sample.assert_at(&sample.copy_path());
+    assert_eq!(number(&report, "fetched_chunks"), sample.chunks());
+    assert_eq!(number(&report, "fetched_bytes"), sample.bytes.len() as u64);
+    assert_eq!(number(&report, "local_bytes"), 0);
+    assert_no_chunks(home.path());
+    assert_eq!(home.call(["ls"]).run().ok().text(), "");
+    assert_eq!(files_beside(&sample), ["copy.bin", "sample.bin"]);
+}
+
+#[test]
+fn what_was_kept_before_stays_and_is_used() {
+    let a = Node::start(&[]);
+    let sample = Sample::new(701, 12 * CHUNK);
+    a.store(&sample.path);
+    let home = Home::new();
+    home.networked(["get", &sample.address, "--peer", &a.addr], &[])
+        .arg("-o")
+        .arg(sample.folder.path().join("kept.bin"))
+        .run()
+        .ok();
+    for way in WAYS {
+        let report = get(&home, &sample, way, &a.addr).run().ok().json();
+        sample.assert_at(&sample.copy_path());
+        assert_eq!(number(&report, "local_bytes"), sample.bytes.len() as u64);
+        assert_eq!(number(&report, "fetched_bytes"), 0);
+        fs::remove_file(sample.copy_path()).unwrap();
+        let stat = home.call(["stat", "--json", &sample.address]).run().ok();
+        assert_eq!(stat.json()["state"], "complete", "{way}");
+    }
+}
+
+#[test]
+fn a_get_that_was_killed_goes_on_from_its_output() {
+    let a = Node::start(&[]);
+    let sample = Sample::new(702, 100 * CHUNK);
+    a.store(&sample.path);
+    for way in WAYS {
+        let home = Home::new();
+        let proxy = Proxy::start(&a, RATE);
+        broken_off(&home, &sample, way, &proxy, Signal::KILL);
+        assert!(!sample.copy_path().exists());
+        assert_eq!(files_beside(&sample).len(), 2, "the original and a part");
+        assert_no_chunks(home.path());
+        let report = get(&home, &sample, way, &a.addr).run().ok().json();
+        sample.assert_at(&sample.copy_path());
+        let (local, fetched) = (
+            number(&report, "local_chunks"),
+            number(&report, "fetched_chunks"),
+        );
+        assert_eq!(local + fetched, sample.chunks(), "{report}");
+        assert!(local >= 16, "eight MiB came through: {report}");
+        assert_no_chunks(home.path());
+        assert_eq!(files_beside(&sample), ["copy.bin", "sample.bin"]);
+        fs::remove_file(sample.copy_path()).unwrap();
+    }
+}
+
+#[test]
+fn an_interrupted_get_says_that_it_goes_on_and_wrong_bytes_in_its_output_are_fetched_again() {
+    let a = Node::start(&[]);
+    let sample = Sample::new(703, 100 * CHUNK);
+    a.store(&sample.path);
+    let home = Home::new();
+    let proxy = Proxy::start(&a, RATE);
+    let run = broken_off(&home, &sample, "--no-keep", &proxy, Signal::INT);
+    run.exits(130).says("goes on");
+    let names = files_beside(&sample);
+    let part = names.iter().find(|name| name.ends_with(".part")).unwrap();
+    let part = sample.folder.path().join(part);
+    // All that is there becomes wrong.
+    let file = fs::File::options().write(true).open(&part).unwrap();
+    for chunk in 0..sample.chunks() {
+        file.write_all_at(b"?", chunk * CHUNK as u64 + 7).unwrap();
+    }
+    drop(file);
+    let report = get(&home, &sample, "--no-keep", &a.addr).run().ok().json();
+    sample.assert_at(&sample.copy_path());
+    assert_eq!(number(&report, "fetched_chunks"), sample.chunks());
+}
+
+#[test]
+fn a_get_without_these_options_begins_anew() {
+    let a = Node::start(&[]);
+    let sample = Sample::new(704, 100 * CHUNK);
+    a.store(&sample.path);
+    let home = Home::new();
+    let proxy = Proxy::start(&a, RATE);
+    broken_off(&home, &sample, "--in-place", &proxy, Signal::KILL);
+    let report = home
+        .networked(["get", "--json", &sample.address, "--peer", &a.addr], &[])
+        .arg("-o")
+        .arg(sample.copy_path())
+        .run()
+        .ok()
+        .json();
+    sample.assert_at(&sample.copy_path());
+    assert_eq!(number(&report, "local_chunks"), 0, "{report}");
+    assert!(pack_bytes(home.path()) >= sample.bytes.len() as u64);
+    assert_eq!(files_beside(&sample), ["copy.bin", "sample.bin"]);
+}
+
+#[test]
+fn a_file_that_was_fetched_in_place_is_had_from_there() {
+    let mut a = Node::start(&[]);
+    let sample = Sample::new(705, 20 * CHUNK + 5);
+    a.store(&sample.path);
+    let b = Node::start(&[&a.addr]);
+    b.call(["get", "--in-place", &sample.address, "-o"])
+        .arg(sample.copy_path())
+        .run()
+        .ok();
+    a.kill();
+    assert_no_chunks(b.data_dir());
+    let listed = b.call(["ls", "--json"]).run().ok().json();
+    assert_eq!(listed["state"], "complete", "{listed}");
+    assert_eq!(listed["in_place"], sample.copy_path().to_str().unwrap());
+    assert_eq!(listed["source_state"], "intact");
+    let c = Home::new();
+    let to = sample.folder.path().join("third.bin");
+    c.networked(["get", &sample.address, "--peer", &b.addr], &[])
+        .arg("-o")
+        .arg(&to)
+        .run()
+        .ok();
+    sample.assert_at(&to);
+    // Still so when the daemon begins anew, and read from its own output.
+    let b = Node::start_on(b.leave(), &[]);
+    fs::remove_file(&to).unwrap();
+    b.call(["get", &sample.address, "-o"]).arg(&to).run().ok();
+    sample.assert_at(&to);
+    assert_no_chunks(b.data_dir());
+}
+
+#[test]
+fn a_changed_file_is_never_served_and_others_are_asked() {
+    let a = Node::start(&[]);
+    let sample = Sample::new(706, 20 * CHUNK);
+    let b = Node::start(&[]);
+    let stored = b
+        .call(["store", "--in-place", "--json"])
+        .arg(&sample.path)
+        .run()
+        .ok()
+        .json();
+    assert_eq!(
+        number(&stored, "referenced_bytes"),
+        sample.bytes.len() as u64
+    );
+    assert_no_chunks(b.data_dir());
+    let file = fs::File::options().write(true).open(&sample.path).unwrap();
+    let wrong = [sample.bytes[10 * CHUNK] ^ 1];
+    file.write_all_at(&wrong, 10 * CHUNK as u64).unwrap();
+    drop(file);
+    let alone = Home::new();
+    let words = ["get", &sample.address, "--peer", &b.addr];
+    alone
+        .networked(words, &[])
+        .args(["--timeout", "3s", "-o"])
+        .arg(sample.copy_path())
+        .run()
+        .exits_one_of(&[11, 12, 15]);
+    assert!(!sample.copy_path().exists());
+    let listed = b.call(["ls", "--json"]).run().ok().json();
+    assert_eq!(listed["source_state"], "changed", "{listed}");
+    assert_eq!(listed["state"], "partial", "{listed}");
+    let right = sample.folder.path().join("right.bin");
+    fs::write(&right, &sample.bytes).unwrap();
+    a.store(&right);
+    let words = ["get", &sample.address, "--peer", &b.addr, "--peer", &a.addr];
+    alone
+        .networked(words, &[])
+        .arg("-o")
+        .arg(sample.copy_path())
+        .run()
+        .ok();
+    sample.assert_at(&sample.copy_path());
+}
+
+#[test]
+fn an_output_that_was_removed_is_fetched_again() {
+    let a = Node::start(&[]);
+    let sample = Sample::new(707, 12 * CHUNK);
+    a.store(&sample.path);
+    let home = Home::new();
+    for _ in 0..2 {
+        let report = get(&home, &sample, "--in-place", &a.addr).run().ok().json();
+        sample.assert_at(&sample.copy_path());
+        assert_eq!(number(&report, "fetched_chunks"), sample.chunks());
+        let listed = home.call(["ls", "--json"]).run().ok().json();
+        assert_eq!(listed["source_state"], "intact", "{listed}");
+        assert_no_chunks(home.path());
+        fs::remove_file(sample.copy_path()).unwrap();
+    }
+}
+
+#[test]
+fn an_output_that_is_there_already_changes_nothing() {
+    let a = Node::start(&[]);
+    let sample = Sample::new(708, 3 * CHUNK);
+    a.store(&sample.path);
+    let home = Home::new();
+    for way in WAYS {
+        fs::write(sample.copy_path(), &sample.bytes).unwrap();
+        let report = get(&home, &sample, way, &a.addr).run().ok().json();
+        assert_eq!(report["unchanged"], true, "{way}: {report}");
+    }
+    assert_eq!(home.call(["ls"]).run().ok().text(), "");
+}
+
+#[test]
+fn a_pipe_has_no_place_to_stay_at() {
+    let home = Home::new();
+    home.networked(["store", "--in-place", "-"], &[])
+        .input(b"bytes".to_vec())
+        .run()
+        .exits(2)
+        .says("--in-place");
+    let address = crate::content::address(b"bytes");
+    for way in WAYS {
+        home.networked(["get", way, &address, "-o", "-"], &[])
+            .run()
+            .exits(2)
+            .says(way);
+    }
+    casnode(["get", "--no-keep", "--pin", &address])
+        .run()
+        .exits(2);
+}
