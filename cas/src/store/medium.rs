@@ -13,8 +13,8 @@ use super::{dir_bytes, lock};
 /// Direct I/O takes memory, offsets and lengths at multiples of this: no device wants more than a page.
 pub(crate) const DIRECT_ALIGN_BYTES: usize = 4096;
 
-/// What [`DirMedium`] wants to be written at once. With direct I/O that is what makes it fast: 2 MiB are
-/// nearly as good, 1 MiB costs a tenth.
+/// What [`DirMedium`] wants to be written at once. The processor time of direct writes falls with the size
+/// (0.3 s per GiB with 512 KiB, 0.2 s with 4 MiB); two blocks of this are in memory.
 const WRITE_BYTES: usize = 4 * 1024 * 1024;
 
 /// One pack file. All methods may be called at the same time.
