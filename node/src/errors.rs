@@ -141,6 +141,19 @@ pub(crate) fn store(what: &str, error: &StoreError) -> ApiError {
     ApiError::new(kind, what, chain(error), next)
 }
 
+/// A failure to keep what is fetched: there are ways to keep less.
+pub(crate) fn keep(what: &str, error: &StoreError) -> ApiError {
+    let told = store(what, error);
+    if !matches!(error, StoreError::OverQuota { .. }) {
+        return told;
+    }
+    let next = "keep nothing of it with --no-keep, or only the output with --in-place; or raise --max-store";
+    ApiError {
+        next: next.to_owned(),
+        ..told
+    }
+}
+
 pub(crate) fn import(path: &str, error: &ImportError) -> ApiError {
     let what = format!("{path} was not stored");
     if let ImportError::Store(error) = error {
@@ -188,17 +201,7 @@ pub(crate) fn output(error: &ExportError) -> ApiError {
 
 pub(crate) fn assemble(error: &AssembleError, address: &Address) -> ApiError {
     match error {
-        AssembleError::Store(error) => ApiError {
-            next: match error {
-                StoreError::OverQuota { .. } => {
-                    "keep nothing of it with --no-keep, only the output with --in-place, or raise \
-                                                 --max-store"
-                        .to_owned()
-                }
-                _ => store("", error).next,
-            },
-            ..store(&format!("{address} could not be kept"), error)
-        },
+        AssembleError::Store(error) => keep(&format!("{address} could not be kept"), error),
         AssembleError::Output(error) => output(error),
         AssembleError::Vanished(_) => ApiError::new(
             ErrorKind::Partial,

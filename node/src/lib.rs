@@ -20,6 +20,7 @@ mod ops;
 mod publish;
 mod rebuild;
 mod repair;
+mod room;
 mod sched;
 mod seeder;
 mod tasks;

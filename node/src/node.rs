@@ -196,7 +196,9 @@ impl Node {
                 dht.shutdown().await;
             }
             let store = self.store.clone();
-            if let Ok(Err(error)) = blocking(move || store.commit()).await {
+            if !store.is_read_only()
+                && let Ok(Err(error)) = blocking(move || store.commit()).await
+            {
                 tracing::warn!(%error, "the store was not flushed");
             }
         };

@@ -21,5 +21,7 @@ mod in_place;
 mod input;
 mod output;
 mod port;
+mod quota;
 mod resume;
 mod transfer;
+mod upkeep;

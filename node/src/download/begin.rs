@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use casnode_cas::{Assembly, FileState, HaveBitmap, Manifest, Store, StoreError};
 
-use crate::api::Keep;
+use crate::{api::Keep, room};
 
 /// A download that has begun.
 pub(super) struct Begun {
@@ -31,7 +31,7 @@ pub(super) fn begin(
     store.touch(&manifest.address())?;
     let mut here = store.have(manifest)?;
     if keep == Keep::Store && !here.is_complete() {
-        store.make_room(missing_bytes(manifest, &here))?;
+        room::make(store, missing_bytes(manifest, &here))?;
     }
     if let Some(output) = output.as_ref().filter(|o| o.is_resumed()) {
         let missing: Vec<usize> = here.iter_zeros().collect();

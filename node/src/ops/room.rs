@@ -13,6 +13,7 @@ use crate::{
     api::{ApiError, Phase, events::EventSink},
     errors,
     node::Node,
+    room,
 };
 
 /// What a chunk adds to the packs and the index beside its own bytes.
@@ -76,5 +77,5 @@ fn make_for(
         return refused(at_most_bytes.max(plan.new_bytes));
     }
     let extra_bytes = u64::from(plan.distinct_new_chunks) * CHUNK_EXTRA_BYTES;
-    Ok(store.make_room(plan.new_bytes + extra_bytes)?)
+    Ok(room::make(store, plan.new_bytes + extra_bytes)?)
 }

@@ -88,7 +88,7 @@ mod tests {
         assert!(!pays(0, 1 << 30, Some(1 << 30)));
         assert!(!pays(1 << 20, 2 << 20, None), "next to nothing");
         assert!(!pays(100 << 20, 2 << 30, None));
-        assert!(pays(100 << 20, 1 << 30, None));
+        assert!(pays(128 << 20, 1 << 30, None));
         assert!(pays(WASTE_BYTES, 1 << 40, None));
         assert!(pays(0, 1 << 30, Some((1 << 30) - 1)));
     }

@@ -88,7 +88,7 @@ impl Attempt<'_> {
         let begun = blocking(move || begin(&store, &m, name.as_deref(), keep, output)).await;
         let begun = begun
             .map_err(errors::panicked)?
-            .map_err(|e| errors::store("the download could not begin", &e))?;
+            .map_err(|e| errors::keep("the download could not begin", &e))?;
         self.start(manifest, begun, place.map(|(path, _)| path));
         Ok(None)
     }
