@@ -80,6 +80,7 @@ pub(super) fn recover(
         ledger,
         batch: BTreeMap::new(),
         manifests: HashMap::new(),
+        waiting: HashMap::new(),
         checkpoints: Vec::new(),
         adopted: 0,
         bad_records: 0,
@@ -117,6 +118,8 @@ struct Adopter<'a> {
     batch: BTreeMap<ChunkHash, ChunkEntry>,
     /// Manifest records met, until a file entry says whose they are.
     manifests: HashMap<ManifestId, Location>,
+    /// File entries met, until their manifest is: rewriting a pack may put it behind them.
+    waiting: HashMap<ManifestId, Address>,
     /// Up to where packs are durable, in their order; of a rebuild written when all is done.
     checkpoints: Vec<(u32, u64)>,
     adopted: u64,
@@ -203,9 +206,7 @@ impl Adopter<'_> {
                 self.adopt_chunk(ChunkHash::from_bytes(record.hash), record.at, inline)
             }
             (RecordKind::Manifest, _) => {
-                self.manifests
-                    .insert(ManifestId::from_bytes(record.hash), record.at);
-                Ok(())
+                self.meet_manifest(ManifestId::from_bytes(record.hash), record.at)
             }
             (RecordKind::File, Some(payload)) => match FileEntry::decode(&payload) {
                 Ok(file) => self.adopt_file(file, record.at),
@@ -282,8 +283,9 @@ impl Adopter<'_> {
         self.write_batch()?;
         let old_value = self.file(&file.address)?;
         let old = old_value.as_ref().map(|old| &old.entry);
-        if let Some(at) = self.manifests.remove(&file.manifest) {
-            self.adopt_manifest(&file, at)?;
+        match self.manifests.remove(&file.manifest) {
+            Some(at) => self.adopt_manifest(file.address, file.manifest, at)?,
+            None => drop(self.waiting.insert(file.manifest, file.address)),
         }
         self.change_source(old, Some(&file))?;
         let same = old.filter(|old| old.manifest == file.manifest);
@@ -313,14 +315,35 @@ impl Adopter<'_> {
         self.change_references(&drop_refs, -1)
     }
 
+    /// A manifest whose file is known is entered at once; another waits for it.
+    fn meet_manifest(&mut self, id: ManifestId, at: Location) -> Result<(), StoreError> {
+        let known = self.index.get(&entry::manifest_key(&id))?;
+        let known = known.as_deref().map(ManifestEntry::decode).transpose()?;
+        let known = known.map(|known| known.address);
+        let address = known.or_else(|| self.waiting.remove(&id));
+        let file = address.map(|address| self.file(&address)).transpose()?;
+        match file.flatten().map(|file| file.entry) {
+            Some(file) if file.manifest == id => self.adopt_manifest(file.address, id, at),
+            _ => {
+                self.manifests.insert(id, at);
+                Ok(())
+            }
+        }
+    }
+
     /// What is damaged is indexed too, without a copy: reading it says so.
-    fn adopt_manifest(&mut self, file: &FileEntry, at: Location) -> Result<(), StoreError> {
-        let key = entry::manifest_key(&file.manifest);
+    fn adopt_manifest(
+        &mut self,
+        address: Address,
+        id: ManifestId,
+        at: Location,
+    ) -> Result<(), StoreError> {
+        let key = entry::manifest_key(&id);
         let old = self.index.get(&key)?;
         let old = old.as_deref().map(ManifestEntry::decode).transpose()?;
         let bytes = self.packs.read_if_there(at)?;
         let value = ManifestEntry {
-            address: file.address,
+            address,
             at,
             inline: bytes.filter(|bytes| bytes.len() <= INLINE_BYTES),
         };
@@ -477,13 +500,17 @@ impl Adopter<'_> {
         Ok(())
     }
 
-    fn count_references(&self) -> Result<(), StoreError> {
+    /// The end of a rebuild: what needs the manifests of all files.
+    fn count_references(&mut self) -> Result<(), StoreError> {
         let mut files = Vec::new();
         self.index.scan(entry::FILE_PREFIX, &mut |_, value| {
             files.push(FileValue::decode(value)?);
             Ok(ControlFlow::Continue(()))
         })?;
         files.retain(|file| file.entry.state == FileState::Complete);
+        for file in &files {
+            self.change_source(None, Some(&file.entry))?;
+        }
         for mut file in files {
             if let Some(chunks) = self.chunks_of(&file.entry)? {
                 self.change_references(&chunks, 1)?;

@@ -30,7 +30,7 @@ struct Record {
 impl Core {
     /// Rewrites a pack that is not appended to. `step` is told of bytes copied, and may break it off: what
     /// was copied until then stays.
-    pub(super) fn compact(
+    pub(in crate::store) fn compact(
         &self,
         pack: u32,
         step: &mut dyn FnMut(u64) -> ControlFlow<()>,

@@ -22,6 +22,13 @@ enum Action {
     /// The bits say which chunks are proven.
     ForgetForged(u8, u8),
     SyncIndex,
+    /// Rewrites every pack, or all but the last.
+    Compact {
+        all: bool,
+    },
+    Pin(u8, bool),
+    /// Sets a limit that is this many KiB under what is used, collects, and takes it away again.
+    Squeeze(u16),
     /// Everything synced survives, and this many index batches on top; the packs keep or lose what was
     /// only written.
     PowerCut {
@@ -44,6 +51,9 @@ fn any_action() -> impl Strategy<Value = Action> {
         1 => Just(Action::DropOrphans),
         2 => (0u8..6, 0u8..16).prop_map(|(n, keep)| Action::ForgetForged(n, keep)),
         1 => Just(Action::SyncIndex),
+        2 => any::<bool>().prop_map(|all| Action::Compact { all }),
+        1 => (0u8..6, any::<bool>()).prop_map(|(n, pinned)| Action::Pin(n, pinned)),
+        1 => (0u16..400).prop_map(Action::Squeeze),
         2 => (0usize..6, any::<bool>())
             .prop_map(|(extra_batches, keep_unsynced)| Action::PowerCut { extra_batches, keep_unsynced }),
         1 => Just(Action::LoseIndex),
@@ -76,6 +86,7 @@ struct Harness {
     wanted: BTreeMap<Address, BTreeSet<ChunkHash>>,
     /// Put and not acknowledged.
     loose: BTreeSet<ChunkHash>,
+    pinned: BTreeSet<Address>,
 }
 
 impl Harness {
@@ -89,6 +100,7 @@ impl Harness {
             files: BTreeMap::new(),
             wanted: BTreeMap::new(),
             loose: BTreeSet::new(),
+            pinned: BTreeSet::new(),
         };
         harness.reopen();
         harness
@@ -143,6 +155,7 @@ impl Harness {
                     self.files.remove(&manifest.address()).is_some()
                 );
                 self.wanted.remove(&manifest.address());
+                self.pinned.remove(&manifest.address());
                 if let Some(removed) = removed {
                     self.acknowledge();
                     self.forget(&removed);
@@ -161,6 +174,17 @@ impl Harness {
             }
             Action::ForgetForged(n, keep) => self.forget_forged(*n, *keep),
             Action::SyncIndex => self.index.sync().unwrap(),
+            Action::Compact { all } => self.compact(*all),
+            Action::Pin(n, pinned) => {
+                let address = file(*n).1.address();
+                let entry = self.store.set_pinned(&address, *pinned).unwrap();
+                assert_eq!(entry.is_some(), self.files.contains_key(&address));
+                if entry.is_some() {
+                    self.acknowledge_pin(address, *pinned);
+                    self.acknowledge_if_flushed();
+                }
+            }
+            Action::Squeeze(kib) => self.squeeze(u64::from(*kib) << 10),
             Action::PowerCut {
                 extra_batches,
                 keep_unsynced,
@@ -195,6 +219,73 @@ impl Harness {
         self.acknowledge();
         self.files.insert(manifest.address(), FileState::Complete);
         self.wanted.remove(&manifest.address());
+        self.pinned.insert(manifest.address());
+    }
+
+    fn acknowledge_pin(&mut self, address: Address, pinned: bool) {
+        if pinned {
+            self.pinned.insert(address);
+        } else {
+            self.pinned.remove(&address);
+        }
+    }
+
+    /// A call that may or may not have committed: ask the store.
+    fn acknowledge_if_flushed(&mut self) {
+        self.store.commit().unwrap();
+        self.acknowledge();
+    }
+
+    fn compact(&mut self, all: bool) {
+        if all {
+            self.store.core.packs.seal_active();
+        }
+        for id in self.store.core.packs.ids().unwrap() {
+            if !self.store.core.packs.is_active(id) {
+                let ended = self
+                    .store
+                    .core
+                    .compact(id, &mut |_| ControlFlow::Continue(()));
+                assert!(ended.unwrap().is_continue());
+            }
+        }
+        self.acknowledge_if_flushed();
+        recovery::check_index(self.index.as_ref()).unwrap();
+    }
+
+    fn squeeze(&mut self, by_bytes: u64) {
+        self.run(&Action::DropOrphans);
+        let limit = self.store.disk_bytes().saturating_sub(by_bytes).max(1);
+        self.store.set_max_bytes(Some(limit)).unwrap();
+        let report = self.store.gc(&mut |_| ControlFlow::Continue(())).unwrap();
+        let gone = self.store.take_evicted();
+        assert_eq!(gone.len(), report.evicted.len());
+        for evicted in gone {
+            assert!(
+                !self.pinned.contains(&evicted.address),
+                "a pinned file went"
+            );
+            assert!(self.files.remove(&evicted.address).is_some());
+            self.wanted.remove(&evicted.address);
+            self.forget(&Removed {
+                freed_chunks: evicted.freed_chunks,
+                freed_bytes: evicted.freed_bytes,
+            });
+        }
+        // Chunks that only a damaged or dropped entry listed may have gone as orphans.
+        let chunks = std::mem::take(&mut self.chunks);
+        self.chunks = chunks
+            .into_iter()
+            .filter(|hash| self.store.has(hash).unwrap())
+            .collect();
+        if report.disk_bytes_after > limit {
+            let may_go = self
+                .files
+                .keys()
+                .any(|address| !self.pinned.contains(address));
+            assert!(!may_go, "over the limit, and a file that may go is there");
+        }
+        self.store.set_max_bytes(None).unwrap();
     }
 
     fn forget_forged(&mut self, n: u8, bits: u8) {
@@ -213,6 +304,7 @@ impl Harness {
             if kept.is_empty() {
                 self.files.remove(&address);
                 self.wanted.remove(&address);
+                self.pinned.remove(&address);
             } else {
                 self.files.insert(address, FileState::Remnant);
                 self.wanted.insert(address, kept);
@@ -287,8 +379,14 @@ impl Harness {
     }
 }
 
+/// 200 cases, or as many as `CASNODE_MODEL_CASES` says.
+fn cases() -> u32 {
+    let cases = std::env::var("CASNODE_MODEL_CASES").ok();
+    cases.and_then(|cases| cases.parse().ok()).unwrap_or(200)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases()) })]
 
     #[test]
     fn nothing_acknowledged_is_ever_lost(actions in prop::collection::vec(any_action(), 1..60)) {
@@ -388,6 +486,44 @@ fn recovery_may_stop_anywhere(lose_index: bool) {
         stopped += 1;
     }
     assert!(stopped > 10, "recovered in {stopped} batches only");
+}
+
+/// Stops the rewriting of packs after every possible batch.
+#[test]
+fn a_compaction_that_is_cut_off_loses_nothing() {
+    let mut stopped = 0;
+    for batches in 0.. {
+        let mut harness = Harness::new();
+        (0..6).for_each(|n| harness.run(&Action::AddFile(n)));
+        harness.run(&Action::Remove(2));
+        let stopping = Arc::new(Stopping {
+            below: harness.index.clone(),
+            batches: AtomicI64::new(i64::MAX),
+        });
+        let store = Store::over(stopping.clone(), harness.medium.clone(), PACK_BYTES).unwrap();
+        store.core.packs.seal_active();
+        stopping.batches.store(batches, Ordering::Relaxed);
+        let ids = store.core.packs.ids().unwrap();
+        let finished = ids.iter().all(|id| {
+            store
+                .core
+                .compact(*id, &mut |_| ControlFlow::Continue(()))
+                .is_ok()
+        });
+        drop(store);
+        harness.run(&Action::PowerCut {
+            extra_batches: usize::try_from(batches).unwrap() / 2,
+            keep_unsynced: batches % 2 == 0,
+        });
+        harness.check();
+        harness.run(&Action::LoseIndex);
+        harness.check();
+        if finished {
+            break;
+        }
+        stopped += 1;
+    }
+    assert!(stopped > 3, "compacted in {stopped} batches only");
 }
 
 #[test]
