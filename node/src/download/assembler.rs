@@ -4,30 +4,22 @@
 //! other way round. One download has one assembler.
 
 mod groups;
+mod local;
 mod recent;
+mod unsynced;
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use casnode_cas::{Assembly, ChunkHash, ExportError, HaveBitmap, Manifest, Put, Store, StoreError};
 use tokio::sync::mpsc;
 
-use self::{groups::Groups, recent::Recent};
+use self::{groups::Groups, local::Local, recent::Recent, unsynced::Unsynced};
 use super::{LiveHave, engine::EngineEvent, lent::Lent};
 use crate::sched::PeerSlot;
 
 /// Chunks that may wait to be checked. With the default chunk size 8 MiB, with the largest one 128 MiB.
 pub(super) const JOB_QUEUE: usize = 32;
-
-/// Fetched chunks are acknowledged in groups: at the latest after this many bytes or [`COMMIT_SPAN`].
-const COMMIT_BYTES: u64 = 32 << 20;
-
-/// See [`COMMIT_BYTES`].
-const COMMIT_SPAN: Duration = Duration::from_millis(500);
 
 /// A chunk that a peer sent; its length is already checked.
 #[derive(Debug)]
@@ -121,24 +113,15 @@ impl Assembler {
         if self.is_proven {
             self.trust(here, &mut groups);
         }
-        let mut local = here.iter_ones().collect::<Vec<_>>().into_iter();
+        let mut local = Local::new(here, groups.here());
         let mut unsynced = Unsynced::default();
         let mut ended = None;
         while !groups.all_proven() {
-            let step = match jobs.try_recv() {
-                Ok(job) => self.arrived(&job, &mut groups, &mut unsynced)?,
-                Err(mpsc::error::TryRecvError::Disconnected) => Step::Stop(Ended::Abandoned),
-                Err(mpsc::error::TryRecvError::Empty) => match local.next() {
-                    Some(index) => self.take_local(index, &mut groups, &mut unsynced)?,
-                    None => match self
-                        .runtime
-                        .block_on(async { tokio::time::timeout(COMMIT_SPAN, jobs.recv()).await })
-                    {
-                        Ok(Some(job)) => self.arrived(&job, &mut groups, &mut unsynced)?,
-                        Ok(None) => Step::Stop(Ended::Abandoned),
-                        Err(_quiet) => Step::Go,
-                    },
-                },
+            let step = match self.next(&mut jobs, &mut local) {
+                Next::Arrived(job) => self.arrived(&job, &mut groups, &mut unsynced)?,
+                Next::Local(index) => self.take_local(index, &mut groups, &mut unsynced)?,
+                Next::Quiet => Step::Go,
+                Next::Closed => Step::Stop(Ended::Abandoned),
             };
             if let Step::Stop(how) = step {
                 ended = Some(how);
@@ -146,7 +129,7 @@ impl Assembler {
             }
             unsynced.commit_if_due(&self.store)?;
         }
-        self.store.commit()?;
+        unsynced.commit(&self.store)?;
         if let Some(how) = ended {
             return Ok(how);
         }
@@ -154,6 +137,24 @@ impl Assembler {
             output.finish()?;
         }
         Ok(Ended::Complete)
+    }
+
+    /// What to do next: first what arrived, then what is here; waits when there is neither.
+    fn next(&self, jobs: &mut mpsc::Receiver<Job>, local: &mut Local) -> Next {
+        match jobs.try_recv() {
+            Ok(job) => return Next::Arrived(job),
+            Err(mpsc::error::TryRecvError::Disconnected) => return Next::Closed,
+            Err(mpsc::error::TryRecvError::Empty) => {}
+        }
+        if let Some(index) = local.next(&self.store, &self.manifest) {
+            return Next::Local(index);
+        }
+        let wait = async { tokio::time::timeout(unsynced::SPAN, jobs.recv()).await };
+        match self.runtime.block_on(wait) {
+            Ok(Some(job)) => Next::Arrived(job),
+            Ok(None) => Next::Closed,
+            Err(_) => Next::Quiet,
+        }
     }
 
     /// A chunk from a peer: hash, store, output, groups.
@@ -372,41 +373,19 @@ impl Assembler {
     }
 }
 
+enum Next {
+    Arrived(Job),
+    /// A chunk that may be here, by its index.
+    Local(usize),
+    /// Nothing came for a while.
+    Quiet,
+    /// Nothing comes any more.
+    Closed,
+}
+
 enum Step {
     Go,
     Stop(Ended),
-}
-
-/// What was put and not yet acknowledged.
-struct Unsynced {
-    bytes: u64,
-    since: Instant,
-}
-
-impl Default for Unsynced {
-    fn default() -> Self {
-        Self {
-            bytes: 0,
-            since: crate::clock::now(),
-        }
-    }
-}
-
-impl Unsynced {
-    fn add(&mut self, bytes: u64) {
-        if self.bytes == 0 {
-            self.since = crate::clock::now();
-        }
-        self.bytes += bytes;
-    }
-
-    fn commit_if_due(&mut self, store: &Store) -> Result<(), StoreError> {
-        if self.bytes >= COMMIT_BYTES || (self.bytes > 0 && self.since.elapsed() >= COMMIT_SPAN) {
-            store.commit()?;
-            self.bytes = 0;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,11 @@ impl Groups {
         }
     }
 
+    /// The chunks that were taken.
+    pub(super) fn here(&self) -> &HaveBitmap {
+        &self.here
+    }
+
     pub(super) fn has(&self, index: usize) -> bool {
         self.here.get(index)
     }
