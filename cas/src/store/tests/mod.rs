@@ -4,6 +4,7 @@ mod behaviour;
 mod conformance;
 mod damage;
 mod forged;
+mod in_place;
 mod manifests;
 mod model;
 
