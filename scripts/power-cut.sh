@@ -7,8 +7,8 @@
 # ext4 image, and writes what was acknowledged to a log outside. At a random moment the file system is shut down
 # without a flush of its journal (EXT4_IOC_SHUTDOWN), the process is killed, the image is unmounted, mounted again
 # (which replays the journal), and the store is opened and checked against the log. The shutdown races with the one
-# sync that is under way, so the last acknowledgement of each writing thread does not count. Every second life is a short one,
-# so that short runs are cut, too.
+# sync that is under way, so the last acknowledgement of each writing thread does not count. Every second life is a
+# short one, so that opening is cut, too; half of them write with direct I/O, half through the page cache.
 #
 # Needs root, loop devices and ext4; says which is missing, and exits with 0, where it cannot run. Runs in a mount
 # namespace of its own, and leaves no mount and no loop device behind.

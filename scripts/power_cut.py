@@ -80,8 +80,8 @@ class Store:
         with self.errors.open("wb") as errors:
             return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment, text=True)
 
-    def write_until_cut(self, life_s: float):
-        writer = self.child("write")
+    def write_until_cut(self, life_s: float, more: dict[str, str]):
+        writer = self.child("write", **more)
         try:
             time.sleep(life_s)
             self.disk.cut()
@@ -113,7 +113,8 @@ def rounds(options, disk: Disk, work: Path):
     store = Store(options.binary, disk, work)
     slowest_ms, kept = 0, 0
     for number in range(1, options.cuts + 1):
-        store.write_until_cut(moments.uniform(0.01, 0.15 if number % 2 else 1.0))
+        buffered = {"CASNODE_CRASH_BUFFERED": "1"} if moments.random() < 0.5 else {}
+        store.write_until_cut(moments.uniform(0.01, 0.15 if number % 2 else 1.0), buffered)
         disk.unmount()
         disk.mount()
         facts = store.check()

@@ -21,13 +21,17 @@ use casnode_cas::{
 /// Whole files that a writer keeps at a time; one more, and one of them is removed.
 const KEPT_FILES: usize = 24;
 
+/// Set to write packs through the page cache.
+const BUFFERED: &str = "CASNODE_CRASH_BUFFERED";
+
 /// A writer ends by itself after this long, should nobody kill it.
 const LIFE: Duration = Duration::from_secs(20);
 
 /// Small packs and a small reserve: every mechanism comes into play within a few megabytes.
 pub(crate) fn config() -> StoreConfig {
     let mut config = StoreConfig::default();
-    config.pack_bytes = 2 << 20;
+    config.direct_io = std::env::var_os(BUFFERED).is_none();
+    config.pack_bytes = 8 << 20;
     config.reserve_bytes = 1 << 20;
     config.min_free_bytes = 1 << 20;
     config
@@ -42,7 +46,8 @@ pub(crate) fn bytes_of(name: &str, seed: u64, len: u64) -> Vec<u8> {
     bytes
 }
 
-/// A file of up to 1.2 MB; every second one begins like its neighbours, so that they share chunks.
+/// A file of up to 1.2 MB, and now and then of more than a write to the disk takes at once. Every second
+/// one begins like its neighbours, so that they share chunks.
 pub(crate) fn file_bytes(seed: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     if seed.is_multiple_of(2) {
@@ -53,7 +58,8 @@ pub(crate) fn file_bytes(seed: u64) -> Vec<u8> {
     } else {
         900_000
     };
-    bytes.extend(bytes_of("file", seed, 1 + seed * 104_729 % len));
+    let long = if seed % 7 == 6 { 5_000_000 } else { 0 };
+    bytes.extend(bytes_of("file", seed, 1 + seed * 104_729 % len + long));
     bytes
 }
 
