@@ -159,7 +159,7 @@ pub struct Assembly {
     target: PathBuf,
     folder: PathBuf,
     temp: PathBuf,
-    /// Its lock ends with the last clone: until then nobody else takes the temporary file over.
+    /// Locked as long as this may write to it.
     file: Arc<File>,
     size_bytes: u64,
     options: OutputOptions,
@@ -263,7 +263,7 @@ impl Assembly {
             .map_err(failed("write", &self.temp))
     }
 
-    /// The file that is written, readable too.
+    /// The file that is written, readable too. Nobody else goes on with it before this is dropped.
     #[must_use]
     pub fn file(&self) -> &Arc<File> {
         &self.file
@@ -329,6 +329,10 @@ impl Drop for Assembly {
         let stays = self.finished || (self.options.resume && has_content);
         if !stays && let Err(error) = fs::remove_file(&self.temp) {
             tracing::debug!(path = %self.temp.display(), %error, "temporary file stays behind");
+        }
+        // Whoever still reads from it keeps nobody from going on with it.
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(path = %self.temp.display(), %error, "temporary file stays locked");
         }
     }
 }
