@@ -47,15 +47,19 @@ impl Core {
 
     /// The packs worth rewriting, the emptiest first. The one that is appended to is not among them.
     pub(super) fn wasteful_packs(&self) -> Result<Vec<WastefulPack>, StoreError> {
-        let committed = lock(&self.commit);
-        let accounts = committed.ledger.packs().clone();
-        drop(committed);
-        let mut packs = Vec::new();
-        for (id, account) in accounts {
-            if !self.packs.is_active(id) {
-                packs.extend(self.waste_of(id, account.durable_bytes, account.live_bytes));
-            }
-        }
+        let mut packs = self.wasteful_packs_and_active()?;
+        packs.retain(|pack| !self.packs.is_active(pack.id));
+        Ok(packs)
+    }
+
+    fn wasteful_packs_and_active(&self) -> Result<Vec<WastefulPack>, StoreError> {
+        let accounts = lock(&self.commit).ledger.packs().clone();
+        let mut packs: Vec<WastefulPack> = accounts
+            .into_iter()
+            .filter_map(|(id, account)| {
+                self.waste_of(id, account.durable_bytes, account.live_bytes)
+            })
+            .collect();
         packs.sort_by_key(|pack| (pack.live_bytes, pack.id));
         Ok(packs)
     }
@@ -114,7 +118,7 @@ impl Core {
                 bytes,
             });
         }
-        for pack in self.wasteful_packs()? {
+        for pack in self.wasteful_packs_and_active()? {
             plan.compact_packs += 1;
             plan.compact_copy_bytes += pack.live_bytes;
             plan.reclaim_bytes += pack.waste_bytes;

@@ -1,6 +1,7 @@
 //! Tests of the store as a whole; the twins' conformance suite; power cuts against a model.
 
 mod behaviour;
+mod collect;
 mod conformance;
 mod damage;
 mod forged;
