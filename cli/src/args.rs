@@ -422,6 +422,51 @@ mod tests {
     }
 
     #[test]
+    fn store_takes_files_or_a_subcommand() {
+        let store = |words: &[&str]| match parse(words)?.command {
+            Command::Store(store) => Ok::<_, clap::Error>(store),
+            other => panic!("{other:?}"),
+        };
+        let several = store(&["store", "a", "--in-place", "b", "help"]).unwrap();
+        assert_eq!(several.paths, ["a", "b", "help"]);
+        assert!(several.in_place && !several.no_pin && several.upkeep.is_none());
+        assert!(store(&["store", "rebuild-index"]).unwrap().upkeep.is_some());
+        let file = store(&["store", "./rebuild-index"]).unwrap();
+        assert_eq!(file.paths, ["./rebuild-index"]);
+        assert!(store(&["store"]).is_err());
+        assert!(store(&["store", "rebuild-index", "a"]).is_err());
+        let help = parse(&["store", "--help"]).unwrap_err().to_string();
+        assert!(help.contains("./rebuild-index"), "{help}");
+    }
+
+    #[test]
+    fn what_is_kept_of_a_get_is_one_thing() {
+        assert!(parse(&["get", ADDRESS, "--in-place", "--pin"]).is_ok());
+        for pair in [
+            ["--in-place", "--no-keep"],
+            ["--no-keep", "--pin"],
+            ["--pin", "--no-keep"],
+        ] {
+            let words = [&["get", ADDRESS][..], &pair].concat();
+            assert_eq!(parse(&words).unwrap_err().exit_code(), 2, "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn a_limit_and_a_pace_are_sizes() {
+        let limit = |words: &[&str]| parse(words).map(|args| args.global.max_store);
+        let gib = size::Limit(Some(casnode_node::StoreLimit::Bytes(1 << 30)));
+        assert_eq!(limit(&["ls", "--max-store", "1GiB"]).unwrap(), Some(gib));
+        assert!(limit(&["ls", "--max-store", "1"]).is_err());
+        let rate = |words: &[&str]| match parse(words)?.command {
+            Command::Daemon(daemon) => Ok::<_, clap::Error>(daemon.scrub_rate.0),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(rate(&["daemon"]).unwrap(), Some(8 << 20));
+        assert_eq!(rate(&["daemon", "--scrub-rate", "off"]).unwrap(), None);
+    }
+
+    #[test]
     fn durations_are_read_as_people_write_them() {
         let Command::Get(get) = parse(&["get", ADDRESS, "--timeout", "1m 30s"])
             .unwrap()

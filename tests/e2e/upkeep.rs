@@ -257,6 +257,79 @@ fn a_daemon_finds_damage_by_itself_and_repairs_it() {
 }
 
 #[test]
+fn a_file_in_place_that_changed_is_named_and_can_be_had_again() {
+    let a = Node::start(&[]);
+    let sample = Sample::new(316, 8 * CHUNK);
+    a.store(&sample.path);
+    let home = Home::new();
+    let kept = sample.folder.path().join("kept here.bin");
+    std::fs::write(&kept, &sample.bytes).unwrap();
+    let report = home
+        .networked(["store", "--in-place", "--json"], &[])
+        .arg(&kept)
+        .run()
+        .ok()
+        .says("stay in the file itself")
+        .json();
+    assert_eq!(report["referenced_bytes"], sample.bytes.len(), "{report}");
+    assert_eq!(report["new_bytes"], 0, "{report}");
+    let used = home.call(["du", "--json"]).run().ok().json();
+    assert_eq!(used["referenced_bytes"], sample.bytes.len(), "{used}");
+    assert_eq!(used["stored_bytes"], 0, "{used}");
+    home.call(["verify"]).run().ok();
+    let node = Node::start_on(home, &[]);
+    let scheduled = |node: &Node| {
+        let status = node.status();
+        status["announced"].as_u64().unwrap() + status["to_announce"].as_u64().unwrap()
+    };
+    wait_until("its keys to be scheduled", || scheduled(&node) == 9);
+    let home = node.leave();
+
+    // Whoever edits it is found out when the daemon starts.
+    let mut edited = sample.bytes.clone();
+    edited[3 * CHUNK] ^= 1;
+    std::fs::write(&kept, &edited).unwrap();
+    let node = Node::start_on(home, &[&a.addr]);
+    wait_until("the change to be noticed", || {
+        node.said()
+            .contains("kept here.bin, which is kept in place, is changed")
+    });
+    wait_until("its keys to be withdrawn", || scheduled(&node) == 0);
+    let stat = node
+        .call(["stat", "--json", &sample.address])
+        .run()
+        .ok()
+        .json();
+    assert_eq!(stat["source_state"], "changed", "{stat}");
+    assert_eq!(stat["state"], "partial", "{stat}");
+    assert!(
+        node.call(["ls"])
+            .run()
+            .ok()
+            .text()
+            .contains("in place, changed")
+    );
+    let found = node.call(["verify", "--json"]).run().exits(12).json();
+    assert_eq!(found["damaged"][0]["source_state"], "changed", "{found}");
+
+    // Its old content is somewhere, and can stay in the store from now on.
+    let repaired = node
+        .call(["verify", "--repair", "--json"])
+        .run()
+        .ok()
+        .json();
+    assert_eq!(repaired["repaired_chunks"], 8, "{repaired}");
+    node.call(["verify"]).run().ok();
+    let again = node.get(&sample.address, &sample.copy_path());
+    assert_eq!(again["fetched_bytes"], 0, "{again}");
+    sample.assert_at(&sample.copy_path());
+    assert!(
+        std::fs::read(&kept).unwrap() == edited,
+        "the user's file is his"
+    );
+}
+
+#[test]
 fn an_index_is_rebuilt_from_the_packs() {
     let sample = Sample::new(313, 6 * CHUNK);
     let node = Node::start(&[]);

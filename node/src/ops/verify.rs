@@ -221,3 +221,53 @@ async fn forward(mut queue: mpsc::Receiver<Event>, events: &EventSink) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use casnode_cas::{ImportOptions, StoreConfig, import_reader};
+
+    use super::*;
+    use crate::config::NodeConfig;
+
+    #[tokio::test]
+    async fn a_check_that_nobody_wants_any_more_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), StoreConfig::default()).unwrap();
+        let mut bytes = &vec![7; 1 << 20][..];
+        let (options, mut go_on) = (ImportOptions::default(), |_, _| ControlFlow::Continue(()));
+        import_reader(&store, &mut bytes, None, &options, &mut go_on).unwrap();
+        drop(store);
+        let config = NodeConfig {
+            data_dir: dir.path().to_owned(),
+            ..NodeConfig::default()
+        };
+        let node = Node::start(config).await.unwrap();
+        let (events, _heard) = EventSink::new();
+        let cancel = CancellationToken::new();
+        let report = verify(&node, None, false, events.clone(), cancel.clone()).await;
+        assert!(report.unwrap().is_whole());
+        cancel.cancel();
+        let stopped = verify(&node, None, false, events, cancel).await;
+        assert_eq!(stopped.unwrap_err().kind, ErrorKind::Interrupted);
+        node.shutdown().await;
+    }
+
+    #[test]
+    fn what_is_still_wrong_is_listed_first_and_counted_beyond_the_list() {
+        let mut damage = Damage::default();
+        for byte in 0..=u8::MAX {
+            for other in 0..4 {
+                let address = Address::from_bytes([[byte, other]; 16].concat().try_into().unwrap());
+                damage.file(address).missing_chunks = u64::from(byte == u8::MAX);
+            }
+        }
+        let mut report = VerifyReport::default();
+        damage.tell(&mut report);
+        assert_eq!((report.damaged_files, report.unrepaired_files), (1024, 4));
+        assert_eq!(report.damaged.len(), MAX_LISTED);
+        assert!(report.damaged[..4].iter().all(|file| !file.is_whole()));
+        assert!(!report.is_whole());
+    }
+}
