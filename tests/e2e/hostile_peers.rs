@@ -35,7 +35,7 @@ fn wrong_bytes(sample: &Sample) -> Script {
 }
 
 /// A true proof tree over a false list of chunks, and those very chunks.
-fn forged_manifest(sample: &Sample) -> Script {
+pub(crate) fn forged_manifest(sample: &Sample) -> Script {
     let false_chunks: Vec<Bytes> = chunks_of(&sample.bytes).iter().map(flipped).collect();
     let chunks: HashMap<_, _> = false_chunks
         .iter()

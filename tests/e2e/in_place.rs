@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use crate::content::{CHUNK, Sample};
 use crate::harness::{Call, Home, Node, Run, casnode, wait_until};
+use crate::hostile::Hostile;
+use crate::hostile_peers;
 use crate::proxy::Proxy;
 
 /// What packs may hold of a file none of whose chunks is kept there: its manifest and its entry.
@@ -279,6 +281,89 @@ fn an_output_that_is_there_already_changes_nothing() {
         assert_eq!(report["unchanged"], true, "{way}: {report}");
     }
     assert_eq!(home.call(["ls"]).run().ok().text(), "");
+}
+
+#[test]
+fn what_is_in_an_unfinished_output_is_had_by_others() {
+    let mut a = Node::start(&[]);
+    let sample = Sample::new(709, 100 * CHUNK);
+    a.store(&sample.path);
+    let proxy = Proxy::start(&a, RATE);
+    let b = Node::start(&[]);
+    let words = ["get", "--in-place", &sample.address, "--peer", &proxy.addr];
+    let get = b.call(words).arg("-o").arg(sample.copy_path()).spawn();
+    wait_until("a part of the download", || proxy.relayed_bytes() > 8 << 20);
+    a.kill();
+    let c = Home::new();
+    let words = ["get", &sample.address, "--peer", &b.addr];
+    c.networked(words, &[])
+        .args(["--timeout", "4s", "-o"])
+        .arg(sample.folder.path().join("third.bin"))
+        .run()
+        .exits_one_of(&[11, 15]);
+    let stat = c.call(["stat", "--json", &sample.address]).run().ok();
+    let here = number(&stat.json(), "chunks_here");
+    assert!(here >= 16 && here < sample.chunks(), "{here}");
+    assert_no_chunks(b.data_dir());
+    get.signal(Signal::INT);
+    get.wait().exits(130);
+}
+
+/// Keys that a daemon tells others to have, or is about to.
+fn announced(node: &Node) -> u64 {
+    let status = node.status();
+    number(&status, "announced") + number(&status, "to_announce")
+}
+
+#[test]
+fn what_has_not_stayed_is_announced_no_more() {
+    let a = Node::start(&[]);
+    let sample = Sample::new(710, 100 * CHUNK);
+    a.store(&sample.path);
+    let b = Node::start(&[]);
+    let proxy = Proxy::start(&a, RATE);
+    let get = || {
+        let words = ["get", "--no-keep", "--json", &sample.address];
+        b.call(words)
+            .args(["--peer", &proxy.addr, "-o"])
+            .arg(sample.copy_path())
+    };
+    for is_finished in [false, true] {
+        let call = get().spawn();
+        wait_until("the file to be announced", || announced(&b) > 0);
+        if is_finished {
+            let report = call.wait().ok().json();
+            assert!(number(&report, "local_chunks") > 0, "{report}");
+        } else {
+            wait_until("a part of the download", || proxy.relayed_bytes() > 4 << 20);
+            call.signal(Signal::INT);
+            call.wait().exits(130).says("goes on");
+        }
+        wait_until("the announcement to be withdrawn", || announced(&b) == 0);
+    }
+    sample.assert_at(&sample.copy_path());
+    assert_no_chunks(b.data_dir());
+    assert_eq!(b.call(["ls"]).run().ok().text(), "");
+}
+
+#[test]
+fn a_forged_manifest_beside_an_honest_peer_leaves_no_trace_in_the_output() {
+    let sample = Sample::new(711, 40 * CHUNK);
+    let honest = Node::start(&[]);
+    honest.store(&sample.path);
+    let slow = Proxy::start(&honest, RATE);
+    for way in WAYS {
+        let liar = Hostile::start(hostile_peers::forged_manifest(&sample), &[]);
+        let home = Home::new();
+        get(&home, &sample, way, &liar.addr)
+            .args(["--peer", &slow.addr])
+            .run()
+            .ok();
+        sample.assert_at(&sample.copy_path());
+        assert_no_chunks(home.path());
+        assert_eq!(files_beside(&sample), ["copy.bin", "sample.bin"]);
+        fs::remove_file(sample.copy_path()).unwrap();
+    }
 }
 
 #[test]

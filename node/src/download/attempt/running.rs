@@ -50,6 +50,8 @@ pub(super) struct Running {
     pub(super) last_progress: Instant,
     /// Since when, and how many bytes, the present span of slowness is measured.
     pub(super) span: (Instant, u64),
+    /// At least one group is the file's.
+    is_proven: bool,
     announced: bool,
     _registered: Registered,
 }
@@ -164,6 +166,7 @@ impl Attempt<'_> {
             here_chunks: 0,
             last_progress: clock::now(),
             span: (clock::now(), 0),
+            is_proven: false,
             announced: false,
             _registered: registered,
         });
@@ -188,6 +191,7 @@ impl Attempt<'_> {
             r.span.1 += bytes;
         }
         self.schedule(Event::Verified { peer: slot, index });
+        self.announce();
     }
 
     /// A chunk came from the store.
@@ -214,11 +218,19 @@ impl Attempt<'_> {
         Some(bytes)
     }
 
-    /// A first group is proven: from here on this node is a source, and says so.
+    /// A first group is proven.
     pub(super) fn first_proof(&mut self) {
         self.schedule(Event::Proven);
+        if let Some(r) = &mut self.running {
+            r.is_proven = true;
+        }
+        self.announce();
+    }
+
+    /// Something is proven and something came: from here on this node is a source, and says so.
+    fn announce(&mut self) {
         let Some(r) = &mut self.running else { return };
-        if self.job.tally.fetched_chunks > 0 && !r.announced {
+        if r.is_proven && self.job.tally.fetched_chunks > 0 && !r.announced {
             r.announced = true;
             self.job
                 .node
