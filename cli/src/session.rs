@@ -1,10 +1,12 @@
 //! Who does the work of a command: the daemon on the data directory if one answers, else a node in this process
 //! for the length of the command.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use casnode_node::api::{ErrorKind, Request, Response};
+use casnode_node::api::{ErrorKind, Event, Request, Response};
 use casnode_node::{Client, NetworkConfig, NodeConfig, StoreLimit, Streams};
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) quiet: bool,
     /// Cancelled by the first signal.
     pub(crate) stop: CancellationToken,
+    /// Warnings that were said: of several calls each says what concerns them all.
+    warned: Mutex<HashSet<String>>,
 }
 
 impl Context {
@@ -36,6 +40,7 @@ impl Context {
             json: global.json,
             quiet: global.quiet,
             stop,
+            warned: Mutex::default(),
         })
     }
 
@@ -143,6 +148,14 @@ impl Context {
         outcome
     }
 
+    fn is_news(&self, event: &Event) -> bool {
+        let Event::Warning { message } = event else {
+            return true;
+        };
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        warned.insert(message.clone())
+    }
+
     /// Makes one call and shows how it goes.
     pub(crate) async fn ask(
         &self,
@@ -151,7 +164,11 @@ impl Context {
         streams: Streams,
     ) -> Result<Response> {
         let mut reporter = Reporter::new(self.quiet);
-        let mut on_event = |event| reporter.show(&event);
+        let mut on_event = |event| {
+            if self.is_news(&event) {
+                reporter.show(&event);
+            }
+        };
         let call = client.call(request, streams, &mut on_event);
         let outcome = self.stop.run_until_cancelled(call).await;
         reporter.finish();

@@ -23,7 +23,7 @@ pub(crate) struct Repaired {
 }
 
 /// Fetches the absent chunks of a file into the store, and only those. A pinned file stays pinned. Nothing is
-/// fetched where nothing is absent, or where the file is not here any more.
+/// fetched where nothing is absent, or where nobody relies on the file being here.
 pub(crate) async fn repair(
     node: &Arc<Node>,
     address: Address,
@@ -58,13 +58,19 @@ pub(crate) async fn repair(
     })
 }
 
-/// The entry of a file that is not all here; `None` of one that is, or that is unknown.
+/// The entry of a file that should be here and is not all here.
 fn lacking(store: &Store, address: &Address) -> Result<Option<FileEntry>, StoreError> {
-    let Some(entry) = store.file(address)? else {
+    let Some(entry) = store.file(address)?.filter(should_be_whole) else {
         return Ok(None);
     };
     let whole = entry.state == FileState::Complete && absent(store, address)?.is_empty();
     Ok((!whole).then_some(entry))
+}
+
+/// Whether somebody relies on all of a file being here: it was whole once. An unfinished download was not, and whoever
+/// wants it asks for it again.
+pub(crate) fn should_be_whole(entry: &FileEntry) -> bool {
+    entry.state == FileState::Complete || entry.source.is_some()
 }
 
 /// The distinct chunks of a file that are not here. Of a file whose list of chunks cannot be read: the address itself,

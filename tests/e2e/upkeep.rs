@@ -54,6 +54,8 @@ fn several_files_are_stored_in_order_and_the_first_failure_is_the_exit_code() {
         .says("not a regular file")
         .says("768.00 KiB new");
     assert_eq!(run.text(), format!("{}\n{}\n", one.address, two.address));
+    let warnings = run.stderr.matches("warning: no daemon runs").count();
+    assert_eq!(warnings, 1, "once for all: {}", run.stderr);
     for words in [
         vec!["--name", "x", "a", "b"],
         vec!["-", "-"],
@@ -289,6 +291,17 @@ fn a_file_in_place_that_changed_is_named_and_can_be_had_again() {
     let mut edited = sample.bytes.clone();
     edited[3 * CHUNK] ^= 1;
     std::fs::write(&kept, &edited).unwrap();
+    let copied = Home::new();
+    let other = sample.folder.path().join("another.bin");
+    std::fs::write(&other, b"bytes").unwrap();
+    copied
+        .networked(["store", "--in-place"], &[])
+        .arg(&other)
+        .run()
+        .ok();
+    std::fs::remove_file(&other).unwrap();
+    let listed = copied.call(["ls"]).run().ok().says("another.bin");
+    assert!(listed.text().contains("in place, missing"));
     let node = Node::start_on(home, &[&a.addr]);
     wait_until("the change to be noticed", || {
         node.said()

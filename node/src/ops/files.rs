@@ -7,14 +7,18 @@ use casnode_cas::{
 };
 
 use crate::{
-    api::{ApiError, ErrorKind, FileInfo, FileStat, Outcome, Response, RmReport},
+    api::{
+        ApiError, ErrorKind, FileInfo, FileStat, Outcome, Response, RmReport, events::EventSink,
+    },
     errors,
     node::Node,
     publish,
     tasks::blocking,
+    upkeep,
 };
 
-pub(super) async fn ls(node: &Arc<Node>) -> Outcome {
+pub(super) async fn ls(node: &Arc<Node>, events: &EventSink) -> Outcome {
+    look_at_sources(node, events).await?;
     let mut files = on_store(node, |store| store.files()).await?;
     files.sort_by_key(|f| (f.stored_unix_ms, f.address));
     Ok(Response::Ls {
@@ -22,8 +26,20 @@ pub(super) async fn ls(node: &Arc<Node>) -> Outcome {
     })
 }
 
-pub(super) async fn stat(node: &Arc<Node>, address: &str) -> Outcome {
+/// Where no daemon looks after files kept in place, whoever asks what is here does.
+async fn look_at_sources(node: &Arc<Node>, events: &EventSink) -> Result<(), ApiError> {
+    if node.serve_dht || node.store.is_read_only() {
+        return Ok(());
+    }
+    for lost in on_store(node, |store| store.check_sources()).await? {
+        events.warn(upkeep::lost_source(&lost)).await;
+    }
+    Ok(())
+}
+
+pub(super) async fn stat(node: &Arc<Node>, address: &str, events: &EventSink) -> Outcome {
     let address: Address = super::parse("an address", address)?;
+    look_at_sources(node, events).await?;
     let found = on_store(node, move |store| {
         let Some(entry) = store.file(&address)? else {
             return Ok(None);

@@ -71,8 +71,8 @@ pub(crate) async fn execute(
                 .await
                 .map(Response::Get)
         }
-        Request::Ls => files::ls(node).await,
-        Request::Stat { address } => files::stat(node, &address).await,
+        Request::Ls => files::ls(node, &events).await,
+        Request::Stat { address } => files::stat(node, &address, &events).await,
         Request::Rm { address } => files::rm(node, &address).await,
         Request::PinAdd { address } => pins::set(node, &address, true).await,
         Request::PinRm { address } => pins::set(node, &address, false).await,

@@ -5,9 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use casnode_cas::{
-    Address, ChunkHash, FileEntry, FileState, SourceState, Store, StoreError, Verified,
-};
+use casnode_cas::{Address, ChunkHash, FileEntry, SourceState, Store, StoreError, Verified};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +20,7 @@ use crate::{
     },
     errors,
     node::Node,
-    repair::{absent, repair},
+    repair::{absent, repair, should_be_whole},
 };
 
 /// Longest reason told of one file that could not be repaired.
@@ -103,56 +101,42 @@ struct Damage {
 }
 
 impl Damage {
-    /// What the check has found, and what was found missing before it: by an earlier check, or by a read.
+    /// What the check has found, and what was found missing before it: by an earlier check, or by a read. Of a file
+    /// that nobody relies on, an unfinished download, what was bad is just not here yet.
     fn find(
         store: &Store,
         address: Option<Address>,
         verified: &Verified,
     ) -> Result<Self, StoreError> {
         let mut damage = Self::default();
-        let wanted = |file: &Address| address.is_none_or(|wanted| wanted == *file);
-        for bad in &verified.bad {
-            for file in bad.files.iter().filter(|file| wanted(file)) {
-                damage.file(*file).bad_chunks += 1;
-                damage.lacking.insert(bad.hash);
+        let bad = bad_chunks(verified);
+        let files = store.files()?.into_iter();
+        let wanted = |file: &FileEntry| address.is_none_or(|wanted| wanted == file.address);
+        for entry in files.filter(wanted).filter(should_be_whole) {
+            let lost = entry.source.filter(|s| s.state != SourceState::Intact);
+            let bad_manifest = verified.bad_manifests.contains(&entry.address);
+            let bad = bad.get(&entry.address);
+            let absent = absent(store, &entry.address)?;
+            if lost.is_none() && !bad_manifest && bad.is_none() && absent.is_empty() {
+                continue;
             }
-        }
-        for file in verified.bad_manifests.iter().filter(|file| wanted(file)) {
-            damage.file(*file).bad_manifest = true;
-        }
-        for entry in store.files()?.into_iter().filter(|e| wanted(&e.address)) {
-            damage.look_at(store, entry)?;
+            damage.lacking.extend(absent);
+            damage.lacking.extend(bad.into_iter().flatten());
+            let state = lost
+                .as_ref()
+                .map(|lost| source_state(lost.state).to_owned());
+            let file = DamagedFile {
+                address: entry.address.to_string(),
+                name: entry.name,
+                bad_chunks: bad.map_or(0, |bad| bad.len() as u64),
+                bad_manifest,
+                source: lost.map(|lost| lost.path.display().to_string()),
+                source_state: state,
+                ..DamagedFile::default()
+            };
+            damage.files.insert(entry.address, file);
         }
         Ok(damage)
-    }
-
-    fn file(&mut self, address: Address) -> &mut DamagedFile {
-        self.files.entry(address).or_insert_with(|| DamagedFile {
-            address: address.to_string(),
-            ..DamagedFile::default()
-        })
-    }
-
-    /// A file that was whole once must be whole now. An unfinished download is no damage.
-    fn look_at(&mut self, store: &Store, entry: FileEntry) -> Result<(), StoreError> {
-        let changed = |s: &casnode_cas::FileSource| s.state != SourceState::Intact;
-        let lost = entry.source.filter(changed);
-        let known = self.files.contains_key(&entry.address) || lost.is_some();
-        if !known && entry.state != FileState::Complete {
-            return Ok(());
-        }
-        let absent = absent(store, &entry.address)?;
-        if !known && absent.is_empty() {
-            return Ok(());
-        }
-        let file = self.file(entry.address);
-        file.name = entry.name;
-        if let Some(lost) = lost {
-            file.source = Some(lost.path.display().to_string());
-            file.source_state = Some(source_state(lost.state).to_owned());
-        }
-        self.lacking.extend(absent);
-        Ok(())
     }
 
     /// Fetches what is absent, one file after the other; returns the bytes that came. What cannot be had is noted.
@@ -209,6 +193,17 @@ impl Damage {
     }
 }
 
+/// The bad chunks of each file.
+fn bad_chunks(verified: &Verified) -> BTreeMap<Address, Vec<ChunkHash>> {
+    let mut of_file: BTreeMap<Address, Vec<ChunkHash>> = BTreeMap::new();
+    for bad in &verified.bad {
+        for file in &bad.files {
+            of_file.entry(*file).or_default().push(bad.hash);
+        }
+    }
+    of_file
+}
+
 /// Hands on what a download says, as part of the repair.
 async fn forward(mut queue: mpsc::Receiver<Event>, events: &EventSink) {
     while let Some(event) = queue.recv().await {
@@ -260,7 +255,11 @@ mod tests {
         for byte in 0..=u8::MAX {
             for other in 0..4 {
                 let address = Address::from_bytes([[byte, other]; 16].concat().try_into().unwrap());
-                damage.file(address).missing_chunks = u64::from(byte == u8::MAX);
+                let file = DamagedFile {
+                    missing_chunks: u64::from(byte == u8::MAX),
+                    ..DamagedFile::default()
+                };
+                damage.files.insert(address, file);
             }
         }
         let mut report = VerifyReport::default();

@@ -11,6 +11,7 @@ mod sources;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+pub(crate) use self::sources::told as lost_source;
 use self::{repairs::Repairs, scrub::Scrub};
 use crate::{api::ScrubReport, node::Node, publish};
 

@@ -26,14 +26,18 @@ pub(super) async fn watch(node: Arc<Node>) -> Result<(), Infallible> {
     }
 }
 
-/// The store tells of each file once: its chunks count as absent from then on.
-async fn give_up(node: &Node, lost: &LostSource) {
-    tracing::warn!(
-        file = %lost.address,
+/// What a person should know of a file that is not what it was.
+pub(crate) fn told(lost: &LostSource) -> String {
+    format!(
         "{}, which is kept in place, is {}: it is served no more; store it again, or fetch it",
         lost.path.display(),
         ops::source_state(lost.state),
-    );
+    )
+}
+
+/// The store tells of each file once: its chunks count as absent from then on.
+async fn give_up(node: &Node, lost: &LostSource) {
+    tracing::warn!(file = %lost.address, "{}", told(lost));
     if let Err(error) = publish::withdraw(node, &lost.address, &lost.chunks).await {
         tracing::warn!(%error, "its keys stay scheduled until the next start");
     }
