@@ -17,7 +17,6 @@ from pathlib import Path
 
 MIB = 1 << 20
 NO_SPACE = 13
-WORKERS = 3
 # A command that takes longer hangs.
 DEADLINE_S = 120
 # Files of the other node: together more than the limit.
@@ -54,11 +53,12 @@ class Node:
 
     def kill(self):
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self.process.stdout.close()
 
     def leave(self):
         self.process.send_signal(signal.SIGTERM)
-        self.process.communicate(timeout=DEADLINE_S)
+        self.process.wait(timeout=DEADLINE_S)
 
     def ask(self, *words, ok=(0,)) -> tuple[int, list[dict]]:
         """Exit code and JSON lines of one command."""
@@ -77,7 +77,7 @@ class Node:
 class Life:
     def __init__(self, options, work: Path):
         self.work = work
-        self.limit = options.max_store_mib * MIB
+        self.limit, self.workers = options.max_store_mib * MIB, options.workers
         self.random = random.Random(options.seed)
         self.ends = time.monotonic() + options.seconds
         # Guards everything below; never held while a command runs.
@@ -245,7 +245,7 @@ class Life:
     def live(self):
         while time.monotonic() < self.ends:
             hour = min(self.ends, time.monotonic() + 8)
-            workers = [threading.Thread(target=self.hour, args=(hour,)) for _ in range(WORKERS)]
+            workers = [threading.Thread(target=self.hour, args=(hour,)) for _ in range(self.workers)]
             for worker in workers:
                 worker.start()
             for worker in workers:
@@ -297,6 +297,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--max-store-mib", type=int, default=256)
+    parser.add_argument("--workers", type=int, default=3)
     options = parser.parse_args()
     if options.seed is None:
         options.seed = random.randrange(1 << 30)

@@ -3,7 +3,7 @@
 # unpinned, and collected, in a random order and several at a time, under a limit they do not all fit in. Now and
 # then the node is killed and comes back.
 #
-#   scripts/life.sh [--seconds 60] [--seed N] [--max-store-mib 256]
+#   scripts/life.sh [--seconds 60] [--seed N] [--max-store-mib 256] [--workers 3]
 #
 # Meanwhile and in the end: the store's bytes on disk are within the limit, every pinned file is there and right,
 # every fetched copy is right, a store that cannot fit says so (exit 13), and `verify` finds nothing.
