@@ -163,10 +163,10 @@ impl Core {
         }
     }
 
-    /// Whether the manifest and all chunks of a file are in order, as far as is known.
+    /// Whether the manifest and all chunks of a file are in order and stay here, as far as is known.
     pub(super) fn is_whole(&self, file: &FileEntry) -> Result<bool, StoreError> {
         match self.manifest_of(file) {
-            Ok(manifest) => Ok(self.have(&manifest)?.is_complete()),
+            Ok(manifest) => Ok(self.missing_chunks(&manifest)? == 0),
             Err(error) if error.is_corruption() => Ok(false),
             Err(error) => Err(error),
         }

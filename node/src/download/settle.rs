@@ -95,3 +95,112 @@ fn enter(
     store.touch(&address)?;
     Ok(entered)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, fs::File, ops::ControlFlow};
+
+    use casnode_cas::{ImportOptions, Imported, StoreConfig, import_reader};
+
+    use super::*;
+
+    const CHUNK: usize = 256 << 10;
+
+    fn content() -> Vec<u8> {
+        (0..3 * CHUNK)
+            .map(|i| u8::try_from(i * 31 / CHUNK + i % 251).unwrap_or(0))
+            .collect()
+    }
+
+    fn import(store: &Store, bytes: &[u8], pinned: bool) -> Imported {
+        let options = ImportOptions {
+            pinned,
+            ..ImportOptions::default()
+        };
+        let size = Some(bytes.len() as u64);
+        import_reader(store, &mut &bytes[..], size, &options, &mut |_, _| {
+            ControlFlow::Continue(())
+        })
+        .unwrap()
+    }
+
+    fn stay(keep: Keep) -> Stay {
+        Stay { keep, pin: false }
+    }
+
+    #[test]
+    fn what_is_not_wanted_goes_and_what_was_whole_before_stays() {
+        let bytes = content();
+        let source = Store::in_memory().unwrap();
+        let manifest = import(&source, &bytes, true).manifest;
+        let store = Store::in_memory().unwrap();
+        store.begin_partial(&manifest, None).unwrap();
+        let chunk = &manifest.chunks()[0];
+        let earlier = source.get(&chunk.hash).unwrap().unwrap();
+        store.put(&chunk.hash, &earlier).unwrap();
+        match enter(&store, stay(Keep::No), &manifest, None, None).unwrap() {
+            Entered::Gone(chunks) => assert_eq!(chunks, [chunk.hash]),
+            _ => panic!("it is kept"),
+        }
+        assert!(store.file(&manifest.address()).unwrap().is_none());
+        let entered = enter(&source, stay(Keep::No), &manifest, None, None).unwrap();
+        assert!(matches!(entered, Entered::Known));
+        assert!(source.have(&manifest).unwrap().is_complete());
+    }
+
+    #[test]
+    fn a_file_that_is_here_can_be_pinned_by_fetching_it() {
+        let store = Store::in_memory().unwrap();
+        let imported = import(&store, &content(), false);
+        let pinned = |store: &Store| store.file(&imported.address).unwrap().unwrap().pinned;
+        assert!(!pinned(&store));
+        let wanted = Stay {
+            keep: Keep::Store,
+            pin: true,
+        };
+        enter(&store, wanted, &imported.manifest, None, None).unwrap();
+        assert!(pinned(&store));
+        enter(&store, stay(Keep::Store), &imported.manifest, None, None).unwrap();
+        assert!(
+            pinned(&store),
+            "it is let go of only when that is asked for"
+        );
+    }
+
+    #[test]
+    fn an_output_takes_the_place_of_what_was_damaged_in_the_store() {
+        let bytes = content();
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("data");
+        let manifest = {
+            let store = Store::open(&data_dir, StoreConfig::default()).unwrap();
+            import(&store, &bytes, false).manifest
+        };
+        flip(&data_dir, &bytes[CHUNK..2 * CHUNK]);
+        let store = Store::open(&data_dir, StoreConfig::default()).unwrap();
+        let chunk = &manifest.chunks()[1];
+        store.get(&chunk.hash).unwrap_err();
+        let output = dir.path().join("out");
+        fs::write(&output, &bytes).unwrap();
+        let file = Arc::new(File::open(&output).unwrap());
+        store.lend(&chunk.hash, file.clone(), CHUNK as u64, chunk.len_bytes);
+        enter(&store, stay(Keep::InPlace), &manifest, Some(&output), None).unwrap();
+        store.unlend(&file);
+        assert!(store.get(&chunk.hash).unwrap().unwrap() == bytes[CHUNK..2 * CHUNK]);
+        assert!(store.have(&manifest).unwrap().is_complete());
+    }
+
+    /// Flips a byte of `wanted` in the pack that holds it.
+    fn flip(data_dir: &Path, wanted: &[u8]) {
+        for pack in fs::read_dir(data_dir.join("packs")).unwrap() {
+            let path = pack.unwrap().path();
+            let mut bytes = fs::read(&path).unwrap();
+            if let Some(at) = bytes.windows(wanted.len()).position(|w| w == wanted) {
+                bytes[at + wanted.len() / 2] ^= 1;
+                fs::write(&path, bytes).unwrap();
+                return;
+            }
+        }
+        panic!("it is in no pack");
+    }
+}
