@@ -4,6 +4,7 @@
 //! while one more thread waits for the disk. The file is recorded only when all of it was read and it did
 //! not change meanwhile. `dry` reads in the same way and stores nothing.
 
+mod clone;
 mod dry;
 mod error;
 mod file;
@@ -44,7 +45,7 @@ pub type ImportProgress<'a> = &'a mut dyn FnMut(u64, Option<u64>) -> ControlFlow
 /// Where the bytes of a stored file are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Placement {
-    /// Copied into the store.
+    /// Copied into the store; where the file system can, by sharing blocks, which costs no space.
     #[default]
     Copy,
     /// In the file itself, which must not be changed from then on: the store keeps references, checks
@@ -124,6 +125,9 @@ pub fn import_file(
         return in_place::import(store, path, &options, progress);
     }
     let source = SourceFile::open(path)?;
+    if let Some(imported) = clone::import(store, &source, &options, progress)? {
+        return Ok(imported);
+    }
     let size_bytes = Some(source.identity.size_bytes);
     let unchanged = |bytes| source.check_unchanged(bytes);
     let mut file = &source.file;

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::core::Core;
 use super::entry::{self, FileEntry};
 use super::types::{LostSource, Put, Removed, StoreStats};
-use super::{Hold, Store};
+use super::{Added, Hold, NewClone, Store};
 use crate::bitmap::HaveBitmap;
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash, ManifestId};
@@ -293,10 +294,10 @@ impl Store {
             source,
         })?;
         self.add_in_place(manifest, path, &FileIdentity::of(&data), name, pinned)
-            .map(|(entry, _)| entry)
+            .map(|added| added.entry)
     }
 
-    /// The same for a file whose identity is known; returns the bytes that are read from it as well.
+    /// The same for a file whose identity is known.
     pub(crate) fn add_in_place(
         &self,
         manifest: &Manifest,
@@ -304,9 +305,25 @@ impl Store {
         identity: &FileIdentity,
         name: Option<&str>,
         pinned: bool,
-    ) -> Result<(FileEntry, u64), StoreError> {
+    ) -> Result<Added, StoreError> {
         self.core
             .add_in_place(manifest, path, identity, name, pinned)
+    }
+
+    /// A clone of a file that is to be stored, where the file system shares blocks.
+    pub(crate) fn clone_of(&self, file: &File) -> Option<NewClone> {
+        Core::clone_of(&self.core, file)
+    }
+
+    /// Records a file whose clone was just read.
+    pub(crate) fn add_clone(
+        &self,
+        manifest: &Manifest,
+        clone: &NewClone,
+        name: Option<&str>,
+        pinned: bool,
+    ) -> Result<Added, StoreError> {
+        self.core.add_clone(manifest, clone, name, pinned)
     }
 
     /// Visits every committed chunk with its length in bytes, until told to stop.

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLockWriteGuard};
 use bytes::Bytes;
 
 use super::Put;
+use super::clones::is_clone;
 use super::core::{Core, Extra};
 use super::entry::{self, ChunkEntry, Extent, INLINE_BYTES, Place};
 use super::lock;
@@ -90,9 +91,13 @@ impl Core {
         Ok(matches!(self.locate(hash)?, Some(Found::Lent(_))))
     }
 
-    /// Whether the chunk is in the packs: bytes that nobody but the store can change.
+    /// Whether the chunk is in the packs or in a clone: bytes that nobody but the store can change.
     fn has_own(&self, hash: &ChunkHash) -> Result<bool, StoreError> {
-        Ok(matches!(self.locate(hash)?, Some(Found::Pack { .. })))
+        Ok(match self.locate(hash)? {
+            Some(Found::Pack { .. }) => true,
+            Some(Found::Source(extent)) => is_clone(extent.source),
+            Some(Found::Lent(_)) | None => false,
+        })
     }
 
     fn read_found(&self, hash: &ChunkHash, found: &Found) -> Result<Option<Bytes>, StoreError> {

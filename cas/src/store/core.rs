@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::chunks::{Lent, Pending, Writer};
+use super::clones::Clones;
 use super::collect::Evictions;
 use super::entry::{self, ChunkEntry, Extent, Place, Totals};
 use super::hold::Holds;
@@ -58,6 +59,7 @@ pub(crate) struct Core {
     pub(super) packs: Packs,
     pub(super) space: Space,
     pub(super) sources: SourceFiles,
+    pub(super) clones: Clones,
     pub(super) commit: Mutex<Committed>,
     pub(super) holds: Mutex<Holds>,
     pub(super) evictions: Mutex<Evictions>,
@@ -82,6 +84,7 @@ impl Core {
         index: Arc<dyn Index>,
         packs: Packs,
         space: Space,
+        clones: Clones,
         ledger: Ledger,
         syncer: Option<Syncer>,
         read_only: bool,
@@ -91,6 +94,7 @@ impl Core {
             packs,
             space,
             sources: SourceFiles::default(),
+            clones,
             commit: Mutex::new(Committed {
                 appended: 0,
                 ledger,
@@ -209,7 +213,7 @@ impl Core {
     /// The same, when so many appended bytes are sure to be on the disk.
     fn measure_after(&self, unmeasured_bytes: u64) {
         let own = self.packs.disk_bytes() + self.index.disk_bytes();
-        let bytes = own + self.space.reserve_disk_bytes();
+        let bytes = own + self.space.reserve_disk_bytes() + self.clones.disk_bytes();
         self.space.measured(bytes, unmeasured_bytes);
     }
 

@@ -9,10 +9,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::core::{BATCH_CHUNKS, Committed, Core, Extra};
-use super::entry::{
-    self, ChunkEntry, Extent, FileEntry, FileSource, FileState, FileValue, SourceState,
-};
+use super::entry::{self, ChunkEntry, FileEntry, FileSource, FileState, FileValue, SourceState};
 use super::pack::{Location, RecordKind};
+use super::source::Sourced;
 use super::{Removed, lock, unix_ms};
 use crate::bitmap::HaveBitmap;
 use crate::error::StoreError;
@@ -194,7 +193,7 @@ impl Core {
                 .is_none_or(|source| source.live_bytes == 0)
         {
             new.source = None;
-            committed.ledger.forget_source(id);
+            self.end_source(committed, id);
         }
         self.rewrite_entry(committed, &old, new)
     }
@@ -247,7 +246,7 @@ impl Core {
             pinned,
             state,
             source: None,
-            sourced: Vec::new(),
+            sourced: Sourced::default(),
         };
         self.put_in_place_of_old(committed, new)
     }
@@ -260,7 +259,7 @@ impl Core {
         name: Option<&str>,
         pinned: bool,
         source: FileSource,
-        sourced: Vec<(ChunkHash, Extent)>,
+        sourced: Sourced,
     ) -> Result<FileEntry, StoreError> {
         let new = Replacement {
             manifest,
@@ -293,7 +292,7 @@ impl Core {
             // All of it: the new entry may list it, and nobody else keeps what is not copied.
             self.copy_out(committed, old, &|_, _| true)?;
             if let Some(id) = old.intact_source() {
-                committed.ledger.forget_source(id);
+                self.end_source(committed, id);
             }
         }
         let entry = FileEntry {
@@ -314,7 +313,8 @@ impl Core {
             },
         };
         let mut extra = Extra {
-            sourced: new.sourced,
+            sourced: new.sourced.absent,
+            moved: new.sourced.moved,
             ..Extra::default()
         };
         let mut freed: Vec<Location> = Vec::new();
@@ -408,7 +408,7 @@ impl Core {
         let hashes = listed.into_iter().collect();
         let (removed, freed) = self.release(&mut committed, hashes, counted, freed)?;
         if let Some(id) = old.entry.intact_source() {
-            committed.ledger.forget_source(id);
+            self.end_source(&mut committed, id);
             self.apply_counted(&mut committed, Vec::new())?;
         }
         drop(committed);
@@ -520,7 +520,7 @@ struct Replacement<'a> {
     state: FileState,
     source: Option<FileSource>,
     /// Chunks of that source.
-    sourced: Vec<(ChunkHash, Extent)>,
+    sourced: Sourced,
 }
 
 fn lost_source(old: Option<&FileEntry>) -> Option<FileSource> {

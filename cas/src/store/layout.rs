@@ -117,6 +117,10 @@ impl Layout {
         self.dir.join("index")
     }
 
+    pub(crate) fn clones_dir(&self) -> PathBuf {
+        self.dir.join("clones")
+    }
+
     pub(crate) fn packs_dir(&self) -> PathBuf {
         self.dir.join("packs")
     }

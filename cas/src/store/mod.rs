@@ -8,6 +8,7 @@
 
 mod api;
 mod chunks;
+mod clones;
 mod collect;
 mod core;
 mod entry;
@@ -40,6 +41,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub(crate) use self::clones::NewClone;
 use self::core::Core;
 pub(crate) use self::hold::Hold;
 use self::layout::Layout;
@@ -47,6 +49,7 @@ use self::layout::Layout;
 pub use self::collect::GcProgressFn;
 pub(crate) use self::entry::INLINE_BYTES;
 pub use self::entry::{FileEntry, FileSource, FileState, SourceKind, SourceState};
+pub(crate) use self::source::Added;
 pub(crate) use self::space::free_bytes;
 pub use self::types::{
     BadChunk, Evicted, FileUsage, GcFile, GcPlan, GcProgress, GcReport, InUse, LostSource, Put,

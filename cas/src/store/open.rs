@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::clones::Clones;
 use super::core::Core;
 use super::entry;
 use super::index::Index;
@@ -50,7 +51,9 @@ impl Store {
         let packs = Packs::open(Arc::new(medium), layout.store_id(), u64::MAX)?;
         let index: Arc<dyn Index> = Arc::<MemoryIndex>::default();
         let found = recovery::recover(&index, &packs, true)?;
-        let core = Core::new(index, packs, Space::unlimited(), found.ledger, None, true);
+        let clones = Clones::read_only(layout.clones_dir());
+        let space = Space::unlimited();
+        let core = Core::new(index, packs, space, clones, found.ledger, None, true);
         core.load_max_bytes()?;
         Ok(Self::around(Arc::new(core), Some(layout)))
     }
@@ -110,7 +113,8 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let packs = Packs::open(medium, [0; 16], pack_bytes)?;
         let found = recovery::recover(&index, &packs, false)?;
-        let core = Core::new(index, packs, Space::unlimited(), found.ledger, None, false);
+        let (space, clones) = (Space::unlimited(), Clones::none());
+        let core = Core::new(index, packs, space, clones, found.ledger, None, false);
         core.load_max_bytes()?;
         Ok(Self::around(Arc::new(core), None))
     }
@@ -155,7 +159,8 @@ fn open(dir: &Path, config: &StoreConfig) -> Result<(Store, Recovered), StoreErr
     let syncer = Syncer::start(Arc::clone(&index)).map_err(failed("start a thread for", dir))?;
     space.refill();
     let ledger = std::mem::take(&mut found.ledger);
-    let core = Core::new(index, packs, space, ledger, Some(syncer), false);
+    let clones = Clones::open(layout.clones_dir(), &ledger);
+    let core = Core::new(index, packs, space, clones, ledger, Some(syncer), false);
     core.load_max_bytes()?;
     Ok((Store::around(Arc::new(core), Some(layout)), found))
 }

@@ -1,4 +1,5 @@
-//! Files kept in place: chunks that are read from the user's own file instead of a copy.
+//! Sources: files outside the packs that chunks are read from. Either the user's own, kept in place, or a
+//! clone that the store made.
 //!
 //! A source is a file as it was when it was stored: its path, size, time and inode. Every read is checked
 //! against the chunk's hash, so a source that changed gives no wrong bytes; once that is noticed, all its
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
+use super::clones::{NewClone, is_clone};
 use super::core::{BATCH_CHUNKS, Committed, Core, Extra};
 use super::entry::{
     self, ChunkEntry, Extent, FileEntry, FileSource, FileState, Place, SourceAccount, SourceFile,
@@ -29,6 +31,35 @@ use crate::manifest::Manifest;
 
 /// Most sources kept open for reading.
 const MAX_OPEN_SOURCES: usize = 64;
+
+/// A file was recorded with a source.
+pub(crate) struct Added {
+    pub(crate) entry: FileEntry,
+    /// Chunks that are read from the source.
+    pub(crate) chunks: usize,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+}
+
+impl Added {
+    /// All of it was here.
+    fn nothing(entry: FileEntry) -> Self {
+        Self {
+            entry,
+            chunks: 0,
+            bytes: 0,
+        }
+    }
+}
+
+/// The chunks that a new source is to hold.
+#[derive(Default)]
+pub(super) struct Sourced {
+    /// Those that are not here.
+    pub(super) absent: Vec<(ChunkHash, Extent)>,
+    /// Those that were read from elsewhere, and from where.
+    pub(super) moved: Vec<(ChunkHash, Place, Place)>,
+}
 
 /// Sources that were read from lately.
 #[derive(Default)]
@@ -94,13 +125,6 @@ pub(super) fn extents(manifest: &Manifest, source: u32) -> Vec<(ChunkHash, Exten
     extents
 }
 
-/// Bytes of the chunks that are read from a file's source.
-fn live_bytes(committed: &Committed, file: &FileEntry) -> u64 {
-    let sources = committed.ledger.sources();
-    let account = file.intact_source().and_then(|id| sources.get(&id));
-    account.map_or(0, |account| account.live_bytes)
-}
-
 impl Core {
     /// Reads from a source; the caller checks the bytes.
     pub(super) fn read_source(&self, extent: Extent) -> Result<Bytes, StoreError> {
@@ -131,6 +155,14 @@ impl Core {
         Ok((file, Some(path)))
     }
 
+    /// Where a source is.
+    fn path_of(&self, source: &FileSource) -> PathBuf {
+        match source.kind {
+            SourceKind::InPlace => source.path.clone(),
+            SourceKind::Clone => self.clones.path(source.file.id),
+        }
+    }
+
     fn source_path(&self, source: u32) -> Result<PathBuf, StoreError> {
         let value = self.noting(self.index.get(&entry::source_key(source)))?;
         let account = self.noting(value.as_deref().map(SourceAccount::decode).transpose())?;
@@ -140,11 +172,13 @@ impl Core {
         };
         let found = file.and_then(|file| file.source);
         let found = found.filter(|found| found.file.id == source);
-        found.map(|found| found.path).ok_or_else(|| StoreError::Io {
-            action: "find a file kept in place of",
-            path: self.packs.path(),
-            source: io::ErrorKind::NotFound.into(),
-        })
+        found
+            .map(|found| self.path_of(&found))
+            .ok_or_else(|| StoreError::Io {
+                action: "find a file kept in place of",
+                path: self.packs.path(),
+                source: io::ErrorKind::NotFound.into(),
+            })
     }
 
     /// A chunk is not what it was: nothing of its source is believed any more.
@@ -160,7 +194,7 @@ impl Core {
         };
         let file = self.file(&account.address)?;
         let state = file.and_then(|file| file.source).map(|source| {
-            match look(&source.path, &source.file) {
+            match look(&self.path_of(&source), &source.file) {
                 SourceState::Intact => SourceState::Changed,
                 state => state,
             }
@@ -182,7 +216,7 @@ impl Core {
             let Some(source) = source.filter(|source| source.state == SourceState::Intact) else {
                 continue;
             };
-            match look(&source.path, &source.file) {
+            match look(&self.path_of(&source), &source.file) {
                 SourceState::Intact => {}
                 state => lost.extend(self.lose_source(&address, state)?),
             }
@@ -240,11 +274,10 @@ impl Core {
         let mut path = PathBuf::new();
         if let Some(source) = &mut new.source {
             source.state = state;
-            path.clone_from(&source.path);
+            path = self.path_of(source);
         }
         tracing::warn!(%address, path = %path.display(), ?state, "a file kept in place is not what it was");
-        committed.ledger.forget_source(id);
-        self.sources.forget(id);
+        self.end_source(committed, id);
         let mut extra = Extra::default();
         self.append_entry(&mut extra, &new)?;
         self.flush(committed, extra)?;
@@ -270,7 +303,7 @@ impl Core {
         identity: &FileIdentity,
         name: Option<&str>,
         pinned: bool,
-    ) -> Result<(FileEntry, u64), StoreError> {
+    ) -> Result<Added, StoreError> {
         let path = std::path::absolute(path).map_err(|source| StoreError::Io {
             action: "make an absolute path of",
             path: path.to_owned(),
@@ -285,54 +318,99 @@ impl Core {
         }
         let mut committed = lock(&self.commit);
         self.flush(&mut committed, Extra::default())?;
-        if let Some(source) = self.file(&manifest.address())?.and_then(|file| file.source) {
-            let state = look(&source.path, &source.file);
-            if state != SourceState::Intact {
-                self.lose_source_locked(&mut committed, &manifest.address(), state)?;
-            }
-        }
-        if let Some(old) = self.file(&manifest.address())?
-            && old.state == FileState::Complete
-            && self.is_whole(&old)?
-        {
-            let entry = self.update_entry(&mut committed, &old.address, name, pinned)?;
-            let referenced_bytes = live_bytes(&committed, &entry);
-            return Ok((entry, referenced_bytes));
-        }
-        let last = committed.ledger.sources().keys().next_back();
-        let id = last.map_or(0, |last| last.saturating_add(1));
-        let sourced = self.not_here(manifest, id)?;
-        if sourced.is_empty() {
-            let state = FileState::Complete;
-            let entry = self.replace(&mut committed, manifest, name, pinned, state)?;
-            return Ok((entry, 0));
-        }
+        let mut numbers = committed.ledger.sources().keys();
+        let last = numbers.rfind(|number| !is_clone(**number));
         let source = FileSource {
             kind: SourceKind::InPlace,
             path,
             state: SourceState::Intact,
-            file: SourceFile::of(id, identity),
+            file: SourceFile::of(last.map_or(0, |last| last + 1), identity),
         };
-        committed.ledger.add_source(id, manifest.address());
-        let entry =
-            self.replace_with_source(&mut committed, manifest, name, pinned, source, sourced)?;
-        let referenced_bytes = live_bytes(&committed, &entry);
-        Ok((entry, referenced_bytes))
+        self.add_source(&mut committed, manifest, source, name, pinned)
     }
 
-    /// The chunks of a manifest that are not here, with their place in a source.
-    fn not_here(
+    /// Records a file whose clone was just read. Chunks that the packs have stay there.
+    pub(crate) fn add_clone(
         &self,
         manifest: &Manifest,
-        source: u32,
-    ) -> Result<Vec<(ChunkHash, Extent)>, StoreError> {
-        let mut missing = Vec::new();
-        for (hash, extent) in extents(manifest, source) {
-            if self.indexed(&hash)?.is_none_or(|entry| entry.bad) {
-                missing.push((hash, extent));
+        clone: &NewClone,
+        name: Option<&str>,
+        pinned: bool,
+    ) -> Result<Added, StoreError> {
+        let mut committed = lock(&self.commit);
+        self.flush(&mut committed, Extra::default())?;
+        let source = FileSource {
+            kind: SourceKind::Clone,
+            path: PathBuf::new(),
+            state: SourceState::Intact,
+            file: SourceFile::of(clone.number, &clone.identity),
+        };
+        self.add_source(&mut committed, manifest, source, name, pinned)
+    }
+
+    fn add_source(
+        &self,
+        committed: &mut Committed,
+        manifest: &Manifest,
+        source: FileSource,
+        name: Option<&str>,
+        pinned: bool,
+    ) -> Result<Added, StoreError> {
+        let address = manifest.address();
+        if let Some(old) = self.file(&address)?.and_then(|file| file.source) {
+            let state = look(&self.path_of(&old), &old.file);
+            if state != SourceState::Intact {
+                self.lose_source_locked(committed, &address, state)?;
             }
         }
-        Ok(missing)
+        if let Some(old) = self.file(&address)?
+            && old.state == FileState::Complete
+            && self.is_whole(&old)?
+        {
+            let entry = self.update_entry(committed, &address, name, pinned)?;
+            return Ok(Added::nothing(entry));
+        }
+        let id = source.file.id;
+        let sourced = self.not_here(manifest, id)?;
+        if sourced.absent.is_empty() && sourced.moved.is_empty() {
+            let entry = self.replace(committed, manifest, name, pinned, FileState::Complete)?;
+            return Ok(Added::nothing(entry));
+        }
+        let chunks = sourced.absent.len() + sourced.moved.len();
+        committed.ledger.add_source(id, address);
+        let entry = self.replace_with_source(committed, manifest, name, pinned, source, sourced)?;
+        let account = committed.ledger.sources().get(&id);
+        Ok(Added {
+            entry,
+            chunks,
+            bytes: account.map_or(0, |account| account.live_bytes),
+        })
+    }
+
+    /// Nothing is read from this source any more.
+    pub(super) fn end_source(&self, committed: &mut Committed, source: u32) {
+        committed.ledger.forget_source(source);
+        self.sources.forget(source);
+        if is_clone(source) {
+            self.clones.remove(source);
+        }
+    }
+
+    /// What of a manifest is to be read from a source. A clone takes over from files in place: what is
+    /// stored must not hang on a file that is somebody else's.
+    fn not_here(&self, manifest: &Manifest, source: u32) -> Result<Sourced, StoreError> {
+        let mut sourced = Sourced::default();
+        for (hash, extent) in extents(manifest, source) {
+            let chunk = self.indexed(&hash)?.filter(|chunk| !chunk.bad);
+            match chunk.map(|chunk| chunk.place) {
+                None => sourced.absent.push((hash, extent)),
+                Some(place @ Place::Source(at)) if is_clone(source) && !is_clone(at.source) => {
+                    sourced.moved.push((hash, place, Place::Source(extent)));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(sourced)
     }
 
     /// Copies to the packs what others than `file` need of its source, before the source is given up.

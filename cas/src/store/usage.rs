@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use super::Store;
+use super::clones::is_clone;
 use super::core::Core;
-use super::entry::Place;
 use super::types::FileUsage;
 use crate::error::StoreError;
 use crate::id::Address;
@@ -32,14 +32,14 @@ impl Core {
                     continue;
                 };
                 let bytes = u64::from(chunk.len_bytes());
-                match chunk.place {
-                    Place::Source(_) => usage.referenced_bytes += bytes,
-                    Place::Pack(_) => {
-                        usage.stored_bytes += bytes;
-                        if chunk.refs > own {
-                            usage.shared_bytes += bytes;
-                        }
-                    }
+                let in_place = chunk.place.source().is_some_and(|id| !is_clone(id));
+                if in_place {
+                    usage.referenced_bytes += bytes;
+                    continue;
+                }
+                usage.stored_bytes += bytes;
+                if chunk.refs > own {
+                    usage.shared_bytes += bytes;
                 }
             }
             all.push(usage);

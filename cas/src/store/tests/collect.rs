@@ -9,9 +9,11 @@ use crate::store::pack::PACK_HEADER_BYTES;
 const KIB: u64 = 1024;
 
 fn open(dir: &Path) -> Store {
-    let mut config = StoreConfig::default();
-    config.pack_bytes = 1 << 20;
-    config.reserve_bytes = 0;
+    let config = StoreConfig {
+        pack_bytes: 1 << 20,
+        reserve_bytes: 0,
+        ..StoreConfig::default()
+    };
     Store::open(dir, config).unwrap()
 }
 

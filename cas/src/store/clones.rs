@@ -1,0 +1,179 @@
+//! Clones: files of the store that share their blocks with what was stored, where the file system can.
+//!
+//! A clone is a source (see [`super::source`]) that nobody but the store changes. Making one costs
+//! neither time nor space, and the file it was made of may change afterwards.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::core::Core;
+use super::dir_bytes;
+use super::ledger::Ledger;
+use crate::import::FileIdentity;
+
+/// Smaller files are copied: a clone is a file of its own, to be synced and looked up.
+const MIN_CLONE_BYTES: u64 = 1024 * 1024;
+
+/// Numbers of sources from here on are clones.
+const FIRST_CLONE: u32 = 1 << 31;
+
+/// Whether a source is a clone.
+pub(super) fn is_clone(source: u32) -> bool {
+    source >= FIRST_CLONE
+}
+
+/// The folder of the clones.
+pub(super) struct Clones {
+    /// None for a store in memory.
+    dir: Option<PathBuf>,
+    next: AtomicU32,
+}
+
+impl Clones {
+    pub(super) fn none() -> Self {
+        Self::new(None, &Ledger::default())
+    }
+
+    /// The clones of a store that is only read.
+    pub(super) fn read_only(dir: PathBuf) -> Self {
+        Self::new(Some(dir), &Ledger::default())
+    }
+
+    /// The clones that the ledger knows; others are left over from a crash, and go.
+    pub(super) fn open(dir: PathBuf, ledger: &Ledger) -> Self {
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|n| u32::from_str_radix(n, 16).ok());
+            if number.is_some_and(|number| !ledger.sources().contains_key(&number))
+                && let Err(error) = fs::remove_file(entry.path())
+            {
+                tracing::warn!(path = %entry.path().display(), %error, "a clone stays behind");
+            }
+        }
+        Self::new(Some(dir), ledger)
+    }
+
+    fn new(dir: Option<PathBuf>, ledger: &Ledger) -> Self {
+        let last = ledger.sources().range(FIRST_CLONE..).next_back();
+        let next = last.map_or(FIRST_CLONE, |(last, _)| last.saturating_add(1));
+        Self {
+            dir,
+            next: AtomicU32::new(next),
+        }
+    }
+
+    /// Where a clone is.
+    pub(super) fn path(&self, source: u32) -> PathBuf {
+        self.dir
+            .clone()
+            .unwrap_or_default()
+            .join(format!("{source:08x}"))
+    }
+
+    /// Bytes that the clones occupy, shared or not.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        self.dir.as_deref().map_or(0, dir_bytes)
+    }
+
+    /// Removes a clone that nothing is read from any more.
+    pub(super) fn remove(&self, source: u32) {
+        let path = self.path(source);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "a clone stays behind");
+            }
+            _ => {}
+        }
+    }
+
+    /// Shares the blocks of a file; `None` where that cannot be, and it must be copied.
+    fn share(&self, file: &File) -> io::Result<Option<(u32, File)>> {
+        let Some(dir) = &self.dir else {
+            return Ok(None);
+        };
+        if file.metadata()?.len() < MIN_CLONE_BYTES {
+            return Ok(None);
+        }
+        if !dir.exists() {
+            fs::create_dir(dir)?;
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut options = OpenOptions::new();
+        let clone = options
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(self.path(number))?;
+        if !clone_blocks(&clone, file) {
+            self.remove(number);
+            return Ok(None);
+        }
+        clone.sync_all()?;
+        File::open(dir)?.sync_all()?;
+        Ok(Some((number, clone)))
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn clone_blocks(to: &File, from: &File) -> bool {
+    rustix::fs::ioctl_ficlone(to, from).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn clone_blocks(_to: &File, _from: &File) -> bool {
+    false
+}
+
+/// A clone that no file names yet; removed when it is dropped.
+pub(crate) struct NewClone {
+    core: Arc<Core>,
+    pub(super) number: u32,
+    pub(crate) identity: FileIdentity,
+}
+
+impl NewClone {
+    pub(crate) fn path(&self) -> PathBuf {
+        self.core.clones.path(self.number)
+    }
+}
+
+impl Drop for NewClone {
+    fn drop(&mut self) {
+        let is_used = super::lock(&self.core.commit)
+            .ledger
+            .sources()
+            .contains_key(&self.number);
+        if !is_used {
+            self.core.clones.remove(self.number);
+        }
+    }
+}
+
+impl Core {
+    /// A clone of a file that is to be stored, if one can be made. Not being able to is no failure.
+    pub(super) fn clone_of(core: &Arc<Self>, file: &File) -> Option<NewClone> {
+        if core.check_writable().is_err() {
+            return None;
+        }
+        let shared = core.clones.share(file).and_then(|shared| {
+            let identified = |(number, file): (u32, File)| {
+                Ok::<_, io::Error>((number, FileIdentity::of(&file.metadata()?)))
+            };
+            shared.map(identified).transpose()
+        });
+        match shared {
+            Ok(shared) => shared.map(|(number, identity)| NewClone {
+                core: Arc::clone(core),
+                number,
+                identity,
+            }),
+            Err(error) => {
+                tracing::debug!(%error, "no clone: the file is copied");
+                None
+            }
+        }
+    }
+}
