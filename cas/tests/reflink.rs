@@ -84,8 +84,10 @@ fn open(dir: &Path) -> Store {
 }
 
 fn import(store: &Store, path: &Path, placement: Placement) -> Imported {
-    let mut options = ImportOptions::default();
-    options.placement = placement;
+    let options = ImportOptions {
+        placement,
+        ..ImportOptions::default()
+    };
     import_file(store, path, &options, &mut |_, _| ControlFlow::Continue(())).unwrap()
 }
 

@@ -1,4 +1,4 @@
-//! Files: their entries, manifests and references.
+//! Files: their entries, and what is done with them.
 //!
 //! Adding: manifest and entry records to the pack, synced; then references, then the entry, in the
 //! index. Removing: tombstone to the pack, synced; then the entry, then the references. So a reference
@@ -6,21 +6,15 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
-use super::core::{BATCH_CHUNKS, Committed, Core, Extra};
-use super::entry::{self, ChunkEntry, FileEntry, FileSource, FileState, FileValue, SourceState};
-use super::pack::{Location, RecordKind};
-use super::source::Sourced;
-use super::{Removed, lock, unix_ms};
+use super::core::{Committed, Core, Extra};
+use super::entry::{self, FileEntry, FileState, FileValue};
+use super::{lock, unix_ms};
 use crate::bitmap::HaveBitmap;
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash};
 use crate::manifest::Manifest;
 use crate::name::is_valid_hint;
-
-/// Chunks that are looked at without letting others have their turn.
-const RELEASE_STEP: usize = 4096;
 
 /// The last use of a file is noted at most this often.
 const TOUCH_MS: u64 = 60_000;
@@ -49,7 +43,7 @@ impl Core {
         files.collect()
     }
 
-    fn with_last_use(&self, mut file: FileEntry) -> Result<FileEntry, StoreError> {
+    pub(super) fn with_last_use(&self, mut file: FileEntry) -> Result<FileEntry, StoreError> {
         let value = self.noting(self.index.get(&entry::last_use_key(&file.address)))?;
         if let Some(value) = value {
             let noted = self.noting(entry::decode_time(&value))?;
@@ -229,306 +223,9 @@ impl Core {
         }
         self.with_last_use(new)
     }
-
-    /// Puts an entry with this manifest in the place of the one there is, and drops what only that one
-    /// needed.
-    pub(super) fn replace(
-        &self,
-        committed: &mut Committed,
-        manifest: &Manifest,
-        name: Option<&str>,
-        pinned: bool,
-        state: FileState,
-    ) -> Result<FileEntry, StoreError> {
-        let new = Replacement {
-            manifest,
-            name,
-            pinned,
-            state,
-            source: None,
-            sourced: Sourced::default(),
-        };
-        self.put_in_place_of_old(committed, new)
-    }
-
-    /// The same for a complete file whose `sourced` chunks are in `source`.
-    pub(super) fn replace_with_source(
-        &self,
-        committed: &mut Committed,
-        manifest: &Manifest,
-        name: Option<&str>,
-        pinned: bool,
-        source: FileSource,
-        sourced: Sourced,
-    ) -> Result<FileEntry, StoreError> {
-        let new = Replacement {
-            manifest,
-            name,
-            pinned,
-            state: FileState::Complete,
-            source: Some(source),
-            sourced,
-        };
-        self.put_in_place_of_old(committed, new)
-    }
-
-    fn put_in_place_of_old(
-        &self,
-        committed: &mut Committed,
-        new: Replacement<'_>,
-    ) -> Result<FileEntry, StoreError> {
-        let Replacement {
-            manifest, state, ..
-        } = new;
-        let old = self.file_value(&manifest.address())?;
-        let old_at = old.as_ref().map(|old| old.at);
-        let old = old.map(|old| old.entry);
-        let same_manifest = old
-            .as_ref()
-            .is_some_and(|old| old.manifest == manifest.id());
-        let replaced = old.as_ref().filter(|_| !same_manifest);
-        let dropped = replaced.map(|old| self.listed_chunks(old)).transpose()?;
-        if let Some(old) = &old {
-            // All of it: the new entry may list it, and nobody else keeps what is not copied.
-            self.copy_out(committed, old, &|_, _| true)?;
-            if let Some(id) = old.intact_source() {
-                self.end_source(committed, id);
-            }
-        }
-        let entry = FileEntry {
-            address: manifest.address(),
-            name: valid_name(new.name).or_else(|| old.as_ref().and_then(|old| old.name.clone())),
-            size_bytes: manifest.size_bytes(),
-            chunk_count: manifest.chunk_count(),
-            manifest: manifest.id(),
-            stored_unix_ms: old.as_ref().map_or_else(unix_ms, |old| old.stored_unix_ms),
-            last_used_unix_ms: 0,
-            pinned: new.pinned || old.as_ref().is_some_and(|old| old.pinned),
-            state,
-            source: match new.source {
-                Some(source) => Some(source),
-                // A source that is lost is remembered until the file is whole again.
-                None if state != FileState::Complete => lost_source(old.as_ref()),
-                None => None,
-            },
-        };
-        let mut extra = Extra {
-            sourced: new.sourced.absent,
-            moved: new.sourced.moved,
-            ..Extra::default()
-        };
-        let mut freed: Vec<Location> = Vec::new();
-        let is_recorded = match &old {
-            Some(old) => same_manifest && self.is_listed(old)?,
-            None => false,
-        };
-        if !is_recorded {
-            let (id, bytes) = (manifest.id(), manifest.encode());
-            if let Some(old) = replaced {
-                freed.extend(self.forget_listing(&mut extra, old)?);
-            } else {
-                freed.extend(self.manifest_entry(&id)?.map(|damaged| damaged.at));
-            }
-            self.append_listing(&mut extra, entry.address, &id, bytes)?;
-        }
-        self.append_entry(&mut extra, &entry)?;
-        let was_counted = old
-            .as_ref()
-            .is_some_and(|old| old.state == FileState::Complete);
-        if state == FileState::Complete && !(same_manifest && was_counted) {
-            extra.add_refs = distinct(manifest).into_iter().collect();
-        }
-        committed.wanted = None;
-        self.flush(committed, extra)?;
-        let dropped = dropped.unwrap_or_default().into_iter().collect();
-        let (_, mut freed) = self.release(committed, dropped, was_counted, freed)?;
-        // Whether the index has forgotten the old entry's record already does not matter: a newer one is
-        // durable.
-        freed.extend(old_at);
-        self.packs.free(&freed)?;
-        self.with_last_use(FileEntry {
-            last_used_unix_ms: entry.stored_unix_ms,
-            ..entry
-        })
-    }
-
-    /// Appends a file's entry, and adds what the index is to say of it.
-    pub(super) fn append_entry(
-        &self,
-        extra: &mut Extra,
-        file: &FileEntry,
-    ) -> Result<(), StoreError> {
-        let value = file.encode();
-        self.space.check_disk(value.len() as u64)?;
-        let at = self
-            .packs
-            .append(RecordKind::File, blake3::hash(&value).as_bytes(), &value)?;
-        let old = self.file_value(&file.address)?;
-        extra.records.push((old.map(|old| old.at), Some(at)));
-        let entry = file.clone();
-        let value = FileValue { at, entry }.encode();
-        extra
-            .last
-            .push((entry::file_key(&file.address), Some(value)));
-        Ok(())
-    }
-
-    /// A few bytes: allowed to go where no chunk may, or a full store could not be emptied. Adds what the
-    /// index is to forget.
-    pub(super) fn append_tombstone(
-        &self,
-        extra: &mut Extra,
-        old: &FileValue,
-    ) -> Result<(), StoreError> {
-        let address = old.entry.address;
-        let digest = blake3::hash(address.as_bytes());
-        self.packs
-            .append(RecordKind::Tombstone, digest.as_bytes(), address.as_bytes())?;
-        extra.records.push((Some(old.at), None));
-        extra.last.push((entry::file_key(&address), None));
-        extra.last.push((entry::last_use_key(&address), None));
-        Ok(())
-    }
-
-    pub(crate) fn remove_file(&self, address: &Address) -> Result<Option<Removed>, StoreError> {
-        let mut committed = lock(&self.commit);
-        self.flush(&mut committed, Extra::default())?;
-        let Some(old) = self.file_value(address)? else {
-            return Ok(None);
-        };
-        let listed = self.listed_chunks(&old.entry)?;
-        let counted = old.entry.state == FileState::Complete;
-        self.copy_out_for_others(&mut committed, &old.entry)?;
-        let mut freed = vec![old.at];
-        let mut extra = Extra::default();
-        freed.extend(self.forget_listing(&mut extra, &old.entry)?);
-        self.append_tombstone(&mut extra, &old)?;
-        committed.wanted = None;
-        self.flush(&mut committed, extra)?;
-        let hashes = listed.into_iter().collect();
-        let (removed, freed) = self.release(&mut committed, hashes, counted, freed)?;
-        if let Some(id) = old.entry.intact_source() {
-            self.end_source(&mut committed, id);
-            self.apply_counted(&mut committed, Vec::new())?;
-        }
-        drop(committed);
-        self.packs.free(&freed)?;
-        self.measure();
-        Ok(Some(removed))
-    }
-
-    /// Before a file goes: what others need of its source.
-    fn copy_out_for_others(
-        &self,
-        committed: &mut Committed,
-        file: &FileEntry,
-    ) -> Result<(), StoreError> {
-        if file.intact_source().is_none() {
-            return Ok(());
-        }
-        let wanted = self.wanted_by_partials(committed)?;
-        let own = u32::from(file.state == FileState::Complete);
-        let needed = |hash: &ChunkHash, chunk: &ChunkEntry| {
-            chunk.refs > own || wanted.contains(hash) || lock(&self.holds).protects(hash)
-        };
-        self.copy_out(committed, file, &needed)
-    }
-
-    pub(crate) fn drop_unreferenced(&self, hashes: &[ChunkHash]) -> Result<Removed, StoreError> {
-        let mut committed = lock(&self.commit);
-        self.flush(&mut committed, Extra::default())?;
-        let distinct: HashSet<ChunkHash> = hashes.iter().copied().collect();
-        let hashes = distinct.into_iter().collect();
-        let (removed, freed) = self.release(&mut committed, hashes, false, Vec::new())?;
-        drop(committed);
-        self.packs.free(&freed)?;
-        Ok(removed)
-    }
-
-    pub(crate) fn drop_orphans(&self) -> Result<Removed, StoreError> {
-        self.commit()?;
-        let mut candidates = Vec::new();
-        self.noting(self.index.scan(entry::CHUNK_PREFIX, &mut |key, value| {
-            if ChunkEntry::decode(value)?.refs == 0 {
-                candidates.push(entry::chunk_of_key(key)?);
-            }
-            Ok(ControlFlow::Continue(()))
-        }))?;
-        // Looked at again there, under the lock, which others get in between.
-        let mut removed = Removed::default();
-        for part in candidates.chunks(RELEASE_STEP) {
-            let part = self.drop_unreferenced(part)?;
-            removed.freed_bytes += part.freed_bytes;
-            removed.freed_chunks.extend(part.freed_chunks);
-        }
-        Ok(removed)
-    }
-
-    /// Takes a reference from each of these chunks (when `counted`), and durably forgets those that
-    /// nothing needs any more. Returns their records, added to `freed`: their space may be given back,
-    /// which needs no lock.
-    pub(super) fn release(
-        &self,
-        committed: &mut Committed,
-        hashes: Vec<ChunkHash>,
-        counted: bool,
-        mut freed: Vec<Location>,
-    ) -> Result<(Removed, Vec<Location>), StoreError> {
-        let wanted = if hashes.is_empty() {
-            Arc::default()
-        } else {
-            self.wanted_by_partials(committed)?
-        };
-        let mut removed = Removed::default();
-        for part in hashes.chunks(BATCH_CHUNKS) {
-            // Held while the batch is applied: an import that asks later finds the chunk gone.
-            let holds = lock(&self.holds);
-            let mut ops = Vec::with_capacity(part.len() + 1);
-            for hash in part {
-                let Some(mut chunk) = self.indexed(hash)? else {
-                    continue;
-                };
-                let old_refs = chunk.refs;
-                chunk.refs = chunk.refs.saturating_sub(u32::from(counted));
-                if chunk.refs > 0 || wanted.contains(hash) || holds.protects(hash) {
-                    if chunk.refs != old_refs {
-                        ops.push((entry::chunk_key(hash), Some(chunk.encode())));
-                    }
-                    continue;
-                }
-                ops.push((entry::chunk_key(hash), None));
-                freed.extend(chunk.place.pack());
-                removed.freed_bytes += u64::from(chunk.len_bytes());
-                removed.freed_chunks.push(*hash);
-                committed.ledger.chunk(Some(&chunk), None);
-            }
-            self.apply_counted(committed, ops)?;
-        }
-        if !freed.is_empty() {
-            // Before the bytes go: a power cut must not bring an entry back whose bytes are gone.
-            self.noting(self.index.sync())?;
-        }
-        Ok((removed, freed))
-    }
 }
 
-/// What is put in the place of a file's entry.
-struct Replacement<'a> {
-    manifest: &'a Manifest,
-    name: Option<&'a str>,
-    pinned: bool,
-    state: FileState,
-    source: Option<FileSource>,
-    /// Chunks of that source.
-    sourced: Sourced,
-}
-
-fn lost_source(old: Option<&FileEntry>) -> Option<FileSource> {
-    let source = old.and_then(|old| old.source.clone());
-    source.filter(|source| source.state != SourceState::Intact)
-}
-
-fn valid_name(name: Option<&str>) -> Option<String> {
+pub(super) fn valid_name(name: Option<&str>) -> Option<String> {
     name.filter(|name| is_valid_hint(name)).map(str::to_owned)
 }
 

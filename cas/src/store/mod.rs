@@ -24,6 +24,8 @@ mod memory;
 mod open;
 mod pack;
 mod recovery;
+mod remove;
+mod replace;
 mod settings;
 mod sled;
 mod source;

@@ -1,0 +1,138 @@
+//! Removing files and chunks: what nobody needs any more goes, and its space comes back.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::core::{BATCH_CHUNKS, Committed, Core, Extra};
+use super::entry::{self, ChunkEntry, FileEntry, FileState};
+use super::pack::Location;
+use super::{Removed, lock};
+use crate::error::StoreError;
+use crate::id::{Address, ChunkHash};
+
+/// Chunks that are looked at without letting others have their turn.
+const RELEASE_STEP: usize = 4096;
+
+impl Core {
+    pub(crate) fn remove_file(&self, address: &Address) -> Result<Option<Removed>, StoreError> {
+        let mut committed = lock(&self.commit);
+        self.flush(&mut committed, Extra::default())?;
+        let Some(old) = self.file_value(address)? else {
+            return Ok(None);
+        };
+        let listed = self.listed_chunks(&old.entry)?;
+        let counted = old.entry.state == FileState::Complete;
+        self.copy_out_for_others(&mut committed, &old.entry)?;
+        let mut freed = vec![old.at];
+        let mut extra = Extra::default();
+        freed.extend(self.forget_listing(&mut extra, &old.entry)?);
+        self.append_tombstone(&mut extra, &old)?;
+        committed.wanted = None;
+        self.flush(&mut committed, extra)?;
+        let hashes = listed.into_iter().collect();
+        let (removed, freed) = self.release(&mut committed, hashes, counted, freed)?;
+        if let Some(id) = old.entry.intact_source() {
+            self.end_source(&mut committed, id);
+            self.apply_counted(&mut committed, Vec::new())?;
+        }
+        drop(committed);
+        self.packs.free(&freed)?;
+        self.measure();
+        Ok(Some(removed))
+    }
+
+    /// Before a file goes: what others need of its source.
+    fn copy_out_for_others(
+        &self,
+        committed: &mut Committed,
+        file: &FileEntry,
+    ) -> Result<(), StoreError> {
+        if file.intact_source().is_none() {
+            return Ok(());
+        }
+        let wanted = self.wanted_by_partials(committed)?;
+        let own = u32::from(file.state == FileState::Complete);
+        let needed = |hash: &ChunkHash, chunk: &ChunkEntry| {
+            chunk.refs > own || wanted.contains(hash) || lock(&self.holds).protects(hash)
+        };
+        self.copy_out(committed, file, &needed)
+    }
+
+    pub(crate) fn drop_unreferenced(&self, hashes: &[ChunkHash]) -> Result<Removed, StoreError> {
+        let mut committed = lock(&self.commit);
+        self.flush(&mut committed, Extra::default())?;
+        let distinct: HashSet<ChunkHash> = hashes.iter().copied().collect();
+        let hashes = distinct.into_iter().collect();
+        let (removed, freed) = self.release(&mut committed, hashes, false, Vec::new())?;
+        drop(committed);
+        self.packs.free(&freed)?;
+        Ok(removed)
+    }
+
+    pub(crate) fn drop_orphans(&self) -> Result<Removed, StoreError> {
+        self.commit()?;
+        let mut candidates = Vec::new();
+        self.noting(self.index.scan(entry::CHUNK_PREFIX, &mut |key, value| {
+            if ChunkEntry::decode(value)?.refs == 0 {
+                candidates.push(entry::chunk_of_key(key)?);
+            }
+            Ok(ControlFlow::Continue(()))
+        }))?;
+        // Looked at again there, under the lock, which others get in between.
+        let mut removed = Removed::default();
+        for part in candidates.chunks(RELEASE_STEP) {
+            let part = self.drop_unreferenced(part)?;
+            removed.freed_bytes += part.freed_bytes;
+            removed.freed_chunks.extend(part.freed_chunks);
+        }
+        Ok(removed)
+    }
+
+    /// Takes a reference from each of these chunks (when `counted`), and durably forgets those that
+    /// nothing needs any more. Returns their records, added to `freed`: their space may be given back,
+    /// which needs no lock.
+    pub(super) fn release(
+        &self,
+        committed: &mut Committed,
+        hashes: Vec<ChunkHash>,
+        counted: bool,
+        mut freed: Vec<Location>,
+    ) -> Result<(Removed, Vec<Location>), StoreError> {
+        let wanted = if hashes.is_empty() {
+            Arc::default()
+        } else {
+            self.wanted_by_partials(committed)?
+        };
+        let mut removed = Removed::default();
+        for part in hashes.chunks(BATCH_CHUNKS) {
+            // Held while the batch is applied: an import that asks later finds the chunk gone.
+            let holds = lock(&self.holds);
+            let mut ops = Vec::with_capacity(part.len() + 1);
+            for hash in part {
+                let Some(mut chunk) = self.indexed(hash)? else {
+                    continue;
+                };
+                let old_refs = chunk.refs;
+                chunk.refs = chunk.refs.saturating_sub(u32::from(counted));
+                if chunk.refs > 0 || wanted.contains(hash) || holds.protects(hash) {
+                    if chunk.refs != old_refs {
+                        ops.push((entry::chunk_key(hash), Some(chunk.encode())));
+                    }
+                    continue;
+                }
+                ops.push((entry::chunk_key(hash), None));
+                freed.extend(chunk.place.pack());
+                removed.freed_bytes += u64::from(chunk.len_bytes());
+                removed.freed_chunks.push(*hash);
+                committed.ledger.chunk(Some(&chunk), None);
+            }
+            self.apply_counted(committed, ops)?;
+        }
+        if !freed.is_empty() {
+            // Before the bytes go: a power cut must not bring an entry back whose bytes are gone.
+            self.noting(self.index.sync())?;
+        }
+        Ok((removed, freed))
+    }
+}

@@ -1,0 +1,188 @@
+//! Putting one entry of a file in the place of another, and the records that go with that.
+
+use super::core::{Committed, Core, Extra};
+use super::entry::{self, FileEntry, FileSource, FileState, FileValue, SourceState};
+use super::files::{distinct, valid_name};
+use super::pack::{Location, RecordKind};
+use super::source::Sourced;
+use super::unix_ms;
+use crate::error::StoreError;
+use crate::manifest::Manifest;
+
+/// What is put in the place of a file's entry.
+struct Replacement<'a> {
+    manifest: &'a Manifest,
+    name: Option<&'a str>,
+    pinned: bool,
+    state: FileState,
+    source: Option<FileSource>,
+    /// Chunks of that source.
+    sourced: Sourced,
+}
+
+fn lost_source(old: Option<&FileEntry>) -> Option<FileSource> {
+    let source = old.and_then(|old| old.source.clone());
+    source.filter(|source| source.state != SourceState::Intact)
+}
+
+impl Core {
+    /// Puts an entry with this manifest in the place of the one there is, and drops what only that one
+    /// needed.
+    pub(super) fn replace(
+        &self,
+        committed: &mut Committed,
+        manifest: &Manifest,
+        name: Option<&str>,
+        pinned: bool,
+        state: FileState,
+    ) -> Result<FileEntry, StoreError> {
+        let new = Replacement {
+            manifest,
+            name,
+            pinned,
+            state,
+            source: None,
+            sourced: Sourced::default(),
+        };
+        self.put_in_place_of_old(committed, new)
+    }
+
+    /// The same for a complete file whose `sourced` chunks are in `source`.
+    pub(super) fn replace_with_source(
+        &self,
+        committed: &mut Committed,
+        manifest: &Manifest,
+        name: Option<&str>,
+        pinned: bool,
+        source: FileSource,
+        sourced: Sourced,
+    ) -> Result<FileEntry, StoreError> {
+        let new = Replacement {
+            manifest,
+            name,
+            pinned,
+            state: FileState::Complete,
+            source: Some(source),
+            sourced,
+        };
+        self.put_in_place_of_old(committed, new)
+    }
+
+    fn put_in_place_of_old(
+        &self,
+        committed: &mut Committed,
+        new: Replacement<'_>,
+    ) -> Result<FileEntry, StoreError> {
+        let Replacement {
+            manifest, state, ..
+        } = new;
+        let old = self.file_value(&manifest.address())?;
+        let old_at = old.as_ref().map(|old| old.at);
+        let old = old.map(|old| old.entry);
+        let same_manifest = old
+            .as_ref()
+            .is_some_and(|old| old.manifest == manifest.id());
+        let replaced = old.as_ref().filter(|_| !same_manifest);
+        let dropped = replaced.map(|old| self.listed_chunks(old)).transpose()?;
+        if let Some(old) = &old {
+            // All of it: the new entry may list it, and nobody else keeps what is not copied.
+            self.copy_out(committed, old, &|_, _| true)?;
+            if let Some(id) = old.intact_source() {
+                self.end_source(committed, id);
+            }
+        }
+        let entry = FileEntry {
+            address: manifest.address(),
+            name: valid_name(new.name).or_else(|| old.as_ref().and_then(|old| old.name.clone())),
+            size_bytes: manifest.size_bytes(),
+            chunk_count: manifest.chunk_count(),
+            manifest: manifest.id(),
+            stored_unix_ms: old.as_ref().map_or_else(unix_ms, |old| old.stored_unix_ms),
+            last_used_unix_ms: 0,
+            pinned: new.pinned || old.as_ref().is_some_and(|old| old.pinned),
+            state,
+            source: match new.source {
+                Some(source) => Some(source),
+                // A source that is lost is remembered until the file is whole again.
+                None if state != FileState::Complete => lost_source(old.as_ref()),
+                None => None,
+            },
+        };
+        let mut extra = Extra {
+            sourced: new.sourced.absent,
+            moved: new.sourced.moved,
+            ..Extra::default()
+        };
+        let mut freed: Vec<Location> = Vec::new();
+        let is_recorded = match &old {
+            Some(old) => same_manifest && self.is_listed(old)?,
+            None => false,
+        };
+        if !is_recorded {
+            let (id, bytes) = (manifest.id(), manifest.encode());
+            if let Some(old) = replaced {
+                freed.extend(self.forget_listing(&mut extra, old)?);
+            } else {
+                freed.extend(self.manifest_entry(&id)?.map(|damaged| damaged.at));
+            }
+            self.append_listing(&mut extra, entry.address, &id, bytes)?;
+        }
+        self.append_entry(&mut extra, &entry)?;
+        let was_counted = old
+            .as_ref()
+            .is_some_and(|old| old.state == FileState::Complete);
+        if state == FileState::Complete && !(same_manifest && was_counted) {
+            extra.add_refs = distinct(manifest).into_iter().collect();
+        }
+        committed.wanted = None;
+        self.flush(committed, extra)?;
+        let dropped = dropped.unwrap_or_default().into_iter().collect();
+        let (_, mut freed) = self.release(committed, dropped, was_counted, freed)?;
+        // Whether the index has forgotten the old entry's record already does not matter: a newer one is
+        // durable.
+        freed.extend(old_at);
+        self.packs.free(&freed)?;
+        self.with_last_use(FileEntry {
+            last_used_unix_ms: entry.stored_unix_ms,
+            ..entry
+        })
+    }
+
+    /// Appends a file's entry, and adds what the index is to say of it.
+    pub(super) fn append_entry(
+        &self,
+        extra: &mut Extra,
+        file: &FileEntry,
+    ) -> Result<(), StoreError> {
+        let value = file.encode();
+        self.space.check_disk(value.len() as u64)?;
+        let at = self
+            .packs
+            .append(RecordKind::File, blake3::hash(&value).as_bytes(), &value)?;
+        let old = self.file_value(&file.address)?;
+        extra.records.push((old.map(|old| old.at), Some(at)));
+        let entry = file.clone();
+        let value = FileValue { at, entry }.encode();
+        extra
+            .last
+            .push((entry::file_key(&file.address), Some(value)));
+        Ok(())
+    }
+
+    /// A few bytes: allowed to go where no chunk may, or a full store could not be emptied. Adds what the
+    /// index is to forget.
+    pub(super) fn append_tombstone(
+        &self,
+        extra: &mut Extra,
+        old: &FileValue,
+    ) -> Result<(), StoreError> {
+        let address = old.entry.address;
+        let digest = blake3::hash(address.as_bytes());
+        self.packs
+            .append(RecordKind::Tombstone, digest.as_bytes(), address.as_bytes())?;
+        extra.records.push((Some(old.at), None));
+        extra.last.push((entry::file_key(&address), None));
+        extra.last.push((entry::last_use_key(&address), None));
+        Ok(())
+    }
+}
