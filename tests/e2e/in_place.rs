@@ -284,6 +284,28 @@ fn an_output_that_is_there_already_changes_nothing() {
 }
 
 #[test]
+fn an_output_that_is_there_already_ends_a_get_that_was_killed_at_its_end() {
+    let a = Node::start(&[]);
+    let sample = Sample::new(712, 100 * CHUNK);
+    a.store(&sample.path);
+    let home = Home::new();
+    let proxy = Proxy::start(&a, RATE);
+    broken_off(&home, &sample, "--in-place", &proxy, Signal::KILL);
+    let listed = home.call(["ls", "--json"]).run().ok().json();
+    assert_eq!(listed["state"], "partial", "{listed}");
+    fs::write(sample.copy_path(), &sample.bytes).unwrap();
+    let report = get(&home, &sample, "--in-place", &a.addr).run().ok().json();
+    assert_eq!(report["unchanged"], true, "{report}");
+    let listed = home.call(["ls", "--json"]).run().ok().json();
+    assert_eq!(listed["state"], "complete", "{listed}");
+    assert_eq!(listed["source_state"], "intact", "{listed}");
+    assert_no_chunks(home.path());
+    get(&home, &sample, "--no-keep", &a.addr).run().ok();
+    let listed = home.call(["ls", "--json"]).run().ok().json();
+    assert_eq!(listed["state"], "complete", "what is whole stays: {listed}");
+}
+
+#[test]
 fn what_is_in_an_unfinished_output_is_had_by_others() {
     let mut a = Node::start(&[]);
     let sample = Sample::new(709, 100 * CHUNK);
