@@ -78,25 +78,66 @@ pub(crate) async fn file_and_chunks(
     Ok(())
 }
 
-/// Takes a removed file and the chunks that went with it off the schedule.
+/// Takes a file that is gone, and the chunks that went with it, off the schedule. What has come back meanwhile stays.
 pub(crate) async fn withdraw(
     node: &Node,
     address: &Address,
-    freed_chunks: &[ChunkHash],
+    gone_chunks: &[ChunkHash],
 ) -> Result<(), PublishError> {
     let Some(dht) = &node.dht else { return Ok(()) };
-    let mut keys: Vec<Key> = freed_chunks.iter().map(|c| *c.as_bytes()).collect();
-    keys.push(*address.as_bytes());
-    dht.unschedule(keys).await?;
-    // A file of one chunk has the chunk's hash for its address, and another file may have that chunk.
-    let (store, chunk) = (
-        node.store.clone(),
-        ChunkHash::from_bytes(*address.as_bytes()),
-    );
-    if blocking(move || store.has(&chunk)).await?? {
-        dht.schedule(vec![*address.as_bytes()]).await?;
+    withdraw_chunks(node, gone_chunks).await?;
+    let (store, address) = (node.store.clone(), *address);
+    let (is_file, is_chunk) = blocking(move || {
+        let is_file = match store.file(&address)? {
+            Some(entry) => Here::of(&store, &entry).is_ok_and(|here| here.is_some()),
+            None => false,
+        };
+        let is_chunk = store.has(&ChunkHash::from_bytes(*address.as_bytes()))?;
+        Ok::<_, StoreError>((is_file, is_chunk))
+    })
+    .await??;
+    if !is_file {
+        let key = vec![*address.as_bytes()];
+        dht.unschedule(key.clone()).await?;
+        // A file of one chunk has the chunk's hash for its address, and another file may have that chunk.
+        if is_chunk {
+            dht.schedule(key).await?;
+        }
     }
     Ok(())
+}
+
+/// Takes chunks that are gone off the schedule.
+pub(crate) async fn withdraw_chunks(
+    node: &Node,
+    gone_chunks: &[ChunkHash],
+) -> Result<(), PublishError> {
+    let Some(dht) = &node.dht else { return Ok(()) };
+    for part in gone_chunks.chunks(SCHEDULE_BATCH) {
+        let (store, part) = (node.store.clone(), part.to_vec());
+        let gone = blocking(move || {
+            let mut gone: Vec<Key> = Vec::new();
+            for chunk in part {
+                if !store.has(&chunk)? {
+                    gone.push(*chunk.as_bytes());
+                }
+            }
+            Ok::<_, StoreError>(gone)
+        })
+        .await??;
+        dht.unschedule(gone).await?;
+    }
+    Ok(())
+}
+
+/// Enters a stored file in the schedule, with those of its chunks that are here.
+pub(crate) async fn schedule_file(node: &Node, address: Address) -> Result<(), PublishError> {
+    let Some(dht) = &node.dht else { return Ok(()) };
+    let store = node.store.clone();
+    match blocking(move || store.file(&address)).await?? {
+        Some(entry) => schedule_entry(dht, &node.store, entry).await,
+        None => Ok(()),
+    }
 }
 
 /// What of a file can be announced.
@@ -252,6 +293,41 @@ mod tests {
         assert!(found, "the manifest is in no pack");
     }
 
+    async fn networked(data_dir: &Path) -> Arc<Node> {
+        let config = NodeConfig {
+            data_dir: data_dir.to_owned(),
+            network: Some(NetworkConfig {
+                listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
+                ..NetworkConfig::default()
+            }),
+            ..NodeConfig::default()
+        };
+        Node::start(config).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_has_come_back_stays_announced() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = networked(dir.path()).await;
+        let bytes = content(9, 700_000);
+        let file = import(&node.store, &bytes);
+        let hashes: Vec<ChunkHash> = file.manifest.chunks().iter().map(|c| c.hash).collect();
+        let scheduled = || node.dht.as_ref().unwrap().scheduled_keys().len();
+        schedule_file(&node, file.address).await.unwrap();
+        assert_eq!(scheduled(), 4);
+        // It was removed, and is told to be gone after it was stored again.
+        node.store.remove_file(&file.address).unwrap();
+        import(&node.store, &bytes);
+        withdraw(&node, &file.address, &hashes).await.unwrap();
+        assert_eq!(scheduled(), 4);
+        node.store.remove_file(&file.address).unwrap();
+        withdraw(&node, &file.address, &hashes).await.unwrap();
+        assert_eq!(scheduled(), 0);
+        schedule_file(&node, file.address).await.unwrap();
+        assert_eq!(scheduled(), 0, "of what is not here nothing is announced");
+        node.shutdown().await;
+    }
+
     #[tokio::test]
     async fn a_damaged_manifest_does_not_keep_other_files_from_being_announced() {
         let dir = tempfile::tempdir().unwrap();
@@ -266,16 +342,7 @@ mod tests {
             let store = Store::open(dir.path(), StoreConfig::default()).unwrap();
             store.manifest(&damaged.address).unwrap_err();
         }
-        let config = NodeConfig {
-            data_dir: dir.path().to_owned(),
-            network: Some(NetworkConfig {
-                listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
-                ..NetworkConfig::default()
-            }),
-            serve_dht: false,
-            ..NodeConfig::default()
-        };
-        let node = Node::start(config).await.unwrap();
+        let node = networked(dir.path()).await;
         reconcile(node.clone()).await.unwrap();
         let scheduled: HashSet<Key> = node
             .dht

@@ -10,6 +10,7 @@ use crate::{
     download::{self, GetOptions, Stay, Target},
     errors,
     node::Node,
+    publish,
     tasks::blocking,
 };
 
@@ -52,6 +53,9 @@ pub(crate) async fn repair(
         },
     };
     let fetched = download::get(node, options, events, cancel).await?;
+    if let Err(error) = publish::schedule_file(node, address).await {
+        tracing::warn!(file = %address, %error, "repaired chunks are not announced until the next start");
+    }
     Ok(Repaired {
         chunks: fetched.fetched_chunks.into(),
         bytes: fetched.fetched_bytes,

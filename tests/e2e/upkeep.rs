@@ -249,6 +249,11 @@ fn a_daemon_finds_damage_by_itself_and_repairs_it() {
     wait_until("the damage to be found and repaired", || {
         b.status()["scrub"]["repaired_chunks"] == 2
     });
+    wait_until("the repaired chunks to be announced again", || {
+        let status = b.status();
+        let keys = [&status["announced"], &status["to_announce"]];
+        keys.map(|n| n.as_u64().unwrap()).iter().sum::<u64>() == 25
+    });
     let said = b.said();
     for bytes in damaged {
         let hash = blake3::hash(bytes).to_hex().to_string();

@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use casnode_cas::{Address, ChunkHash, FileEntry, SourceState, Store, StoreError, Verified};
+use casnode_cas::{
+    Address, ChunkHash, FileEntry, LostSource, SourceState, Store, StoreError, Verified,
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +22,7 @@ use crate::{
     },
     errors,
     node::Node,
+    publish,
     repair::{absent, repair, should_be_whole},
 };
 
@@ -51,7 +54,10 @@ pub(super) async fn verify(
         bad_bytes: verified.bad.iter().map(|b| u64::from(b.len_bytes)).sum(),
         ..VerifyReport::default()
     };
+    let gone: Vec<ChunkHash> = verified.bad.iter().map(|bad| bad.hash).collect();
+    let lost = verified.lost.clone();
     let mut damage = on_store(node, move |store| Damage::find(store, address, &verified)).await?;
+    withdraw(node, &gone, &lost).await;
     if repair {
         report.fetched_bytes = damage.repair(node, &events, &cancel).await?;
     }
@@ -62,6 +68,17 @@ pub(super) async fn verify(
     .await?;
     damage.tell(&mut report);
     Ok(report)
+}
+
+/// Announces no more what was found not to be here. What cannot be taken off the schedule is found at the next start.
+async fn withdraw(node: &Node, bad: &[ChunkHash], lost: &[LostSource]) {
+    let mut withdrawn = publish::withdraw_chunks(node, bad).await;
+    for lost in lost {
+        withdrawn = withdrawn.and(publish::withdraw(node, &lost.address, &lost.chunks).await);
+    }
+    if let Err(error) = withdrawn {
+        tracing::warn!(%error, "what is damaged stays announced until the next start");
+    }
 }
 
 /// Reads and checks on a thread that the node waits for.

@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use casnode_cas::{BadChunk, Scrubbed};
+use casnode_cas::{BadChunk, ChunkHash, Scrubbed};
 
-use crate::{api::ScrubReport, clock, node::Node, tasks::blocking};
+use crate::{api::ScrubReport, clock, node::Node, publish, tasks::blocking};
 
 /// Bytes read at a time; the pause after them keeps the pace.
 const STEP_BYTES: u64 = 1 << 20;
@@ -100,7 +100,7 @@ pub(super) async fn run(node: Arc<Node>) -> Result<(), Infallible> {
         let next = match blocking(move || store.scrub_step(STEP_BYTES)).await {
             Ok(Ok(step)) => {
                 node.upkeep.scrub.note(&step);
-                found(&node, &step.bad);
+                found(&node, &step.bad).await;
                 pace.step(step.bytes, step.wrapped, clock::now())
             }
             Ok(Err(error)) => {
@@ -116,7 +116,14 @@ pub(super) async fn run(node: Arc<Node>) -> Result<(), Infallible> {
     }
 }
 
-fn found(node: &Arc<Node>, bad: &[BadChunk]) {
+async fn found(node: &Node, bad: &[BadChunk]) {
+    if bad.is_empty() {
+        return;
+    }
+    let hashes: Vec<ChunkHash> = bad.iter().map(|chunk| chunk.hash).collect();
+    if let Err(error) = publish::withdraw_chunks(node, &hashes).await {
+        tracing::warn!(%error, "damaged chunks stay announced until the next start");
+    }
     for chunk in bad {
         let files: Vec<String> = chunk.files.iter().map(ToString::to_string).collect();
         tracing::warn!(
