@@ -40,6 +40,7 @@ pub(crate) async fn repair(
     let Some(entry) = lacking else {
         return Ok(Repaired::default());
     };
+    let _in_use = node.store.in_use(&address);
     let options = GetOptions {
         address,
         target: Target::Keep,

@@ -56,6 +56,7 @@ pub(crate) fn casnode<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Ca
         .args(words)
         .env_remove("CASNODE_BOOTSTRAP")
         .env_remove("CASNODE_DATA_DIR")
+        .env_remove("CASNODE_MAX_STORE")
         .env_remove("RUST_LOG");
     Call {
         command,

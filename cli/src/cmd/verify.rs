@@ -42,7 +42,7 @@ fn damage(report: &VerifyReport, repair: bool) -> Failure {
         ErrorKind::Integrity,
         format!("{files} of this store cannot be read whole"),
         format!(
-            "{} damaged, and {} missing now",
+            "{} found damaged, {} missing now",
             output::were(report.bad_chunks, "chunk"),
             report.missing_chunks
         ),

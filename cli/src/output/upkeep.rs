@@ -117,13 +117,11 @@ pub(super) fn verify_text(report: &VerifyReport) -> String {
     if report.bad_chunks == 0 && report.damaged_files == 0 {
         return text + "all of it is right\n";
     }
-    let _ = writeln!(
-        text,
-        "{} damaged ({}), {} affected",
-        super::were(report.bad_chunks, "chunk"),
-        bytes(report.bad_bytes),
-        count(report.damaged_files, "file")
-    );
+    if report.bad_chunks > 0 {
+        let chunks = super::were(report.bad_chunks, "chunk");
+        let _ = write!(text, "{chunks} damaged ({}), ", bytes(report.bad_bytes));
+    }
+    let _ = writeln!(text, "{} affected", count(report.damaged_files, "file"));
     for file in &report.damaged {
         text.push_str(&damaged_line(file));
     }

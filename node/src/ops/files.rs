@@ -14,7 +14,7 @@ use crate::{
     node::Node,
     publish,
     tasks::blocking,
-    upkeep,
+    upkeep::Lost,
 };
 
 pub(super) async fn ls(node: &Arc<Node>, events: &EventSink) -> Outcome {
@@ -32,7 +32,7 @@ async fn look_at_sources(node: &Arc<Node>, events: &EventSink) -> Result<(), Api
         return Ok(());
     }
     for lost in on_store(node, |store| store.check_sources()).await? {
-        events.warn(upkeep::lost_source(&lost)).await;
+        events.warn(Lost::from(lost).told()).await;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ mod sources;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-pub(crate) use self::sources::told as lost_source;
+pub(crate) use self::sources::Lost;
 use self::{repairs::Repairs, scrub::Scrub};
 use crate::{api::ScrubReport, node::Node, publish};
 
