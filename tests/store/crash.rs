@@ -15,6 +15,7 @@
 mod child;
 mod full_disk;
 mod kills;
+mod limit;
 mod story;
 mod torn;
 

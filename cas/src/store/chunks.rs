@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, PoisonError, RwLockWriteGuard};
+use std::sync::{Arc, MutexGuard, PoisonError, RwLockWriteGuard};
 
 use bytes::Bytes;
 
@@ -21,6 +21,9 @@ use crate::id::ChunkHash;
 /// Chunks that may wait for a commit; one more, and `put` commits by itself. Bounds the memory of a
 /// caller that never commits.
 const MAX_PENDING: usize = 16_384;
+
+/// How often room is made for a chunk that others take away again.
+const ROOM_ATTEMPTS: usize = 64;
 
 /// How often a read looks again when the chunk moved while it was read.
 const READ_ATTEMPTS: usize = 3;
@@ -183,18 +186,12 @@ impl Core {
             return Ok(Put::Known);
         }
         self.check_writable()?;
-        self.room_for_chunk(bytes.len() as u64)?;
-        let mut writer = lock(&self.writer);
+        let mut writer = self.turn_to_append(bytes.len() as u64)?;
         // Another thread may have put it while this one waited.
         if self.has_own(hash)? {
             return Ok(Put::Known);
         }
-        self.space
-            .check_append(bytes.len() as u64, self.packs.unwritten_bytes())?;
-        let at = self
-            .packs
-            .append(RecordKind::Chunk, hash.as_bytes(), bytes)?;
-        self.space.note_append(at.record_bytes());
+        let at = self.append(RecordKind::Chunk, hash.as_bytes(), bytes)?;
         let inline = (bytes.len() <= INLINE_BYTES).then(|| Bytes::copy_from_slice(bytes));
         let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
         pending.insert(*hash, Pending { at, inline });
@@ -207,6 +204,21 @@ impl Core {
             self.commit()?;
         }
         Ok(Put::New)
+    }
+
+    /// Waits for the turn to append so many bytes, and for room. Others may take what room was made, and
+    /// more can be made then.
+    fn turn_to_append(&self, len_bytes: u64) -> Result<MutexGuard<'_, Writer>, StoreError> {
+        for _ in 1..ROOM_ATTEMPTS {
+            self.room_for_chunk(len_bytes)?;
+            let writer = lock(&self.writer);
+            let unwritten_bytes = self.packs.unwritten_bytes();
+            match self.space.check_append(len_bytes, unwritten_bytes) {
+                Err(StoreError::OverQuota { .. }) => {}
+                checked => return checked.map(|()| writer),
+            }
+        }
+        Err(self.space.over_quota(len_bytes))
     }
 
     /// Has these chunks read ahead, as far as they are in packs. Only a hint.

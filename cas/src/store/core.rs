@@ -3,8 +3,8 @@
 //! Order of a commit: bytes to the pack, fdatasync of the pack, index batches, acknowledgement. An index
 //! entry therefore never points at bytes that a power cut could take back.
 //!
-//! Locks, in the order in which they may be taken: `commit` (one flush or metadata change at a time),
-//! `holds`, `writer` (one append at a time), `pending`. Reading takes only `pending` and `lent`, shared and
+//! Locks, in the order in which they may be taken: `collecting` (one eviction or rewriting of a pack at a
+//! time), `commit` (one flush or metadata change at a time), `holds`, `writer` (one append at a time), `pending`. Reading takes only `pending` and `lent`, shared and
 //! briefly.
 
 use std::collections::{HashMap, HashSet};
@@ -14,17 +14,17 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use super::chunks::{Lent, Pending, Writer};
 use super::clones::Clones;
 use super::collect::Evictions;
-use super::entry::{self, ChunkEntry, Extent, Place, Totals};
+use super::entry::{self, ChunkEntry, Extent, ManifestEntry, Place, Totals};
 use super::hold::Holds;
 use super::index::{Index, MAX_BATCH_KEYS, Op};
 use super::ledger::Ledger;
 use super::lock;
-use super::pack::{Location, Packs, SyncPoint};
+use super::pack::{Location, Packs, RecordKind, SyncPoint};
 use super::source::SourceFiles;
 use super::space::Space;
 use super::syncer::Syncer;
 use crate::error::{IndexError, StoreError};
-use crate::id::ChunkHash;
+use crate::id::{ChunkHash, HASH_BYTES, ManifestId};
 
 /// Keys of a batch that chunks may use; the rest is for the counters that change with them.
 pub(super) const BATCH_CHUNKS: usize = (MAX_BATCH_KEYS - 16) / 2;
@@ -47,6 +47,8 @@ pub(super) struct Extra {
     pub(super) sourced: Vec<(ChunkHash, Extent)>,
     /// Chunks whose reference count grows by one; all of them are in the index.
     pub(super) add_refs: Vec<ChunkHash>,
+    /// The manifest that lists those, and where it is.
+    pub(super) counting: Option<(ManifestId, ManifestEntry)>,
     /// Applied last, in one batch with the pack checkpoints.
     pub(super) last: Vec<Op>,
     /// Where the records are and were that those point at.
@@ -63,6 +65,8 @@ pub(crate) struct Core {
     pub(super) commit: Mutex<Committed>,
     pub(super) holds: Mutex<Holds>,
     pub(super) evictions: Mutex<Evictions>,
+    /// Held by whoever evicts or rewrites a pack: one at a time. Taken before all others.
+    pub(super) collecting: Mutex<()>,
     pub(super) writer: Mutex<Writer>,
     pub(super) pending: RwLock<HashMap<ChunkHash, Pending>>,
     pub(super) lent: RwLock<HashMap<ChunkHash, Lent>>,
@@ -102,6 +106,7 @@ impl Core {
             }),
             holds: Mutex::default(),
             evictions: Mutex::default(),
+            collecting: Mutex::default(),
             writer: Mutex::default(),
             pending: RwLock::default(),
             lent: RwLock::default(),
@@ -237,6 +242,11 @@ impl Core {
             let ops = self.source_ops(committed, part)?;
             self.apply_counted(committed, ops)?;
         }
+        let mut last = extra.last;
+        if let Some((id, listing)) = extra.counting {
+            self.apply(vec![(entry::flux_key(&id), Some(listing.encode()))])?;
+            last.push((entry::flux_key(&id), None));
+        }
         for part in extra.add_refs.chunks(BATCH_CHUNKS) {
             let ops = self.reference_ops(part)?;
             self.apply(ops)?;
@@ -247,7 +257,7 @@ impl Core {
         for (old, new) in extra.records {
             committed.ledger.record(old, new);
         }
-        self.apply_counted(committed, extra.last)
+        self.apply_counted(committed, last)
     }
 
     fn index_ops(
@@ -330,6 +340,18 @@ impl Core {
             }
         }
         Ok(ops)
+    }
+
+    /// Appends a record, and counts what it takes.
+    pub(super) fn append(
+        &self,
+        kind: RecordKind,
+        hash: &[u8; HASH_BYTES],
+        payload: &[u8],
+    ) -> Result<Location, StoreError> {
+        let at = self.packs.append(kind, hash, payload)?;
+        self.space.note_append(at.record_bytes());
+        Ok(at)
     }
 
     /// One batch to the index.

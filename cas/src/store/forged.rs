@@ -45,7 +45,7 @@ impl Core {
             dropped.retain(|hash| !kept.contains(hash));
         }
         let dropped = dropped.into_iter().collect();
-        let (removed, freed) = self.release(&mut committed, dropped, false, freed)?;
+        let (removed, freed) = self.release(&mut committed, dropped, None, freed)?;
         drop(committed);
         self.packs.free(&freed)?;
         Ok(removed)

@@ -149,21 +149,19 @@ impl Core {
         address: Address,
         id: &ManifestId,
         bytes: &Bytes,
-    ) -> Result<(), StoreError> {
+    ) -> Result<ManifestEntry, StoreError> {
         self.space.check_disk(bytes.len() as u64)?;
-        let at = self
-            .packs
-            .append(RecordKind::Manifest, id.as_bytes(), bytes)?;
+        let at = self.append(RecordKind::Manifest, id.as_bytes(), bytes)?;
         let old = self.manifest_entry(id)?;
         extra.records.push((old.map(|old| old.at), Some(at)));
         let inline = (bytes.len() <= INLINE_BYTES).then(|| bytes.clone());
-        let value = ManifestEntry {
+        let listing = ManifestEntry {
             address,
             at,
             inline,
-        }
-        .encode();
+        };
+        let value = listing.encode();
         extra.last.push((entry::manifest_key(id), Some(value)));
-        Ok(())
+        Ok(listing)
     }
 }

@@ -9,7 +9,7 @@ use super::entry::{self, ChunkEntry, FileEntry, FileState};
 use super::pack::Location;
 use super::{Removed, lock};
 use crate::error::StoreError;
-use crate::id::{Address, ChunkHash};
+use crate::id::{Address, ChunkHash, ManifestId};
 
 /// Chunks that are looked at without letting others have their turn.
 const RELEASE_STEP: usize = 4096;
@@ -22,10 +22,10 @@ impl Core {
             return Ok(None);
         };
         let listed = self.listed_chunks(&old.entry)?;
-        let counted = old.entry.state == FileState::Complete;
         self.copy_out_for_others(&mut committed, &old.entry)?;
         let mut freed = vec![old.at];
         let mut extra = Extra::default();
+        let counted = self.begin_release(&mut extra, &old.entry)?;
         freed.extend(self.forget_listing(&mut extra, &old.entry)?);
         self.append_tombstone(&mut extra, &old)?;
         committed.wanted = None;
@@ -64,7 +64,7 @@ impl Core {
         self.flush(&mut committed, Extra::default())?;
         let distinct: HashSet<ChunkHash> = hashes.iter().copied().collect();
         let hashes = distinct.into_iter().collect();
-        let (removed, freed) = self.release(&mut committed, hashes, false, Vec::new())?;
+        let (removed, freed) = self.release(&mut committed, hashes, None, Vec::new())?;
         drop(committed);
         self.packs.free(&freed)?;
         Ok(removed)
@@ -89,14 +89,32 @@ impl Core {
         Ok(removed)
     }
 
-    /// Takes a reference from each of these chunks (when `counted`), and durably forgets those that
-    /// nothing needs any more. Returns their records, added to `freed`: their space may be given back,
-    /// which needs no lock.
+    /// Adds that the references of an entry's chunks are about to go, if they are counted: to be taken by
+    /// [`Core::release`].
+    pub(super) fn begin_release(
+        &self,
+        extra: &mut Extra,
+        file: &FileEntry,
+    ) -> Result<Option<ManifestId>, StoreError> {
+        let listing = match file.state {
+            FileState::Complete => self.manifest_entry(&file.manifest)?,
+            _ => None,
+        };
+        Ok(listing.map(|listing| {
+            let key = entry::flux_key(&file.manifest);
+            extra.last.push((key, Some(listing.encode())));
+            file.manifest
+        }))
+    }
+
+    /// Takes a reference from each of these chunks, when those of the manifest that lists them are
+    /// `counted`, and durably forgets those that nothing needs any more. Returns their records, added to
+    /// `freed`: their space may be given back, which needs no lock.
     pub(super) fn release(
         &self,
         committed: &mut Committed,
         hashes: Vec<ChunkHash>,
-        counted: bool,
+        counted: Option<ManifestId>,
         mut freed: Vec<Location>,
     ) -> Result<(Removed, Vec<Location>), StoreError> {
         let wanted = if hashes.is_empty() {
@@ -114,7 +132,7 @@ impl Core {
                     continue;
                 };
                 let old_refs = chunk.refs;
-                chunk.refs = chunk.refs.saturating_sub(u32::from(counted));
+                chunk.refs = chunk.refs.saturating_sub(u32::from(counted.is_some()));
                 if chunk.refs > 0 || wanted.contains(hash) || holds.protects(hash) {
                     if chunk.refs != old_refs {
                         ops.push((entry::chunk_key(hash), Some(chunk.encode())));
@@ -128,6 +146,9 @@ impl Core {
                 committed.ledger.chunk(Some(&chunk), None);
             }
             self.apply_counted(committed, ops)?;
+        }
+        if let Some(manifest) = counted {
+            self.apply(vec![(entry::flux_key(&manifest), None)])?;
         }
         if !freed.is_empty() {
             // Before the bytes go: a power cut must not bring an entry back whose bytes are gone.

@@ -118,26 +118,32 @@ impl Core {
             Some(old) => same_manifest && self.is_listed(old)?,
             None => false,
         };
+        let mut listing = self.manifest_entry(&manifest.id())?;
         if !is_recorded {
             let (id, bytes) = (manifest.id(), manifest.encode());
-            if let Some(old) = replaced {
-                freed.extend(self.forget_listing(&mut extra, old)?);
-            } else {
-                freed.extend(self.manifest_entry(&id)?.map(|damaged| damaged.at));
-            }
-            self.append_listing(&mut extra, entry.address, &id, bytes)?;
+            freed.extend(listing.map(|damaged| damaged.at));
+            listing = Some(self.append_listing(&mut extra, entry.address, &id, bytes)?);
         }
+        let released = match replaced {
+            Some(old) => {
+                let released = self.begin_release(&mut extra, old)?;
+                freed.extend(self.forget_listing(&mut extra, old)?);
+                released
+            }
+            None => None,
+        };
         self.append_entry(&mut extra, &entry)?;
         let was_counted = old
             .as_ref()
             .is_some_and(|old| old.state == FileState::Complete);
         if state == FileState::Complete && !(same_manifest && was_counted) {
             extra.add_refs = distinct(manifest).into_iter().collect();
+            extra.counting = listing.map(|listing| (manifest.id(), listing));
         }
         committed.wanted = None;
         self.flush(committed, extra)?;
         let dropped = dropped.unwrap_or_default().into_iter().collect();
-        let (_, mut freed) = self.release(committed, dropped, was_counted, freed)?;
+        let (_, mut freed) = self.release(committed, dropped, released, freed)?;
         // Whether the index has forgotten the old entry's record already does not matter: a newer one is
         // durable.
         freed.extend(old_at);
@@ -156,9 +162,7 @@ impl Core {
     ) -> Result<(), StoreError> {
         let value = file.encode();
         self.space.check_disk(value.len() as u64)?;
-        let at = self
-            .packs
-            .append(RecordKind::File, blake3::hash(&value).as_bytes(), &value)?;
+        let at = self.append(RecordKind::File, blake3::hash(&value).as_bytes(), &value)?;
         let old = self.file_value(&file.address)?;
         extra.records.push((old.map(|old| old.at), Some(at)));
         let entry = file.clone();
@@ -178,8 +182,7 @@ impl Core {
     ) -> Result<(), StoreError> {
         let address = old.entry.address;
         let digest = blake3::hash(address.as_bytes());
-        self.packs
-            .append(RecordKind::Tombstone, digest.as_bytes(), address.as_bytes())?;
+        self.append(RecordKind::Tombstone, digest.as_bytes(), address.as_bytes())?;
         extra.records.push((Some(old.at), None));
         extra.last.push((entry::file_key(&address), None));
         extra.last.push((entry::last_use_key(&address), None));

@@ -42,9 +42,7 @@ impl Core {
         self.check_writable()?;
         let payload = encode_setting(name, value);
         let digest = blake3::hash(&payload);
-        let at = self
-            .packs
-            .append(RecordKind::Setting, digest.as_bytes(), &payload)?;
+        let at = self.append(RecordKind::Setting, digest.as_bytes(), &payload)?;
         let old_at = old.and_then(|old| old.at);
         let setting = Setting {
             at: Some(at),

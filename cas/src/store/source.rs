@@ -267,8 +267,7 @@ impl Core {
             self.apply_counted(committed, ops)?;
         }
         let mut new = old.entry.clone();
-        let was_counted = new.state == FileState::Complete;
-        if was_counted {
+        if new.state == FileState::Complete {
             new.state = FileState::Partial;
         }
         let mut path = PathBuf::new();
@@ -279,11 +278,16 @@ impl Core {
         tracing::warn!(%address, path = %path.display(), ?state, "a file kept in place is not what it was");
         self.end_source(committed, id);
         let mut extra = Extra::default();
+        let counted = self.begin_release(&mut extra, &old.entry)?;
         self.append_entry(&mut extra, &new)?;
         self.flush(committed, extra)?;
         committed.wanted = None;
-        let hashes = if was_counted { listed } else { Vec::new() };
-        let (_, mut freed) = self.release(committed, hashes, was_counted, Vec::new())?;
+        let hashes = if counted.is_some() {
+            listed
+        } else {
+            Vec::new()
+        };
+        let (_, mut freed) = self.release(committed, hashes, counted, Vec::new())?;
         freed.push(old.at);
         self.packs.free(&freed)?;
         Ok(Some(LostSource {
@@ -443,9 +447,7 @@ impl Core {
                 continue;
             }
             self.space.check_disk(bytes.len() as u64)?;
-            let at = self
-                .packs
-                .append(RecordKind::Chunk, hash.as_bytes(), &bytes)?;
+            let at = self.append(RecordKind::Chunk, hash.as_bytes(), &bytes)?;
             moved.push((hash, chunk.place, Place::Pack(at)));
         }
         let extra = Extra {

@@ -40,8 +40,8 @@ pub(crate) struct Space {
 const INDEX_ENTRY_BYTES: u64 = 256;
 
 /// Appends of chunks stop so far before the limit (less, when the limit is low): entries and manifests
-/// come after them.
-const METADATA_BYTES: u64 = 2 * 1024 * 1024;
+/// come after them, and the index grows in steps.
+const METADATA_BYTES: u64 = 8 * 1024 * 1024;
 
 fn available_bytes(dir: &Path) -> io::Result<(u64, u64)> {
     let stat = rustix::fs::statvfs(dir)?;
@@ -143,7 +143,7 @@ impl Space {
     /// The part of the limit that chunks may use.
     fn usable_bytes(&self) -> Option<u64> {
         let max_bytes = self.max_bytes()?;
-        Some(max_bytes - METADATA_BYTES.min(max_bytes / 32))
+        Some(max_bytes - METADATA_BYTES.min(max_bytes / 16))
     }
 
     pub(crate) fn over_quota(&self, needed_bytes: u64) -> StoreError {

@@ -1,7 +1,8 @@
 //! Rewriting a pack: what lives in it is appended anew, then it is removed.
 //!
-//! Order: copies to the pack that is appended to, fdatasync, index; when the index points at nothing in
-//! the old pack any more: index synced, file removed. Readers that had found the old place look again.
+//! Order of each step: copies to the pack that is appended to, fdatasync, index, index synced, the old
+//! records' space given back. When the index points at nothing in the old pack any more, the file is
+//! removed. Readers that had found the old place look again.
 
 use std::ops::ControlFlow;
 
@@ -29,8 +30,21 @@ struct Record {
 
 impl Core {
     /// Rewrites a pack that is not appended to. `step` is told of bytes copied, and may break it off: what
-    /// was copied until then stays.
+    /// was copied until then stays. Nothing happens to a pack that is gone.
     pub(in crate::store) fn compact(
+        &self,
+        pack: u32,
+        step: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, StoreError> {
+        let _alone = lock(&self.collecting);
+        if !self.packs.ids()?.contains(&pack) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        self.compact_alone(pack, step)
+    }
+
+    /// The same for the holder of `collecting`.
+    pub(super) fn compact_alone(
         &self,
         pack: u32,
         step: &mut dyn FnMut(u64) -> ControlFlow<()>,
@@ -48,12 +62,15 @@ impl Core {
             }
             Ok(())
         })?;
+        // What was copied is on the disk twice until the step ends.
+        let max_bytes = self.space.max_bytes().unwrap_or(u64::MAX);
+        let step_bytes = STEP_BYTES.min(max_bytes / 64);
         let mut rest = records.as_slice();
         while !rest.is_empty() {
             let mut bytes = 0;
             let fits = |record: &&Record| {
                 bytes += record.at.record_bytes();
-                bytes <= STEP_BYTES
+                bytes <= step_bytes
             };
             let count = rest.iter().take(STEP_RECORDS).take_while(fits).count();
             let (now, later) = rest.split_at(count.max(1));
@@ -72,7 +89,7 @@ impl Core {
         let mut committed = lock(&self.commit);
         let mut extra = Extra::default();
         let mut copied = 0;
-        let mut bad = Vec::new();
+        let (mut old, mut bad) = (Vec::new(), Vec::new());
         for record in records {
             if !self.is_live(record)? {
                 continue;
@@ -86,12 +103,18 @@ impl Core {
                 continue;
             };
             self.space.check_disk(payload.len() as u64)?;
-            let to = self.packs.append(record.kind, &record.hash, &payload)?;
+            let to = self.append(record.kind, &record.hash, &payload)?;
             copied += to.record_bytes();
+            old.push(record.at);
             self.point_at(&mut extra, record, &payload, to)?;
         }
         self.flush(&mut committed, extra)?;
+        if !old.is_empty() {
+            self.noting(self.index.sync())?;
+        }
         drop(committed);
+        self.packs.free(&old)?;
+        self.measure();
         for record in bad {
             let hash = ChunkHash::from_bytes(record.hash);
             tracing::warn!(%hash, "a stored chunk is damaged");

@@ -53,6 +53,7 @@ impl Core {
 
     /// Removes files until so many bytes fit, if that can be.
     pub(super) fn evict_over_limit(&self, needed_bytes: u64) -> Result<Vec<GcFile>, StoreError> {
+        let _alone = lock(&self.collecting);
         let mut evicted = Vec::new();
         self.measure();
         if self.space.fits(needed_bytes) {
@@ -63,14 +64,20 @@ impl Core {
         if self.space.fits_after(waste, needed_bytes) {
             self.compact_until(needed_bytes)?;
         }
-        for file in self.by_last_use()? {
-            if self.space.fits(needed_bytes) {
+        // Others store meanwhile: as long as something may go, it is looked again.
+        loop {
+            let before = evicted.len();
+            for file in self.by_last_use()? {
+                if self.space.fits(needed_bytes) {
+                    break;
+                }
+                if !self.is_in_use(&file.address) {
+                    evicted.extend(self.evict(&file)?);
+                }
+            }
+            if self.space.fits(needed_bytes) || evicted.len() == before {
                 break;
             }
-            if self.is_in_use(&file.address) {
-                continue;
-            }
-            evicted.extend(self.evict(&file)?);
         }
         if !self.space.fits(needed_bytes) {
             self.drop_orphans()?;
@@ -86,7 +93,7 @@ impl Core {
                 break;
             }
             let _never_broken_off =
-                self.compact(pack.id, &mut |_| std::ops::ControlFlow::Continue(()))?;
+                self.compact_alone(pack.id, &mut |_| std::ops::ControlFlow::Continue(()))?;
             self.measure();
         }
         Ok(())

@@ -24,11 +24,13 @@ const TOTALS: u8 = b'q';
 const SOURCE: u8 = b'r';
 const SETTING: u8 = b's';
 const LAST_USE: u8 = b'u';
+const FLUX: u8 = b'x';
 
 pub(crate) const CHUNK_PREFIX: &[u8] = &[CHUNK];
 pub(crate) const FILE_PREFIX: &[u8] = &[FILE];
 pub(crate) const PACK_PREFIX: &[u8] = &[PACK];
 pub(crate) const SOURCE_PREFIX: &[u8] = &[SOURCE];
+pub(crate) const FLUX_PREFIX: &[u8] = &[FLUX];
 
 fn key_of(prefix: u8, rest: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + rest.len());
@@ -65,6 +67,16 @@ pub(crate) fn last_use_key(address: &Address) -> Vec<u8> {
     key_of(LAST_USE, address.as_bytes())
 }
 
+/// There while the references of the chunks of a manifest are being changed.
+pub(crate) fn flux_key(id: &ManifestId) -> Vec<u8> {
+    key_of(FLUX, id.as_bytes())
+}
+
+/// The manifest a key of the manifest or flux prefix names.
+pub(crate) fn manifest_of_key(key: &[u8]) -> Result<ManifestId, IndexError> {
+    hash_of_key(key).map(ManifestId::from_bytes)
+}
+
 pub(crate) fn setting_key(name: &str) -> Vec<u8> {
     key_of(SETTING, name.as_bytes())
 }
@@ -96,8 +108,8 @@ pub(crate) fn check(key: &[u8], value: &[u8]) -> Result<(), IndexError> {
             hash_of_key(key)?;
             FileValue::decode(value).map(drop)
         }
-        Some((&MANIFEST, _)) => {
-            hash_of_key(key)?;
+        Some((&(MANIFEST | FLUX), _)) => {
+            manifest_of_key(key)?;
             ManifestEntry::decode(value).map(drop)
         }
         Some((&PACK, _)) => {

@@ -1,6 +1,6 @@
 //! Adopting what the packs say of files: entries, manifests, removals, settings.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use super::Adopter;
@@ -36,9 +36,13 @@ impl Adopter<'_> {
         }
         self.change_source(old, Some(&file))?;
         let same = old.filter(|old| old.manifest == file.manifest);
+        let mut added = None;
         if same.is_none_or(|old| old.state != FileState::Complete) {
             match self.counted_chunks(&file)? {
-                Some(add) => self.change_references(&add, 1)?,
+                Some(add) => {
+                    added = self.begin_change(&file)?;
+                    self.change_references(&add, 1)?;
+                }
                 None => file.state = FileState::Partial,
             }
         }
@@ -49,7 +53,8 @@ impl Adopter<'_> {
         let dropped = replaced.or(uncounted);
         let drop_refs = dropped.map(|old| self.counted_chunks(old)).transpose()?;
         let drop_refs = drop_refs.flatten().unwrap_or_default();
-        let mut ops = Vec::new();
+        let removed = dropped.map(|old| self.begin_change(old)).transpose()?;
+        let mut ops: Vec<Op> = added.into_iter().collect();
         if let Some(old) = replaced {
             ops.push(self.forget_manifest(old)?);
         }
@@ -59,7 +64,20 @@ impl Adopter<'_> {
         let value = FileValue { at, entry: file };
         ops.push((key, Some(value.encode())));
         self.apply(ops)?;
-        self.change_references(&drop_refs, -1)
+        self.change_references(&drop_refs, -1)?;
+        self.apply(removed.flatten().into_iter().collect())
+    }
+
+    /// Notes that the references of a manifest's chunks are being changed; what takes the note away again.
+    /// `None` when there is one already: then they are counted anew at the end.
+    fn begin_change(&mut self, file: &FileEntry) -> Result<Option<Op>, StoreError> {
+        let key = entry::flux_key(&file.manifest);
+        let listing = self.index.get(&entry::manifest_key(&file.manifest))?;
+        if self.rebuild || listing.is_none() || self.index.get(&key)?.is_some() {
+            return Ok(None);
+        }
+        self.apply(vec![(key.clone(), listing)])?;
+        Ok(Some((key, None)))
     }
 
     /// A manifest whose file is known is entered at once; another waits for it.
@@ -112,6 +130,7 @@ impl Adopter<'_> {
             return Ok(());
         };
         let drop_refs = self.counted_chunks(&old.entry)?.unwrap_or_default();
+        let removed = self.begin_change(&old.entry)?;
         self.change_source(Some(&old.entry), None)?;
         let manifest = self.forget_manifest(&old.entry)?;
         self.ledger.record(Some(old.at), None);
@@ -120,7 +139,8 @@ impl Adopter<'_> {
             (entry::last_use_key(address), None),
             manifest,
         ])?;
-        self.change_references(&drop_refs, -1)
+        self.change_references(&drop_refs, -1)?;
+        self.apply(removed.into_iter().collect())
     }
 
     /// Enters what the new source holds and is not here; of an old one that is not the new, nothing counts.
@@ -247,14 +267,56 @@ impl Adopter<'_> {
         Ok(())
     }
 
-    /// The end of a rebuild: what needs the manifests of all files.
-    pub(super) fn count_references(&mut self) -> Result<(), StoreError> {
+    /// Counts the references of chunks anew whose counting was cut off. A rebuild has counted them all.
+    pub(super) fn settle_references(&mut self) -> Result<(), StoreError> {
+        let mut cut_off = Vec::new();
+        self.index.scan(entry::FLUX_PREFIX, &mut |key, value| {
+            cut_off.push((entry::manifest_of_key(key)?, ManifestEntry::decode(value)?));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let mut counts: HashMap<ChunkHash, u32> = HashMap::new();
+        for (id, listing) in &cut_off {
+            let address = listing.address;
+            let bytes = read_listing(self.packs, id, listing.clone())?;
+            let manifest = bytes.and_then(|bytes| Manifest::decode_for(&address, &bytes).ok());
+            if let Some(manifest) = manifest.filter(|_| !self.rebuild) {
+                counts.extend(distinct(&manifest).into_iter().map(|hash| (hash, 0)));
+            }
+        }
+        if !counts.is_empty() {
+            for file in self.complete_files()? {
+                for hash in self.chunks_of(&file.entry)?.unwrap_or_default() {
+                    if let Some(count) = counts.get_mut(&hash) {
+                        *count += 1;
+                    }
+                }
+            }
+        }
+        for (hash, refs) in counts {
+            if let Some(chunk) = self.chunk(&hash)?.filter(|chunk| chunk.refs != refs) {
+                let chunk = ChunkEntry { refs, ..chunk };
+                self.apply(vec![(entry::chunk_key(&hash), Some(chunk.encode()))])?;
+            }
+        }
+        for (id, _) in cut_off {
+            self.apply(vec![(entry::flux_key(&id), None)])?;
+        }
+        Ok(())
+    }
+
+    fn complete_files(&self) -> Result<Vec<FileValue>, StoreError> {
         let mut files = Vec::new();
         self.index.scan(entry::FILE_PREFIX, &mut |_, value| {
             files.push(FileValue::decode(value)?);
             Ok(ControlFlow::Continue(()))
         })?;
         files.retain(|file| file.entry.state == FileState::Complete);
+        Ok(files)
+    }
+
+    /// The end of a rebuild: what needs the manifests of all files.
+    pub(super) fn count_references(&mut self) -> Result<(), StoreError> {
+        let files = self.complete_files()?;
         for file in &files {
             self.change_source(None, Some(&file.entry))?;
         }

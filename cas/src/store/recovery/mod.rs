@@ -91,6 +91,7 @@ pub(super) fn recover(
         adopter.count_references()?;
         adopter.write_checkpoints()?;
     }
+    adopter.settle_references()?;
     if adopter.adopted > 0 {
         tracing::info!(
             records = adopter.adopted,
@@ -261,6 +262,9 @@ impl Adopter<'_> {
     /// One batch with the counters that go with it.
     fn apply(&mut self, mut ops: Vec<Op>) -> Result<(), StoreError> {
         ops.extend(self.ledger.take_changes());
+        if ops.is_empty() {
+            return Ok(());
+        }
         Ok(self.index.apply(ops)?)
     }
 

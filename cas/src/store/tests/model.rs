@@ -367,6 +367,21 @@ impl Harness {
             .map(|file| (file.address, file.state))
             .collect();
         assert_eq!(files, self.files);
+        for n in 0..12 {
+            let hash = ChunkHash::of(&chunk(n));
+            let Some(entry) = self.store.core.indexed(&hash).unwrap() else {
+                continue;
+            };
+            let complete = (0..6).map(|n| file(n).1).filter(|manifest| {
+                self.files.get(&manifest.address()) == Some(&FileState::Complete)
+            });
+            let listing = complete.filter(|manifest| self.chunks_of(manifest).contains(&hash));
+            assert_eq!(
+                entry.refs as usize,
+                listing.count(),
+                "references of chunk {n}"
+            );
+        }
         for n in 0..6 {
             let (bytes, manifest) = file(n);
             if self.files.get(&manifest.address()) == Some(&FileState::Complete) {
