@@ -14,7 +14,7 @@ use crate::{
     node::Node,
     publish,
     tasks::blocking,
-    upkeep::Lost,
+    upkeep,
 };
 
 pub(super) async fn ls(node: &Arc<Node>, events: &EventSink) -> Outcome {
@@ -31,8 +31,8 @@ async fn look_at_sources(node: &Arc<Node>, events: &EventSink) -> Result<(), Api
     if node.serve_dht || node.store.is_read_only() {
         return Ok(());
     }
-    for lost in on_store(node, |store| store.check_sources()).await? {
-        events.warn(Lost::from(lost).told()).await;
+    for lost in on_store(node, upkeep::look_at_sources).await? {
+        events.warn(lost.told()).await;
     }
     Ok(())
 }

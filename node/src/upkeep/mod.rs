@@ -11,7 +11,7 @@ mod sources;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-pub(crate) use self::sources::Lost;
+pub(crate) use self::sources::look as look_at_sources;
 use self::{repairs::Repairs, scrub::Scrub};
 use crate::{api::ScrubReport, node::Node, publish};
 

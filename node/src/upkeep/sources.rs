@@ -1,8 +1,14 @@
 //! Files kept in place: when one was changed or removed, that is told once, and it is announced no more.
 
-use std::{collections::HashSet, convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    convert::Infallible,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
-use casnode_cas::{Address, ChunkHash, FileSource, LostSource, SourceState, Store, StoreError};
+use casnode_cas::{Address, ChunkHash, FileSource, SourceKind, SourceState, Store, StoreError};
 
 use crate::{node::Node, ops, publish, repair::absent, tasks::blocking};
 
@@ -15,6 +21,8 @@ pub(crate) struct Lost {
     pub(crate) address: Address,
     path: PathBuf,
     state: SourceState,
+    /// Whether it was the store's own, and no file of the user's.
+    own: bool,
     /// Chunks that are absent since.
     chunks: Vec<ChunkHash>,
 }
@@ -22,23 +30,22 @@ pub(crate) struct Lost {
 impl Lost {
     /// What a person should know of it.
     pub(crate) fn told(&self) -> String {
-        format!(
-            "{}, which is kept in place, is {}: it is served no more; store it again, or fetch it",
-            self.path.display(),
-            ops::source_state(self.state),
-        )
+        let (path, what) = (self.path.display(), ops::source_state(self.state));
+        if self.own {
+            format!(
+                "{path}, a file of the store itself, is {what}: it is served no more, and fetched again where a peer has it"
+            )
+        } else {
+            format!(
+                "{path}, which is kept in place, is {what}: it is served no more; store it again, or fetch it"
+            )
+        }
     }
 }
 
-impl From<LostSource> for Lost {
-    fn from(lost: LostSource) -> Self {
-        Self {
-            address: lost.address,
-            path: lost.path,
-            state: lost.state,
-            chunks: lost.chunks,
-        }
-    }
+/// Looks at every file that is not in the packs, and returns those that are found lost by that.
+pub(crate) fn look(store: &Store) -> Result<Vec<Lost>, StoreError> {
+    Known::from_before(store)?.look(store)
 }
 
 /// The files of a store that are known to be lost.
@@ -54,8 +61,10 @@ impl Known {
 
     /// Looks at every file, and returns those that were lost since the last look: found now, or by a read meanwhile.
     fn look(&mut self, store: &Store) -> Result<Vec<Lost>, StoreError> {
-        let mut lost: Vec<Lost> = store.check_sources()?.into_iter().map(Lost::from).collect();
-        self.0.extend(lost.iter().map(|lost| lost.address));
+        let found = store.check_sources()?.into_iter();
+        let mut chunks: HashMap<Address, Vec<ChunkHash>> =
+            found.map(|lost| (lost.address, lost.chunks)).collect();
+        let mut lost = Vec::new();
         let all = lost_sources(store)?;
         for (address, source) in &all {
             if self.0.insert(*address) {
@@ -63,7 +72,11 @@ impl Known {
                     address: *address,
                     path: source.path.clone(),
                     state: source.state,
-                    chunks: absent(store, address)?,
+                    own: source.kind == SourceKind::Clone,
+                    chunks: match chunks.remove(address) {
+                        Some(chunks) => chunks,
+                        None => absent(store, address)?,
+                    },
                 });
             }
         }
@@ -120,6 +133,9 @@ pub(super) async fn watch(node: Arc<Node>) -> Result<(), Infallible> {
 
 async fn give_up(node: &Node, lost: &Lost) {
     tracing::warn!(file = %lost.address, "{}", lost.told());
+    if lost.own {
+        node.upkeep.repairs.want(&[lost.address]);
+    }
     if let Err(error) = publish::withdraw(node, &lost.address, &lost.chunks).await {
         tracing::warn!(%error, "its keys stay scheduled until the next start");
     }
