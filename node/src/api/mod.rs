@@ -6,6 +6,8 @@ pub(crate) mod frame;
 pub mod proto;
 pub(crate) mod server;
 pub(crate) mod socket;
+mod upkeep;
 
 pub use error::{ApiError, ErrorKind};
 pub use proto::*;
+pub use upkeep::*;

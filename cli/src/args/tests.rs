@@ -1,0 +1,176 @@
+use clap::CommandFactory;
+
+use super::*;
+
+const ADDRESS: &str = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+
+fn parse(words: &[&str]) -> Result<Args, clap::Error> {
+    Args::try_parse_from(std::iter::once(&"casnode").chain(words))
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Args::command().debug_assert();
+}
+
+#[test]
+fn help_lists_every_exit_code() {
+    let help = Args::command().render_long_help().to_string();
+    for code in ["0", "1", "2", "10", "11", "12", "13", "15", "16", "130"] {
+        assert!(
+            help.lines()
+                .any(|line| line.trim_start().starts_with(&format!("{code} "))),
+            "{code} is missing in {help}"
+        );
+    }
+}
+
+#[test]
+fn global_flags_stand_before_or_after_the_command() {
+    assert!(parse(&["--json", "ls"]).unwrap().global.json);
+    let args = parse(&["ls", "--json", "-q", "-vv", "--data-dir", "/x"]).unwrap();
+    assert!(args.global.json && args.global.quiet);
+    assert_eq!(args.global.verbose, 2);
+    assert_eq!(args.global.data_dir, Some("/x".into()));
+}
+
+#[test]
+fn a_malformed_address_is_a_usage_error_that_says_what_is_wrong() {
+    let error = parse(&["get", "xyz"]).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("3 characters"), "{error}");
+    assert!(error.to_string().contains("'x'"), "{error}");
+}
+
+#[test]
+fn a_dash_is_a_path() {
+    let Command::Store(store) = parse(&["store", "-"]).unwrap().command else {
+        panic!()
+    };
+    assert_eq!(store.paths, ["-"]);
+    let Command::Get(get) = parse(&["get", ADDRESS, "-o", "-"]).unwrap().command else {
+        panic!()
+    };
+    assert_eq!(get.output, Some("-".into()));
+}
+
+#[test]
+fn store_takes_files_or_a_subcommand() {
+    let store = |words: &[&str]| match parse(words)?.command {
+        Command::Store(store) => Ok::<_, clap::Error>(store),
+        other => panic!("{other:?}"),
+    };
+    let several = store(&["store", "a", "--in-place", "b", "help"]).unwrap();
+    assert_eq!(several.paths, ["a", "b", "help"]);
+    assert!(several.in_place && !several.no_pin && several.upkeep.is_none());
+    assert!(store(&["store", "rebuild-index"]).unwrap().upkeep.is_some());
+    let file = store(&["store", "./rebuild-index"]).unwrap();
+    assert_eq!(file.paths, ["./rebuild-index"]);
+    assert!(store(&["store"]).is_err());
+    assert!(store(&["store", "rebuild-index", "a"]).is_err());
+    let help = parse(&["store", "--help"]).unwrap_err().to_string();
+    assert!(help.contains("./rebuild-index"), "{help}");
+}
+
+#[test]
+fn what_is_kept_of_a_get_is_one_thing() {
+    assert!(parse(&["get", ADDRESS, "--in-place", "--pin"]).is_ok());
+    for pair in [
+        ["--in-place", "--no-keep"],
+        ["--no-keep", "--pin"],
+        ["--pin", "--no-keep"],
+    ] {
+        let words = [&["get", ADDRESS][..], &pair].concat();
+        assert_eq!(parse(&words).unwrap_err().exit_code(), 2, "{pair:?}");
+    }
+}
+
+#[test]
+fn a_limit_and_a_pace_are_sizes() {
+    let limit = |words: &[&str]| parse(words).map(|args| args.global.max_store);
+    let gib = size::Limit(Some(casnode_node::StoreLimit::Bytes(1 << 30)));
+    assert_eq!(limit(&["ls", "--max-store", "1GiB"]).unwrap(), Some(gib));
+    assert!(limit(&["ls", "--max-store", "1"]).is_err());
+    let rate = |words: &[&str]| match parse(words)?.command {
+        Command::Daemon(daemon) => Ok::<_, clap::Error>(daemon.scrub_rate.0),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(rate(&["daemon"]).unwrap(), Some(8 << 20));
+    assert_eq!(rate(&["daemon", "--scrub-rate", "off"]).unwrap(), None);
+}
+
+#[test]
+fn durations_are_read_as_people_write_them() {
+    let Command::Get(get) = parse(&["get", ADDRESS, "--timeout", "1m 30s"])
+        .unwrap()
+        .command
+    else {
+        panic!()
+    };
+    assert_eq!(get.timeout, Some(Duration::from_secs(90)));
+    assert_eq!(
+        parse(&["get", ADDRESS, "--timeout", "soon"])
+            .unwrap_err()
+            .exit_code(),
+        2
+    );
+}
+
+#[test]
+fn a_demo_needs_four_nodes() {
+    assert!(parse(&["demo", "--nodes", "3"]).is_err());
+    let Command::Demo(demo) = parse(&["demo"]).unwrap().command else {
+        panic!()
+    };
+    assert_eq!(demo.nodes, 5);
+}
+
+#[test]
+fn a_malformed_variable_is_named_and_nothing_else_is_touched() {
+    let error = |kind, what: &str| ApiError::new(kind, what, "why", "next");
+    let usage = error(ErrorKind::Usage, "--bootstrap x is not a multiaddr");
+    assert_eq!(
+        BootstrapOrigin::Variable.explain(usage.clone()).what,
+        "CASNODE_BOOTSTRAP: x is not a multiaddr"
+    );
+    assert_eq!(BootstrapOrigin::Flag.explain(usage.clone()), usage);
+    let other = error(ErrorKind::Usage, "--listen x is not a multiaddr");
+    assert_eq!(BootstrapOrigin::Variable.explain(other.clone()), other);
+}
+
+#[test]
+fn a_commands_own_options_stand_apart_from_the_global_ones() {
+    for command in ["ls", "get", "daemon"] {
+        let help = parse(&["help", command]).unwrap_err().to_string();
+        let (own, global) = help.split_once("Global options:").unwrap();
+        for option in ["--data-dir", "--json", "--quiet", "--verbose"] {
+            assert!(!own.contains(option) && global.contains(option), "{help}");
+        }
+        assert!(own.contains("--help"), "{help}");
+    }
+}
+
+#[test]
+fn help_says_what_the_limits_are() {
+    // Lines are broken where the terminal ends.
+    let help = |command| {
+        let help = parse(&[command, "--help"]).unwrap_err().to_string();
+        help.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let get = help("get");
+    assert!(get.contains("30 s to find a provider"), "{get}");
+    assert!(get.contains("5 min without progress"), "{get}");
+    let demo = help("demo");
+    assert!(demo.contains("4..=32"), "{demo}");
+    assert!(demo.contains("12 times the file's size"), "{demo}");
+    assert!(demo.contains("TMPDIR"), "{demo}");
+}
+
+#[test]
+fn bootstrap_lists_skip_what_is_empty() {
+    assert_eq!(
+        comma_separated(" /ip4/1.2.3.4/tcp/1 ,,/dns/x/tcp/2,"),
+        ["/ip4/1.2.3.4/tcp/1", "/dns/x/tcp/2"]
+    );
+    assert!(comma_separated("").is_empty());
+}
