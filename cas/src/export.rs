@@ -4,8 +4,8 @@ mod mode;
 mod temp;
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
-use std::ops::Range;
+use std::io;
+use std::ops::{ControlFlow, Range};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,11 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use self::mode::own_umask;
 use crate::error::io_is_no_space;
 use crate::id::Address;
-use crate::import::{ImportError, open_regular};
+use crate::import::{ImportError, address_of_file};
 use crate::store::free_bytes;
-
-/// Bytes hashed at once.
-const HASH_BUFFER_BYTES: usize = 1024 * 1024;
 
 /// Why a file was not written.
 #[derive(Debug, thiserror::Error)]
@@ -418,26 +415,17 @@ fn rename_no_replace(_from: &Path, _to: &Path) -> io::Result<()> {
     Err(rustix::io::Errno::NOSYS.into())
 }
 
-/// The address of a regular file on disk.
+/// The address of a regular file on disk, computed on several threads.
 ///
 /// # Errors
-/// What reading it says; `InvalidInput` for anything that is not a regular file.
+/// What reading it says; `InvalidInput` for anything that is not a regular file, or changes meanwhile.
 pub fn file_address(path: &Path) -> io::Result<Address> {
-    let (mut file, _) = open_regular(path).map_err(|error| match error {
+    let mut go_on = |_, _| ControlFlow::Continue(());
+    address_of_file(path, &mut go_on).map_err(|error| match error {
         ImportError::NotFound { .. } => io::ErrorKind::NotFound.into(),
         ImportError::Unreadable { source, .. } => source,
         other => io::Error::new(io::ErrorKind::InvalidInput, other),
-    })?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; HASH_BUFFER_BYTES];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(Address::from_bytes(*hasher.finalize().as_bytes())),
-            Ok(count) => drop(hasher.update(&buffer[..count])),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    })
 }
 
 #[cfg(test)]

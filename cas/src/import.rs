@@ -2,13 +2,16 @@
 //!
 //! The `pipeline` reads, cuts and hashes on three threads; what comes out is appended to the store here,
 //! while one more thread waits for the disk. The file is recorded only when all of it was read and it did
-//! not change meanwhile. `dry` reads in the same way and stores nothing.
+//! not change meanwhile. `dry` reads in the same way and stores nothing; `known` sees first whether a file
+//! is here already.
 
+mod address;
 mod clone;
 mod dry;
 mod error;
 mod file;
 mod in_place;
+mod known;
 mod memory;
 mod pipeline;
 
@@ -29,6 +32,7 @@ use crate::manifest::{ChunkRef, Manifest};
 use crate::name::is_valid_hint;
 use crate::store::{FileEntry, Hold, Put, Store};
 
+pub(crate) use self::address::address_of_file;
 pub use self::dry::{ImportPlan, plan_file, scan_file};
 pub use self::error::ImportError;
 pub use self::file::FileIdentity;
@@ -39,7 +43,8 @@ use self::pipeline::{Cut, Sink};
 /// New bytes after which a commit starts, so that the last one has little left to do.
 const COMMIT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Called with the bytes done and, where it is known, the bytes in all; breaks to cancel.
+/// Called with the bytes done and, where it is known, the bytes in all; breaks to cancel. When a file is
+/// read twice, the bytes done begin at 0 again.
 pub type ImportProgress<'a> = &'a mut dyn FnMut(u64, Option<u64>) -> ControlFlow<()>;
 
 /// Where the bytes of a stored file are.
@@ -103,6 +108,10 @@ pub struct Imported {
 
 /// Stores a regular file. Durable when it returns.
 ///
+/// A file that is here already is hashed once, and nothing is written but a new name or pin. To find out,
+/// a file is hashed before it is stored when a file of the same size is here: one pass more than needed
+/// when that proves to be another one. A file of at most 1 MiB always is.
+///
 /// # Errors
 /// See [`ImportError`]. After an error nothing is recorded, and what was written is given back.
 pub fn import_file(
@@ -121,10 +130,14 @@ pub fn import_file(
         name,
         ..options.clone()
     };
+    check_name(&options)?;
+    let source = SourceFile::open(path)?;
+    if let Some(imported) = known::import(store, &source, &options, progress)? {
+        return Ok(imported);
+    }
     if options.placement == Placement::InPlace {
         return in_place::import(store, path, &options, progress);
     }
-    let source = SourceFile::open(path)?;
     if let Some(imported) = clone::import(store, &source, &options, progress)? {
         return Ok(imported);
     }
@@ -150,6 +163,13 @@ pub fn import_reader(
     progress: ImportProgress<'_>,
 ) -> Result<Imported, ImportError> {
     import(store, reader, size_bytes, options, progress, |_| Ok(()))
+}
+
+fn check_name(options: &ImportOptions) -> Result<(), ImportError> {
+    match options.name.as_ref().filter(|name| !is_valid_hint(name)) {
+        Some(name) => Err(ImportError::Name(name.clone())),
+        None => Ok(()),
+    }
 }
 
 /// How a file of this size is cut, unless a manifest could not list it.
@@ -182,9 +202,7 @@ fn import(
     progress: ImportProgress<'_>,
     check: impl FnOnce(u64) -> Result<(), ImportError>,
 ) -> Result<Imported, ImportError> {
-    if let Some(name) = options.name.as_ref().filter(|name| !is_valid_hint(name)) {
-        return Err(ImportError::Name(name.clone()));
-    }
+    check_name(options)?;
     let params = params_for(options, size_bytes)?;
     let hold = store.hold();
     let mut written = Written::default();

@@ -185,8 +185,9 @@ fn merge_level(values: &[ChainingValue]) -> Vec<ChainingValue> {
         .collect()
 }
 
-/// `None` when there are fewer than two values: one subtree is not a tree that has a parent.
-fn merge_to_root(mut values: Vec<ChainingValue>) -> Option<Address> {
+/// The address of a file from the chaining values of its groups, left to right. `None` when there are
+/// fewer than two: one subtree is not a tree that has a parent.
+pub(crate) fn merge_to_root(mut values: Vec<ChainingValue>) -> Option<Address> {
     while values.len() > 2 {
         values = merge_level(&values);
     }

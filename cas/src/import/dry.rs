@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::file::{FileIdentity, SourceFile};
 use super::pipeline::{self, Sink};
-use super::{ImportError, ImportOptions, ImportProgress, params_for};
+use super::{ImportError, ImportOptions, ImportProgress, known, params_for};
 use crate::error::StoreError;
 use crate::id::ChunkHash;
 use crate::manifest::Manifest;
@@ -29,8 +29,8 @@ pub struct ImportPlan {
 /// Counts what [`import_file`](super::import_file) would add to the store, and stops as soon as that is
 /// more than `limit_bytes`. Writes nothing.
 ///
-/// Other imports and removals may make the answer untrue before it is used. A file that is here already,
-/// but cut differently, counts as new: while it is stored again, its chunks do take the space.
+/// Other imports and removals may make the answer untrue before it is used. A file that is here already
+/// takes nothing, however it is cut.
 ///
 /// # Errors
 /// See [`ImportError`].
@@ -48,6 +48,11 @@ pub fn plan_file(
         size_bytes: source.identity.size_bytes,
         exceeded: false,
     };
+    let hold = store.hold();
+    if known::find(store, &hold, &source, options.placement, progress)?.is_some() {
+        return Ok(plan);
+    }
+    drop(hold);
     // At most MAX_CHUNKS of them.
     let mut new = HashSet::new();
     let result = cut_file(&source, options, progress, &mut |chunk, _| {

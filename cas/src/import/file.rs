@@ -44,7 +44,7 @@ impl FileIdentity {
 
 /// A file that is being read, and what it was when that began.
 pub(super) struct SourceFile<'a> {
-    path: &'a Path,
+    pub(super) path: &'a Path,
     pub(super) file: File,
     pub(super) identity: FileIdentity,
 }
@@ -69,9 +69,14 @@ impl<'a> SourceFile<'a> {
         if now == Some(self.identity) && read_bytes == self.identity.size_bytes {
             Ok(())
         } else {
-            Err(ImportError::Changed {
-                path: self.path.to_owned(),
-            })
+            Err(self.changed())
+        }
+    }
+
+    /// What to say when it is not what it was.
+    pub(super) fn changed(&self) -> ImportError {
+        ImportError::Changed {
+            path: self.path.to_owned(),
         }
     }
 

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use super::{ImportError, ImportOptions, ImportProgress, Imported, scan_file};
-use crate::name::is_valid_hint;
 use crate::store::Store;
 
 /// Reads and hashes the file, and records that its chunks are where they are. Chunks that the store has
@@ -14,9 +13,6 @@ pub(super) fn import(
     options: &ImportOptions,
     progress: ImportProgress<'_>,
 ) -> Result<Imported, ImportError> {
-    if let Some(name) = options.name.as_ref().filter(|name| !is_valid_hint(name)) {
-        return Err(ImportError::Name(name.clone()));
-    }
     let hold = store.hold();
     let mut hold_chunk = |hash, _, _| {
         hold.add(hash);

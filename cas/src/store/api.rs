@@ -214,7 +214,7 @@ impl Store {
                 Ok(ControlFlow::Continue(()))
             }))?;
         self.core.measure();
-        let disk_bytes = self.core.space.used_bytes();
+        let disk_bytes = self.core.space.disk_bytes();
         let needed = self.core.live_bytes()
             + self.core.index.disk_bytes()
             + self.core.space.reserve_disk_bytes();

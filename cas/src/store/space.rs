@@ -118,9 +118,14 @@ impl Space {
             .fetch_add(record_bytes + INDEX_ENTRY_BYTES, Ordering::Relaxed);
     }
 
-    /// What the store occupies.
+    /// What the store occupied when it was last measured.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.measured_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What the store occupies at most, with what was appended since it was measured.
     pub(crate) fn used_bytes(&self) -> u64 {
-        self.measured_bytes.load(Ordering::Relaxed) + self.unmeasured_bytes()
+        self.disk_bytes() + self.unmeasured_bytes()
     }
 
     /// Whether so many bytes of chunks fit under the limit.

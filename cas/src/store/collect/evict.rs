@@ -25,6 +25,13 @@ pub(in crate::store) struct Evictions {
     told_chunks: usize,
 }
 
+/// What making room came to.
+pub(super) struct Eviction {
+    pub(super) evicted: Vec<GcFile>,
+    /// Whether there was room then.
+    fits: bool,
+}
+
 impl Core {
     /// Room for a chunk that is about to be appended. Takes no time while there is some.
     pub(in crate::store) fn room_for_chunk(&self, len_bytes: u64) -> Result<(), StoreError> {
@@ -44,21 +51,27 @@ impl Core {
     }
 
     pub(in crate::store) fn make_room(&self, needed_bytes: u64) -> Result<(), StoreError> {
-        self.evict_over_limit(needed_bytes)?;
-        match self.space.fits(needed_bytes) {
-            true => Ok(()),
-            false => Err(self.space.over_quota(needed_bytes)),
+        match self.evict_over_limit(needed_bytes)? {
+            Eviction { fits: true, .. } => Ok(()),
+            Eviction { fits: false, .. } => Err(self.space.over_quota(needed_bytes)),
         }
     }
 
     /// Removes files until so many bytes fit, if that can be.
-    pub(super) fn evict_over_limit(&self, needed_bytes: u64) -> Result<Vec<GcFile>, StoreError> {
+    pub(super) fn evict_over_limit(&self, needed_bytes: u64) -> Result<Eviction, StoreError> {
         let _alone = lock(&self.collecting);
-        let mut evicted = Vec::new();
         self.measure();
-        if self.space.fits(needed_bytes) {
-            return Ok(evicted);
+        let mut evicted = Vec::new();
+        if !self.space.fits(needed_bytes) {
+            evicted = self.make_fit(needed_bytes)?;
         }
+        // Asked here: others may take the room as soon as it is their turn.
+        let fits = self.space.fits(needed_bytes);
+        Ok(Eviction { evicted, fits })
+    }
+
+    fn make_fit(&self, needed_bytes: u64) -> Result<Vec<GcFile>, StoreError> {
+        let mut evicted = Vec::new();
         self.check_writable()?;
         let waste: u64 = self.wasteful_packs()?.iter().map(|p| p.waste_bytes).sum();
         if self.space.fits_after(waste, needed_bytes) {

@@ -25,13 +25,13 @@ impl Core {
         self.check_writable()?;
         self.measure();
         let mut report = GcReport {
-            disk_bytes_before: self.space.used_bytes(),
+            disk_bytes_before: self.space.disk_bytes(),
             ..GcReport::default()
         };
         let orphans = self.drop_orphans()?;
         report.freed_chunks = orphans.freed_chunks.len() as u64;
         report.freed_bytes = orphans.freed_bytes;
-        report.evicted = self.evict_over_limit(0)?;
+        report.evicted = self.evict_over_limit(0)?.evicted;
         self.seal_if_wasteful()?;
         let packs = self.wasteful_packs()?;
         let mut done = GcProgress {
@@ -51,7 +51,7 @@ impl Core {
             report.compacted_packs += 1;
         }
         self.measure();
-        report.disk_bytes_after = self.space.used_bytes();
+        report.disk_bytes_after = self.space.disk_bytes();
         Ok(report)
     }
 }
@@ -94,7 +94,7 @@ impl Store {
     /// Bytes that packs, index and reserve occupy, measured now.
     pub fn disk_bytes(&self) -> u64 {
         self.core.measure();
-        self.core.space.used_bytes()
+        self.core.space.disk_bytes()
     }
 
     /// Makes sure that so many bytes fit under the limit: compacts packs where that is enough, else
