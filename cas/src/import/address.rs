@@ -48,7 +48,8 @@ impl SourceFile<'_> {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(ImportError::Cancelled),
         };
-        let address = hash(&self.file, size_bytes, &mut tell);
+        let subtree_bytes = group_bytes_for(size_bytes, MAX_SUBTREES).max(MIN_SUBTREE_BYTES);
+        let address = hash(&self.file, size_bytes, subtree_bytes, &mut tell);
         match address {
             // It has become shorter.
             Err(ImportError::Read(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -63,9 +64,14 @@ impl SourceFile<'_> {
 /// Is told the bytes done, on the caller's thread; an error ends the work.
 type Tell<'a> = &'a mut dyn FnMut(u64) -> Result<(), ImportError>;
 
-fn hash(file: &File, size_bytes: u64, tell: Tell<'_>) -> Result<Address, ImportError> {
+/// `subtree_bytes` is a power of two of at least 1,024.
+fn hash(
+    file: &File,
+    size_bytes: u64,
+    subtree_bytes: u64,
+    tell: Tell<'_>,
+) -> Result<Address, ImportError> {
     tell(0)?;
-    let subtree_bytes = group_bytes_for(size_bytes, MAX_SUBTREES).max(MIN_SUBTREE_BYTES);
     let subtrees = size_bytes.div_ceil(subtree_bytes);
     let work = Work {
         file,

@@ -54,9 +54,8 @@ pub(super) fn find(
     progress: ImportProgress<'_>,
 ) -> Result<Option<Manifest>, ImportError> {
     let size_bytes = source.identity.size_bytes;
-    let may_be_here = |file: &FileEntry| {
-        file.size_bytes == size_bytes && stays_as_it_is(file, source, placement)
-    };
+    let may_be_here =
+        |file: &FileEntry| file.size_bytes == size_bytes && stays_as_it_is(file, source, placement);
     if size_bytes > UNASKED_BYTES && !store.files()?.iter().any(may_be_here) {
         return Ok(None);
     }
