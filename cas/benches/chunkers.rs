@@ -3,6 +3,7 @@
 use casnode_cas::{Chunker, ChunkerParams, Chunking};
 use divan::Bencher;
 use divan::counter::BytesCount;
+use fastcdc::v2020::{FastCDC, Normalization};
 
 const INPUT_BYTES: usize = 32 << 20;
 
@@ -50,5 +51,5 @@ fn cut_by_the_fastcdc_crate(bencher: Bencher<'_, '_>) {
     let [min, avg, max] = [min_bytes, avg_bytes, max_bytes].map(|bytes| bytes as usize);
     bencher
         .counter(BytesCount::new(INPUT_BYTES))
-        .bench_local(|| fastcdc::v2020::FastCDC::new(&bytes, min, avg, max).count());
+        .bench_local(|| FastCDC::with_level(&bytes, min, avg, max, Normalization::Level2).count());
 }

@@ -5,7 +5,9 @@
 //! side by side, which one core does more than twice as fast: a gear hash depends on the last 64 bytes only,
 //! so a scan can begin anywhere.
 
-use fastcdc::v2020::{Normalization, get_gear_with_seed, select_masks};
+use fastcdc::v2020::{get_gear_with_seed, select_masks};
+
+use super::NORMALIZATION;
 
 /// Bytes that a 64-bit gear hash remembers.
 const MEMORY_BYTES: usize = 64;
@@ -38,7 +40,7 @@ impl GearScan {
         let tables = get_gear_with_seed(0);
         gear.copy_from_slice(&tables.0);
         gear_shifted.copy_from_slice(&tables.1);
-        let (mask_before_avg, mask_after_avg) = select_masks(avg_bytes, Normalization::Level1);
+        let (mask_before_avg, mask_after_avg) = select_masks(avg_bytes, NORMALIZATION);
         Self {
             gear,
             gear_shifted,
