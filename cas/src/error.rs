@@ -152,6 +152,15 @@ pub(crate) fn io_is_no_space(error: &io::Error) -> bool {
     )
 }
 
+/// Whether reading failed because the bytes are gone.
+pub(crate) fn io_is_loss(error: &io::Error) -> bool {
+    let lost = matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+    );
+    lost || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
 impl StoreError {
     /// Whether more space would help.
     #[must_use]
@@ -163,6 +172,12 @@ impl StoreError {
             }
             _ => false,
         }
+    }
+
+    /// Whether bytes could not be read because they are gone, which trying again would not change. Anything
+    /// else that keeps from reading (no file handle left, say) is no damage.
+    pub(crate) fn is_loss(&self) -> bool {
+        matches!(self, StoreError::Io { source, .. } if io_is_loss(source))
     }
 
     /// Whether stored bytes are not what was written.

@@ -2,6 +2,7 @@
 
 use super::file::SourceFile;
 use super::{ImportError, ImportOptions, ImportProgress, Imported, scan_file};
+use crate::name::is_valid_hint;
 use crate::store::{SourceKind, Store};
 
 /// Reads and hashes a clone of the file, which is what the store keeps. `None` where the file must be
@@ -12,6 +13,13 @@ pub(super) fn import(
     options: &ImportOptions,
     progress: ImportProgress<'_>,
 ) -> Result<Option<Imported>, ImportError> {
+    if options
+        .name
+        .as_ref()
+        .is_some_and(|name| !is_valid_hint(name))
+    {
+        return Ok(None); // refused where it is copied
+    }
     let Some(clone) = store.clone_of(&source.file) else {
         return Ok(None);
     };

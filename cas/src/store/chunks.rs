@@ -135,8 +135,13 @@ impl Core {
             if self.locate(hash)?.as_ref() != Some(&found) {
                 continue;
             }
-            if let Err(error) = read {
-                tracing::warn!(%hash, %error, "stored chunk cannot be read");
+            match read {
+                Err(error) if error.is_loss() => {
+                    tracing::warn!(%hash, %error, "stored chunk cannot be read");
+                }
+                // Not being able to read just now says nothing about the bytes.
+                Err(error) => return Err(error),
+                Ok(_) => {}
             }
             let noted = match found {
                 Found::Pack { at, .. } => self.mark_bad(hash, Place::Pack(at)).map(drop),

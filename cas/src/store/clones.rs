@@ -5,9 +5,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::core::Core;
 use super::dir_bytes;
@@ -30,6 +31,8 @@ pub(super) struct Clones {
     /// None for a store in memory.
     dir: Option<PathBuf>,
     next: AtomicU32,
+    /// Bytes that the clones occupy, shared or not: there may be as many as files.
+    occupied_bytes: AtomicU64,
 }
 
 impl Clones {
@@ -59,9 +62,11 @@ impl Clones {
     fn new(dir: Option<PathBuf>, ledger: &Ledger) -> Self {
         let last = ledger.sources().range(FIRST_CLONE..).next_back();
         let next = last.map_or(FIRST_CLONE, |(last, _)| last.saturating_add(1));
+        let occupied_bytes = dir.as_deref().map_or(0, dir_bytes);
         Self {
             dir,
             next: AtomicU32::new(next),
+            occupied_bytes: AtomicU64::new(occupied_bytes),
         }
     }
 
@@ -75,17 +80,23 @@ impl Clones {
 
     /// Bytes that the clones occupy, shared or not.
     pub(super) fn disk_bytes(&self) -> u64 {
-        self.dir.as_deref().map_or(0, dir_bytes)
+        self.occupied_bytes.load(Ordering::Relaxed)
     }
 
     /// Removes a clone that nothing is read from any more.
     pub(super) fn remove(&self, source: u32) {
         let path = self.path(source);
+        let blocks = fs::metadata(&path).map_or(0, |data| data.blocks());
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Ok(()) => {
+                let bytes = &self.occupied_bytes;
+                let before = bytes.load(Ordering::Relaxed);
+                bytes.fetch_sub((blocks * 512).min(before), Ordering::Relaxed);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "a clone stays behind");
             }
-            _ => {}
         }
     }
 
@@ -107,13 +118,23 @@ impl Clones {
             .write(true)
             .create_new(true)
             .open(self.path(number))?;
-        if !clone_blocks(&clone, file) {
-            self.remove(number);
-            return Ok(None);
+        let durable = || clone.sync_all().and_then(|()| File::open(dir)?.sync_all());
+        match clone_blocks(&clone, file).then(durable) {
+            Some(Ok(())) => {
+                let blocks = clone.metadata().map_or(0, |data| data.blocks());
+                self.occupied_bytes
+                    .fetch_add(blocks * 512, Ordering::Relaxed);
+                Ok(Some((number, clone)))
+            }
+            Some(Err(error)) => {
+                self.remove(number);
+                Err(error)
+            }
+            None => {
+                self.remove(number);
+                Ok(None)
+            }
         }
-        clone.sync_all()?;
-        File::open(dir)?.sync_all()?;
-        Ok(Some((number, clone)))
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::chunks::{Lent, Pending, Writer};
 use super::clones::Clones;
@@ -53,6 +53,8 @@ pub(super) struct Extra {
     pub(super) last: Vec<Op>,
     /// Where the records are and were that those point at.
     pub(super) records: Vec<(Option<Location>, Option<Location>)>,
+    /// The records that were appended for this.
+    pub(super) appended: Vec<Location>,
 }
 
 /// The store without the folder it lives in.
@@ -67,6 +69,7 @@ pub(crate) struct Core {
     pub(super) evictions: Mutex<Evictions>,
     /// Held by whoever evicts or rewrites a pack: one at a time. Taken before all others.
     pub(super) collecting: Mutex<()>,
+    measuring: Mutex<()>,
     pub(super) writer: Mutex<Writer>,
     pub(super) pending: RwLock<HashMap<ChunkHash, Pending>>,
     pub(super) lent: RwLock<HashMap<ChunkHash, Lent>>,
@@ -107,6 +110,7 @@ impl Core {
             holds: Mutex::default(),
             evictions: Mutex::default(),
             collecting: Mutex::default(),
+            measuring: Mutex::default(),
             writer: Mutex::default(),
             pending: RwLock::default(),
             lent: RwLock::default(),
@@ -184,11 +188,13 @@ impl Core {
 
     /// Makes everything appended so far durable and indexes it.
     pub(super) fn flush(&self, committed: &mut Committed, extra: Extra) -> Result<(), StoreError> {
-        self.check_writable()?;
-        self.space.check_index()?;
-        let mut writer = lock(&self.writer);
-        // A full disk shows here, while nothing has changed yet: the next attempt may go on.
-        self.packs.write_out()?;
+        let mut writer = match self.begin_flush() {
+            Ok(writer) => writer,
+            Err(error) => {
+                self.take_back(&extra);
+                return Err(error);
+            }
+        };
         let queue = std::mem::take(&mut writer.queue);
         let appended = writer.appended;
         let unmeasured = self.space.unmeasured_bytes();
@@ -202,10 +208,21 @@ impl Core {
             // After a failed sync nobody can say which bytes are on the medium: only a reopen can.
             self.broken.store(true, Ordering::Relaxed);
         }
-        self.measure_after(unmeasured);
+        if self.space.is_measure_due() {
+            self.measure_after(unmeasured);
+        }
         let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
         for hash in &queue {
             pending.remove(hash);
+        }
+        result
+    }
+
+    /// Syncs the index; after a failure nobody can say what it has.
+    pub(super) fn sync_index(&self) -> Result<(), StoreError> {
+        let result = self.noting(self.index.sync());
+        if result.is_err() {
+            self.broken.store(true, Ordering::Relaxed);
         }
         result
     }
@@ -217,9 +234,35 @@ impl Core {
 
     /// The same, when so many appended bytes are sure to be on the disk.
     fn measure_after(&self, unmeasured_bytes: u64) {
+        // An older measurement must not come after a newer one.
+        let _alone = lock(&self.measuring);
         let own = self.packs.disk_bytes() + self.index.disk_bytes();
         let bytes = own + self.space.reserve_disk_bytes() + self.clones.disk_bytes();
         self.space.measured(bytes, unmeasured_bytes);
+    }
+
+    /// A full disk shows here, while nothing has changed yet: the next attempt may go on.
+    fn begin_flush(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
+        self.check_writable()?;
+        self.space.check_index()?;
+        let writer = lock(&self.writer);
+        match self.packs.write_out() {
+            // What is asked for may be what makes room.
+            Err(error) if error.is_no_space() && self.space.release() => self.packs.write_out()?,
+            result => result?,
+        }
+        Ok(writer)
+    }
+
+    /// The records of a change that did not happen must not be found by a rebuild.
+    fn take_back(&self, extra: &Extra) {
+        if extra.appended.is_empty() {
+            return;
+        }
+        if let Err(error) = self.packs.free(&extra.appended) {
+            tracing::warn!(%error, "records of a change that failed stay behind");
+            self.broken.store(true, Ordering::Relaxed);
+        }
     }
 
     fn flush_queue(
@@ -231,6 +274,7 @@ impl Core {
     ) -> Result<(), StoreError> {
         let durable = self.packs.sync(point)?;
         for part in queue.chunks(BATCH_CHUNKS) {
+            self.space.check_index()?;
             let ops = self.index_ops(committed, part)?;
             self.apply_counted(committed, ops)?;
         }
@@ -248,6 +292,7 @@ impl Core {
             last.push((entry::flux_key(&id), None));
         }
         for part in extra.add_refs.chunks(BATCH_CHUNKS) {
+            self.space.check_index()?;
             let ops = self.reference_ops(part)?;
             self.apply(ops)?;
         }

@@ -62,6 +62,7 @@ impl Core {
             return Ok(());
         }
         self.check_writable()?;
+        self.space.check_index()?;
         let op = (
             entry::last_use_key(address),
             Some(now.to_le_bytes().to_vec()),
@@ -101,10 +102,11 @@ impl Core {
         let old = self.file(&manifest.address())?;
         if let Some(old) = &old
             && old.state == FileState::Complete
-            && ((old.manifest == manifest.id() && self.is_listed(old)?) || self.is_whole(old)?)
+            && self.is_whole(old)?
         {
             return self.update_entry(&mut committed, &old.address, name, pinned);
         }
+        // Also when it is known under this manifest: a chunk may have been found damaged meanwhile.
         self.require_chunks(manifest)?;
         self.replace(&mut committed, manifest, name, pinned, FileState::Complete)
     }

@@ -154,6 +154,7 @@ impl Core {
         let at = self.append(RecordKind::Manifest, id.as_bytes(), bytes)?;
         let old = self.manifest_entry(id)?;
         extra.records.push((old.map(|old| old.at), Some(at)));
+        extra.appended.push(at);
         let inline = (bytes.len() <= INLINE_BYTES).then(|| bytes.clone());
         let listing = ManifestEntry {
             address,

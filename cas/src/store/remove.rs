@@ -140,7 +140,9 @@ impl Core {
                     continue;
                 }
                 ops.push((entry::chunk_key(hash), None));
-                freed.extend(chunk.place.pack());
+                if !chunk.bad {
+                    freed.extend(chunk.place.pack());
+                }
                 removed.freed_bytes += u64::from(chunk.len_bytes());
                 removed.freed_chunks.push(*hash);
                 committed.ledger.chunk(Some(&chunk), None);
@@ -152,7 +154,7 @@ impl Core {
         }
         if !freed.is_empty() {
             // Before the bytes go: a power cut must not bring an entry back whose bytes are gone.
-            self.noting(self.index.sync())?;
+            self.sync_index()?;
         }
         Ok((removed, freed))
     }

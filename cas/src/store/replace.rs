@@ -165,6 +165,7 @@ impl Core {
         let at = self.append(RecordKind::File, blake3::hash(&value).as_bytes(), &value)?;
         let old = self.file_value(&file.address)?;
         extra.records.push((old.map(|old| old.at), Some(at)));
+        extra.appended.push(at);
         let entry = file.clone();
         let value = FileValue { at, entry }.encode();
         extra
@@ -182,7 +183,8 @@ impl Core {
     ) -> Result<(), StoreError> {
         let address = old.entry.address;
         let digest = blake3::hash(address.as_bytes());
-        self.append(RecordKind::Tombstone, digest.as_bytes(), address.as_bytes())?;
+        let at = self.append(RecordKind::Tombstone, digest.as_bytes(), address.as_bytes())?;
+        extra.appended.push(at);
         extra.records.push((Some(old.at), None));
         extra.last.push((entry::file_key(&address), None));
         extra.last.push((entry::last_use_key(&address), None));

@@ -51,6 +51,7 @@ impl Core {
         let extra = Extra {
             last: vec![(entry::setting_key(name), Some(setting.encode()))],
             records: vec![(old_at, Some(at))],
+            appended: vec![at],
             ..Extra::default()
         };
         self.flush(&mut committed, extra)?;

@@ -26,7 +26,7 @@ use super::pack::RecordKind;
 use super::types::LostSource;
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash};
-use crate::import::{FileIdentity, open_regular};
+use crate::import::{FileIdentity, ImportError, open_regular};
 use crate::manifest::Manifest;
 
 /// Most sources kept open for reading.
@@ -93,8 +93,8 @@ impl SourceFile {
     }
 }
 
-/// What is at the path of a source now.
-fn look(path: &Path, source: &SourceFile) -> SourceState {
+/// What is at the path of a file kept in place now.
+fn look_in_place(path: &Path, source: &SourceFile) -> SourceState {
     match fs::metadata(path) {
         Ok(data)
             if data.is_file() && SourceFile::of(source.id, &FileIdentity::of(&data)) == *source =>
@@ -148,11 +148,27 @@ impl Core {
         let opened = open_regular(&path).map_err(|error| StoreError::Io {
             action: "open a file kept in place,",
             path: path.clone(),
-            source: io::Error::other(error),
+            source: match error {
+                ImportError::Unreadable { source, .. } => source,
+                // Nothing there, or something that is no file.
+                _ => io::ErrorKind::NotFound.into(),
+            },
         })?;
         let file = Arc::new(opened.0);
         self.sources.remember(source, &file);
         Ok((file, Some(path)))
+    }
+
+    /// What became of a source. A clone is there or not: what is wrong in it is found by reading.
+    fn look(&self, source: &FileSource) -> SourceState {
+        let path = self.path_of(source);
+        match source.kind {
+            SourceKind::InPlace => look_in_place(&path, &source.file),
+            SourceKind::Clone => match fs::metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => SourceState::Missing,
+                _ => SourceState::Intact,
+            },
+        }
     }
 
     /// Where a source is.
@@ -193,13 +209,17 @@ impl Core {
             return self.mark_bad(hash, Place::Source(extent)).map(drop);
         };
         let file = self.file(&account.address)?;
-        let state = file.and_then(|file| file.source).map(|source| {
-            match look(&self.path_of(&source), &source.file) {
+        let state = file
+            .and_then(|file| file.source)
+            .map(|source| match self.look(&source) {
                 SourceState::Intact => SourceState::Changed,
                 state => state,
-            }
-        });
+            });
         let state = state.unwrap_or(SourceState::Missing);
+        if is_clone(extent.source) && state != SourceState::Missing {
+            // Nobody edits a clone: the disk damaged this part of it, and the rest is as good as before.
+            return self.mark_bad(hash, Place::Source(extent)).map(drop);
+        }
         self.lose_source(&account.address, state).map(drop)
     }
 
@@ -216,7 +236,7 @@ impl Core {
             let Some(source) = source.filter(|source| source.state == SourceState::Intact) else {
                 continue;
             };
-            match look(&self.path_of(&source), &source.file) {
+            match self.look(&source) {
                 SourceState::Intact => {}
                 state => lost.extend(self.lose_source(&address, state)?),
             }
@@ -362,7 +382,7 @@ impl Core {
     ) -> Result<Added, StoreError> {
         let address = manifest.address();
         if let Some(old) = self.file(&address)?.and_then(|file| file.source) {
-            let state = look(&self.path_of(&old), &old.file);
+            let state = self.look(&old);
             if state != SourceState::Intact {
                 self.lose_source_locked(committed, &address, state)?;
             }

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::lock;
 use crate::error::StoreError;
@@ -34,7 +35,14 @@ pub(crate) struct Space {
     measured_bytes: AtomicU64,
     /// What was appended since.
     appended_bytes: AtomicU64,
+    last_measure: Mutex<Option<Instant>>,
 }
+
+/// What is appended counts in full until the files are measured, which visits each of them.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// So close to the limit it is measured every time.
+const NEAR_LIMIT_BYTES: u64 = 256 * 1024 * 1024;
 
 /// What a chunk adds to the index, with what sled keeps of older versions.
 const INDEX_ENTRY_BYTES: u64 = 256;
@@ -67,6 +75,7 @@ impl Space {
             max_bytes: AtomicU64::new(0),
             measured_bytes: AtomicU64::new(0),
             appended_bytes: AtomicU64::new(0),
+            last_measure: Mutex::default(),
         }
     }
 
@@ -79,11 +88,15 @@ impl Space {
             reserve_bytes: reserve_bytes.min(small),
             min_free_bytes: min_free_bytes.min(small),
             index_floor_bytes: INDEX_FLOOR_BYTES.min(small / 4),
-            reserve_held: Mutex::new(dir.join("reserve").exists()),
+            reserve_held: Mutex::new(false),
             max_bytes: AtomicU64::new(0),
             measured_bytes: AtomicU64::new(0),
             appended_bytes: AtomicU64::new(0),
+            last_measure: Mutex::default(),
         };
+        // One that was cut short by a crash is none.
+        let held_bytes = space.reserve_disk_bytes();
+        *lock(&space.reserve_held) = held_bytes >= space.reserve_bytes;
         if available < space.index_floor_bytes {
             space.release();
         }
@@ -239,15 +252,29 @@ impl Space {
         }
     }
 
-    fn release(&self) {
-        let Some(dir) = &self.dir else { return };
+    /// Gives the ballast up; whether there was any.
+    pub(crate) fn release(&self) -> bool {
+        let Some(dir) = &self.dir else { return false };
         let mut held = lock(&self.reserve_held);
+        let had = *held;
         match fs::remove_file(dir.join("reserve")) {
             Ok(()) => tracing::warn!("disk nearly full: gave up the reserve"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(%error, "disk nearly full: the reserve cannot be removed"),
         }
         *held = false;
+        had
+    }
+
+    /// Whether it is time to measure what the store occupies: every second, or at once near the limit.
+    pub(crate) fn is_measure_due(&self) -> bool {
+        let mut last = lock(&self.last_measure);
+        let is_near = !self.fits(NEAR_LIMIT_BYTES);
+        let is_due = is_near || last.is_none_or(|last| last.elapsed() >= MEASURE_INTERVAL);
+        if is_due {
+            *last = Some(Instant::now());
+        }
+        is_due
     }
 
     fn available(&self, dir: &Path) -> Result<u64, StoreError> {

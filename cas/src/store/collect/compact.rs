@@ -110,7 +110,7 @@ impl Core {
         }
         self.flush(&mut committed, extra)?;
         if !old.is_empty() {
-            self.noting(self.index.sync())?;
+            self.sync_index()?;
         }
         drop(committed);
         self.packs.free(&old)?;
@@ -228,7 +228,7 @@ impl Core {
             );
             return Ok(());
         }
-        self.noting(self.index.sync())?;
+        self.sync_index()?;
         self.packs.remove(pack)?;
         // Only now: a pack that is there and unknown would be adopted as new.
         committed.ledger.forget_pack(pack);

@@ -79,6 +79,20 @@ fn inline(fields: Fields<'_>, present: bool, len_bytes: u32) -> Result<Option<By
 }
 
 impl ChunkEntry {
+    /// The entry of a chunk that is listed and not there: nothing is at its place.
+    pub(crate) fn absent() -> Self {
+        Self {
+            place: Place::Pack(Location {
+                pack: u32::MAX,
+                offset: 0,
+                len_bytes: 0,
+            }),
+            refs: 0,
+            bad: true,
+            inline: None,
+        }
+    }
+
     pub(crate) fn len_bytes(&self) -> u32 {
         self.place.len_bytes()
     }

@@ -249,16 +249,21 @@ impl Adopter<'_> {
         Ok(manifest)
     }
 
+    /// A chunk that is not there keeps its count all the same, as a bad one: when it is stored again, the
+    /// files that list it keep it.
     fn change_references(&self, hashes: &HashSet<ChunkHash>, by: i32) -> Result<(), StoreError> {
         let hashes: Vec<&ChunkHash> = hashes.iter().collect();
         for part in hashes.chunks(BATCH_CHUNKS) {
             let mut ops = Vec::with_capacity(part.len());
             for hash in part {
                 let key = entry::chunk_key(hash);
-                let Some(value) = self.index.get(&key)? else {
+                let chunk = match self.index.get(&key)? {
+                    Some(value) => Some(ChunkEntry::decode(&value)?),
+                    None => (by > 0).then(ChunkEntry::absent),
+                };
+                let Some(mut chunk) = chunk else {
                     continue;
                 };
-                let mut chunk = ChunkEntry::decode(&value)?;
                 chunk.refs = chunk.refs.saturating_add_signed(by);
                 ops.push((key, Some(chunk.encode())));
             }
@@ -293,7 +298,8 @@ impl Adopter<'_> {
             }
         }
         for (hash, refs) in counts {
-            if let Some(chunk) = self.chunk(&hash)?.filter(|chunk| chunk.refs != refs) {
+            let chunk = self.chunk(&hash)?.unwrap_or_else(ChunkEntry::absent);
+            if chunk.refs != refs {
                 let chunk = ChunkEntry { refs, ..chunk };
                 self.apply(vec![(entry::chunk_key(&hash), Some(chunk.encode()))])?;
             }
