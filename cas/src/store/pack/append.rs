@@ -249,8 +249,9 @@ impl Packs {
         let file = self.file(pack)?;
         let len = file.len().map_err(|error| self.error("measure", error))?;
         if len > end {
-            let cut = file.set_len(end).and_then(|()| file.sync());
-            cut.map_err(|error| self.error("cut the torn end of", error))?;
+            let cut = file.set_len(end);
+            let synced = cut.and_then(|()| self.sync_file(pack, file.as_ref()));
+            synced.map_err(|error| self.error("cut the torn end of", error))?;
         }
         let mut active = lock(&self.active);
         if end < self.pack_bytes {
@@ -311,7 +312,8 @@ impl Packs {
             return Err(error);
         }
         let sync_one = |(id, file, end): &(u32, Arc<dyn PackFile>, u64)| {
-            file.sync().map_err(|error| self.error("sync", error))?;
+            self.sync_file(*id, file.as_ref())
+                .map_err(|error| self.error("sync", error))?;
             Ok((*id, *end))
         };
         point.0.iter().map(sync_one).collect()

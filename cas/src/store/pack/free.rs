@@ -56,13 +56,13 @@ impl Packs {
             // A block written later would make them live again.
             let end = records.iter().map(|at| at.next_offset()).max();
             self.write_out_to(pack, end.unwrap_or(0))?;
-            self.free_in(file.as_ref(), records)
+            self.free_in(pack, file.as_ref(), records)
                 .map_err(|error| self.error("free", error))?;
         }
         Ok(())
     }
 
-    fn free_in(&self, file: &dyn PackFile, records: Vec<Location>) -> io::Result<()> {
+    fn free_in(&self, pack: u32, file: &dyn PackFile, records: Vec<Location>) -> io::Result<()> {
         let mut holes: Vec<Range<u64>> = Vec::new();
         for (run, members) in runs(records) {
             for at in &members {
@@ -79,7 +79,7 @@ impl Packs {
             }
             holes.extend(members.into_iter().map(Location::blocks));
         }
-        file.sync()?;
+        self.sync_file(pack, file)?;
         for hole in holes.into_iter().filter(|hole| !hole.is_empty()) {
             file.punch(hole)?;
         }

@@ -42,6 +42,7 @@ impl Packs {
         let removed = self.medium.remove(id);
         // Readers after this one do not find it.
         lock(&self.open).remove(&id);
+        lock(&self.syncs).remove(&id);
         removed.map_err(|error| self.error("remove a pack in", error))
     }
 }

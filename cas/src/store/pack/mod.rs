@@ -55,6 +55,8 @@ pub(crate) struct Packs {
     active: Mutex<Active>,
     unwritten: Mutex<Unwritten>,
     open: Mutex<HashMap<u32, Arc<dyn PackFile>>>,
+    /// Of each pack that was ever synced, whether that failed: see [`Packs::sync_file`].
+    syncs: Mutex<HashMap<u32, Arc<Mutex<bool>>>>,
 }
 
 impl Packs {
@@ -71,7 +73,8 @@ impl Packs {
             pack_bytes,
             active: Mutex::default(),
             unwritten: Mutex::default(),
-            open: Mutex::new(HashMap::new()),
+            open: Mutex::default(),
+            syncs: Mutex::default(),
         };
         let ids = packs.ids()?;
         lock(&packs.active).next_id = ids.last().map_or(0, |last| last.saturating_add(1));
@@ -105,8 +108,9 @@ impl Packs {
         let len = file.len().map_err(|error| self.error("measure", error))?;
         if len < PACK_HEADER_BYTES {
             let header = record::encode_pack_header(&self.store_id, id, unix_ms());
-            let written = file.write_at(&header, 0).and_then(|()| file.sync());
-            return written.map_err(|error| self.error("complete", error));
+            let written = file.write_at(&header, 0);
+            let synced = written.and_then(|()| self.sync_file(id, file.as_ref()));
+            return synced.map_err(|error| self.error("complete", error));
         }
         let mut bytes = [0u8; 64];
         let read = file.read_at(&mut bytes, 0);
@@ -140,7 +144,24 @@ impl Packs {
     pub(crate) fn sync_pack(&self, id: u32) -> Result<(), StoreError> {
         self.write_out_to(id, u64::MAX)?;
         let file = self.file(id)?;
-        file.sync().map_err(|error| self.error("sync", error))
+        self.sync_file(id, file.as_ref())
+            .map_err(|error| self.error("sync", error))
+    }
+
+    /// Syncs a pack. The system tells one sync only that it lost a write, and the next one succeeds without
+    /// those bytes. So from a failed one on all of that pack fail, until the packs are opened anew; and
+    /// they take turns, so that none succeeds while another one is about to fail.
+    fn sync_file(&self, id: u32, file: &dyn PackFile) -> io::Result<()> {
+        let failed = Arc::clone(lock(&self.syncs).entry(id).or_default());
+        let mut failed = lock(&failed);
+        if *failed {
+            let why = "an earlier sync of this pack failed, and what it holds is not known until the store \
+                       is opened again";
+            return Err(io::Error::other(why));
+        }
+        let synced = file.sync();
+        *failed = synced.is_err();
+        synced
     }
 
     fn file(&self, id: u32) -> Result<Arc<dyn PackFile>, StoreError> {

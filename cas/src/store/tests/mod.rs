@@ -4,6 +4,7 @@ mod behaviour;
 mod collect;
 mod conformance;
 mod damage;
+mod faults;
 mod forged;
 mod in_place;
 mod manifests;
@@ -12,7 +13,7 @@ mod model;
 use std::io;
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
 use super::index::Index;
 use super::medium::{Medium, PackFile};
@@ -72,10 +73,11 @@ pub(super) fn read_file(store: &Store, address: &Address) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A medium whose writes fail as on a full disk once its space is used up, and whose syncs can be made
-/// to fail.
+/// A medium whose writes fail as on a full disk once its space is used up, and whose reads and syncs can
+/// be made to fail.
 pub(super) struct FaultMedium {
     below: MemoryMedium,
+    buffer_bytes: usize,
     faults: Arc<Faults>,
 }
 
@@ -83,6 +85,9 @@ pub(super) struct FaultMedium {
 pub(super) struct Faults {
     space_bytes: AtomicI64,
     failing_syncs: AtomicI64,
+    failing_reads: AtomicI64,
+    /// What a failing read says.
+    read_errno: AtomicI32,
 }
 
 struct FaultFile {
@@ -92,10 +97,20 @@ struct FaultFile {
 
 impl FaultMedium {
     pub(super) fn new(space_bytes: i64) -> (Arc<Self>, Arc<Faults>) {
+        Self::with_buffer(space_bytes, 0)
+    }
+
+    /// The same, with chunks collected before they are written.
+    pub(super) fn buffered(space_bytes: i64) -> (Arc<Self>, Arc<Faults>) {
+        Self::with_buffer(space_bytes, 64 * 1024)
+    }
+
+    fn with_buffer(space_bytes: i64, buffer_bytes: usize) -> (Arc<Self>, Arc<Faults>) {
         let faults = Arc::new(Faults::default());
         faults.space_bytes.store(space_bytes, Ordering::Relaxed);
         let medium = Self {
             below: MemoryMedium::default(),
+            buffer_bytes,
             faults: Arc::clone(&faults),
         };
         (Arc::new(medium), faults)
@@ -126,6 +141,10 @@ impl Medium for FaultMedium {
         self.below.remove(id)
     }
 
+    fn buffer_bytes(&self) -> usize {
+        self.buffer_bytes
+    }
+
     fn disk_bytes_of(&self, id: u32) -> io::Result<u64> {
         self.below.disk_bytes_of(id)
     }
@@ -141,6 +160,10 @@ impl Medium for FaultMedium {
 
 impl PackFile for FaultFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        if self.faults.failing_reads.fetch_sub(1, Ordering::Relaxed) > 0 {
+            let errno = self.faults.read_errno.load(Ordering::Relaxed);
+            return Err(io::Error::from_raw_os_error(errno));
+        }
         self.below.read_at(buf, offset)
     }
 
