@@ -110,6 +110,9 @@ impl Clones {
         }
         if !dir.exists() {
             fs::create_dir(dir)?;
+            if let Some(store) = dir.parent() {
+                File::open(store)?.sync_all()?;
+            }
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut options = OpenOptions::new();

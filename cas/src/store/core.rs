@@ -24,7 +24,7 @@ use super::source::SourceFiles;
 use super::space::Space;
 use super::syncer::Syncer;
 use crate::error::{IndexError, StoreError};
-use crate::id::{ChunkHash, HASH_BYTES, ManifestId};
+use crate::id::{Address, ChunkHash, HASH_BYTES, ManifestId};
 
 /// Keys of a batch that chunks may use; the rest is for the counters that change with them.
 pub(super) const BATCH_CHUNKS: usize = (MAX_BATCH_KEYS - 16) / 2;
@@ -36,6 +36,8 @@ pub(super) struct Committed {
     pub(super) ledger: Ledger,
     /// The chunks that unfinished downloads want; none when it must be found out anew.
     pub(super) wanted: Option<Arc<HashSet<ChunkHash>>>,
+    /// Tombstones of removals that are complete: their records go with the next ones.
+    pub(super) spent: Vec<(Address, Location)>,
 }
 
 /// Extra work of a flush, done in this order after its chunks are in the index.
@@ -106,6 +108,7 @@ impl Core {
                 appended: 0,
                 ledger,
                 wanted: None,
+                spent: Vec::new(),
             }),
             holds: Mutex::default(),
             evictions: Mutex::default(),

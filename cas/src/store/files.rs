@@ -97,6 +97,7 @@ impl Core {
         name: Option<&str>,
         pinned: bool,
     ) -> Result<FileEntry, StoreError> {
+        self.room_for_metadata(manifest)?;
         let mut committed = lock(&self.commit);
         self.flush(&mut committed, Extra::default())?;
         let old = self.file(&manifest.address())?;
@@ -116,6 +117,7 @@ impl Core {
         manifest: &Manifest,
         name: Option<&str>,
     ) -> Result<FileEntry, StoreError> {
+        self.room_for_metadata(manifest)?;
         let mut committed = lock(&self.commit);
         let old = self.file(&manifest.address())?;
         if let Some(old) = &old
@@ -189,7 +191,10 @@ impl Core {
                 .is_none_or(|source| source.live_bytes == 0)
         {
             new.source = None;
-            self.end_source(committed, id);
+            self.forget_source(committed, id);
+            let new = self.rewrite_entry(committed, &old, new)?;
+            self.remove_source(id);
+            return Ok(new);
         }
         self.rewrite_entry(committed, &old, new)
     }

@@ -63,6 +63,12 @@ impl Layout {
         let lock = take_lock(dir)?;
         let store_id = match read_format(dir)? {
             Some(store_id) => store_id,
+            // Whose packs they are is only known from there.
+            None if has_packs(dir) => {
+                return Err(StoreError::NotAStore {
+                    path: dir.join(FORMAT_FILE),
+                });
+            }
             None => write_format(dir)?,
         };
         let clean = dir.join("CLEAN");
@@ -145,6 +151,10 @@ impl Layout {
         File::create(self.dir.join("CLEAN"))?.sync_all()?;
         File::open(&self.dir)?.sync_all()
     }
+}
+
+fn has_packs(dir: &Path) -> bool {
+    fs::read_dir(dir.join("packs")).is_ok_and(|mut packs| packs.next().is_some())
 }
 
 fn open_lock_file(dir: &Path) -> io::Result<File> {

@@ -150,7 +150,7 @@ impl Core {
         id: &ManifestId,
         bytes: &Bytes,
     ) -> Result<ManifestEntry, StoreError> {
-        self.space.check_disk(bytes.len() as u64)?;
+        self.space.check_metadata(bytes.len() as u64)?;
         let at = self.append(RecordKind::Manifest, id.as_bytes(), bytes)?;
         let old = self.manifest_entry(id)?;
         extra.records.push((old.map(|old| old.at), Some(at)));

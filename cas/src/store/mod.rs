@@ -21,6 +21,7 @@ mod ledger;
 mod listing;
 mod medium;
 mod memory;
+mod mend;
 mod open;
 mod pack;
 mod recovery;

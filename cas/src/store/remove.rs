@@ -16,11 +16,23 @@ const RELEASE_STEP: usize = 4096;
 
 impl Core {
     pub(crate) fn remove_file(&self, address: &Address) -> Result<Option<Removed>, StoreError> {
+        self.remove_file_if(address, |_| true)
+    }
+
+    /// Removes a file if its entry, as it is then, may go.
+    pub(super) fn remove_file_if(
+        &self,
+        address: &Address,
+        may_go: impl FnOnce(&FileEntry) -> bool,
+    ) -> Result<Option<Removed>, StoreError> {
         let mut committed = lock(&self.commit);
         self.flush(&mut committed, Extra::default())?;
         let Some(old) = self.file_value(address)? else {
             return Ok(None);
         };
+        if !may_go(&self.with_last_use(old.entry.clone())?) {
+            return Ok(None);
+        }
         let listed = self.listed_chunks(&old.entry)?;
         self.copy_out_for_others(&mut committed, &old.entry)?;
         let mut freed = vec![old.at];
@@ -28,18 +40,42 @@ impl Core {
         let counted = self.begin_release(&mut extra, &old.entry)?;
         freed.extend(self.forget_listing(&mut extra, &old.entry)?);
         self.append_tombstone(&mut extra, &old)?;
+        let source = old.entry.intact_source();
+        if let Some(id) = source {
+            self.forget_source(&mut committed, id);
+        }
         committed.wanted = None;
         self.flush(&mut committed, extra)?;
         let hashes = listed.into_iter().collect();
-        let (removed, freed) = self.release(&mut committed, hashes, counted, freed)?;
-        if let Some(id) = old.entry.intact_source() {
-            self.end_source(&mut committed, id);
-            self.apply_counted(&mut committed, Vec::new())?;
-        }
+        let (removed, mut freed) = self.release(&mut committed, hashes, counted, freed)?;
+        freed.extend(self.spend_tombstones(&mut committed)?);
         drop(committed);
         self.packs.free(&freed)?;
+        if let Some(id) = source {
+            self.remove_source(id);
+        }
+        if let Some(tombstone) = self.tombstone(address)? {
+            // The entry's record is dead by now, durably: nothing is left to be kept from coming back.
+            lock(&self.commit).spent.push((*address, tombstone));
+        }
         self.measure();
         Ok(Some(removed))
+    }
+
+    /// Forgets the tombstones that are of no use any more; where their records are.
+    fn spend_tombstones(&self, committed: &mut Committed) -> Result<Vec<Location>, StoreError> {
+        let spent = std::mem::take(&mut committed.spent);
+        let mut freed = Vec::with_capacity(spent.len());
+        for (address, at) in spent {
+            // The address may have been stored again, or the record moved.
+            if self.tombstone(&address)? == Some(at) {
+                committed.ledger.record(Some(at), None);
+                let op = (entry::tombstone_key(&address), None);
+                self.apply_counted(committed, vec![op])?;
+                freed.push(at);
+            }
+        }
+        Ok(freed)
     }
 
     /// Before a file goes: what others need of its source.

@@ -7,6 +7,7 @@ use super::pack::{Location, RecordKind};
 use super::source::Sourced;
 use super::unix_ms;
 use crate::error::StoreError;
+use crate::id::Address;
 use crate::manifest::Manifest;
 
 /// What is put in the place of a file's entry.
@@ -88,7 +89,7 @@ impl Core {
             // All of it: the new entry may list it, and nobody else keeps what is not copied.
             self.copy_out(committed, old, &|_, _| true)?;
             if let Some(id) = old.intact_source() {
-                self.end_source(committed, id);
+                self.forget_source(committed, id);
             }
         }
         let entry = FileEntry {
@@ -148,6 +149,9 @@ impl Core {
         // durable.
         freed.extend(old_at);
         self.packs.free(&freed)?;
+        if let Some(id) = old.as_ref().and_then(FileEntry::intact_source) {
+            self.remove_source(id);
+        }
         self.with_last_use(FileEntry {
             last_used_unix_ms: entry.stored_unix_ms,
             ..entry
@@ -166,12 +170,22 @@ impl Core {
         let old = self.file_value(&file.address)?;
         extra.records.push((old.map(|old| old.at), Some(at)));
         extra.appended.push(at);
+        if let Some(tombstone) = self.tombstone(&file.address)? {
+            extra.records.push((Some(tombstone), None));
+            extra.last.push((entry::tombstone_key(&file.address), None));
+        }
         let entry = file.clone();
         let value = FileValue { at, entry }.encode();
         extra
             .last
             .push((entry::file_key(&file.address), Some(value)));
         Ok(())
+    }
+
+    /// The tombstone of an address that has no entry.
+    pub(super) fn tombstone(&self, address: &Address) -> Result<Option<Location>, StoreError> {
+        let value = self.noting(self.index.get(&entry::tombstone_key(address)))?;
+        self.noting(value.as_deref().map(entry::decode_location).transpose())
     }
 
     /// A few bytes: allowed to go where no chunk may, or a full store could not be emptied. Adds what the
@@ -186,6 +200,9 @@ impl Core {
         let at = self.append(RecordKind::Tombstone, digest.as_bytes(), address.as_bytes())?;
         extra.appended.push(at);
         extra.records.push((Some(old.at), None));
+        extra.records.push((None, Some(at)));
+        let key = entry::tombstone_key(&address);
+        extra.last.push((key, Some(entry::encode_location(at))));
         extra.last.push((entry::file_key(&address), None));
         extra.last.push((entry::last_use_key(&address), None));
         Ok(())

@@ -13,7 +13,7 @@ pub(super) const MAX_STORE_BYTES: &str = "max-store-bytes";
 pub(super) const SCRUBBED: &str = "scrubbed";
 
 /// The payload of a setting's record: the length of the name, one byte; the name; the value.
-fn encode_setting(name: &str, value: &[u8]) -> Vec<u8> {
+pub(super) fn encode_setting(name: &str, value: &[u8]) -> Vec<u8> {
     let mut payload = vec![u8::try_from(name.len()).unwrap_or(u8::MAX)];
     payload.extend_from_slice(name.as_bytes());
     payload.extend_from_slice(value);
@@ -34,11 +34,16 @@ impl Core {
 
     /// Keeps a setting durably.
     pub(super) fn set(&self, name: &str, value: &[u8]) -> Result<(), StoreError> {
+        match self.setting(name)? {
+            Some(old) if old.value == value => Ok(()),
+            _ => self.set_anew(name, value),
+        }
+    }
+
+    /// The same, whether it is another value or not.
+    pub(super) fn set_anew(&self, name: &str, value: &[u8]) -> Result<(), StoreError> {
         let mut committed = lock(&self.commit);
         let old = self.setting(name)?;
-        if old.as_ref().is_some_and(|old| old.value == value) {
-            return Ok(());
-        }
         self.check_writable()?;
         let payload = encode_setting(name, value);
         let digest = blake3::hash(&payload);
@@ -62,6 +67,7 @@ impl Core {
     /// Notes something that a rebuild may forget.
     pub(super) fn note(&self, name: &str, value: &[u8]) -> Result<(), StoreError> {
         self.check_writable()?;
+        self.space.check_index()?;
         let setting = Setting {
             at: None,
             value: value.to_vec(),

@@ -152,6 +152,21 @@ impl Space {
             .is_none_or(|usable| self.used_bytes() + len_bytes <= usable + freed_bytes)
     }
 
+    /// Whether so many bytes would fit into an empty store.
+    pub(crate) fn can_ever_fit(&self, len_bytes: u64) -> bool {
+        self.usable_bytes().is_none_or(|usable| len_bytes <= usable)
+    }
+
+    /// Whether so many bytes of manifests and entries fit, for which room is kept.
+    pub(crate) fn check_metadata(&self, len_bytes: u64) -> Result<(), StoreError> {
+        match self.max_bytes() {
+            Some(max_bytes) if self.used_bytes() + len_bytes > max_bytes => {
+                Err(self.over_quota(len_bytes))
+            }
+            _ => self.check_disk(len_bytes),
+        }
+    }
+
     /// Bytes that must go for the limit to be kept.
     pub(crate) fn over_bytes(&self) -> u64 {
         let usable = self.usable_bytes();

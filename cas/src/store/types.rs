@@ -221,6 +221,8 @@ pub struct Verified {
     pub bad: Vec<BadChunk>,
     /// Files whose manifest is damaged.
     pub bad_manifests: Vec<Address>,
+    /// Records that were damaged and have been written anew: the index had what they said.
+    pub mended_records: u64,
     /// Files kept in place that changed or vanished.
     pub lost: Vec<LostSource>,
     /// It was broken off.

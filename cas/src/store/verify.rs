@@ -11,7 +11,7 @@ use super::core::Core;
 use super::entry::{self, ChunkEntry, Place};
 use super::settings::SCRUBBED;
 use super::types::{BadChunk, Scrubbed, Verified};
-use super::{FileState, Store, lock};
+use super::{Store, lock};
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash};
 
@@ -53,6 +53,7 @@ impl Core {
             None => self.totals().bytes,
         };
         self.verify_manifests(address, &mut report)?;
+        report.mended_records += u64::from(self.mend_settings()?);
         let mut from = Some(Vec::new());
         while let Some(start) = from {
             let span = match address {
@@ -88,14 +89,8 @@ impl Core {
             None => self.files()?,
         };
         for file in files {
-            let intact = match file.state {
-                FileState::Remnant => self.is_listed(&file)?,
-                _ => match self.manifest_of(&file) {
-                    Ok(_) => true,
-                    Err(error) if error.is_corruption() => false,
-                    Err(error) => return Err(error),
-                },
-            };
+            let (mended, intact) = self.mend_file(&file)?;
+            report.mended_records += mended;
             if !intact {
                 report.bad_manifests.push(file.address);
             }
@@ -196,6 +191,10 @@ impl Core {
         report.bytes += read_bytes.load(Ordering::Relaxed);
         report.chunks += span.len() as u64;
         for (hash, place) in suspects {
+            if self.mend_chunk(&hash)? {
+                report.mended_records += 1;
+                continue;
+            }
             report.bad.extend(self.confirm_bad(&hash, place)?);
         }
         let _ = progress(report.bytes, total);

@@ -6,6 +6,8 @@
 
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
+
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash, ManifestId};
 use crate::store::core::{Core, Extra};
@@ -95,7 +97,11 @@ impl Core {
                 continue;
             }
             let payload = self.packs.read_if_there(record.at)?;
-            let payload = payload.filter(|bytes| *blake3::hash(bytes).as_bytes() == record.hash);
+            let intact = |bytes: &Bytes| *blake3::hash(bytes).as_bytes() == record.hash;
+            let payload = match payload.filter(intact) {
+                Some(payload) => Some(payload),
+                None => self.inline_copy(record)?.filter(intact),
+            };
             let Some(payload) = payload else {
                 if record.kind == RecordKind::Chunk {
                     bad.push(*record);
@@ -123,8 +129,22 @@ impl Core {
         Ok(copied)
     }
 
-    /// Whether the index points at the record. A tombstone lives while there is no entry: an older one may
-    /// be in some pack.
+    /// What the index itself has of a record's payload.
+    fn inline_copy(&self, record: &Record) -> Result<Option<Bytes>, StoreError> {
+        Ok(match record.kind {
+            RecordKind::Chunk => {
+                let chunk = self.indexed(&ChunkHash::from_bytes(record.hash))?;
+                chunk.and_then(|chunk| chunk.inline)
+            }
+            RecordKind::Manifest => {
+                let listing = self.manifest_entry(&ManifestId::from_bytes(record.hash))?;
+                listing.and_then(|listing| listing.inline)
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether the index points at the record.
     fn is_live(&self, record: &Record) -> Result<bool, StoreError> {
         Ok(match record.kind {
             RecordKind::Chunk => {
@@ -154,7 +174,7 @@ impl Core {
                 Err(_) => false,
             },
             RecordKind::Tombstone => match <[u8; 32]>::try_from(payload) {
-                Ok(address) => self.file_value(&Address::from_bytes(address))?.is_none(),
+                Ok(address) => self.tombstone(&Address::from_bytes(address))? == Some(record.at),
                 Err(_) => false,
             },
             _ => match decode_setting(payload) {
@@ -181,7 +201,12 @@ impl Core {
                 extra.moved.push(moved);
                 return Ok(());
             }
-            RecordKind::Tombstone => return Ok(()),
+            RecordKind::Tombstone => {
+                if let Ok(address) = <[u8; 32]>::try_from(payload) {
+                    let key = entry::tombstone_key(&Address::from_bytes(address));
+                    extra.last.push((key, Some(entry::encode_location(to))));
+                }
+            }
             RecordKind::Manifest => {
                 let id = ManifestId::from_bytes(record.hash);
                 if let Some(old) = self.manifest_entry(&id)? {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use crate::error::StoreError;
 use crate::id::Address;
+use crate::manifest::Manifest;
 use crate::store::core::Core;
 use crate::store::entry::FileEntry;
-use crate::store::lock;
 use crate::store::types::{Evicted, GcFile, InUse};
+use crate::store::{lock, unix_ms};
 
 /// Chunks of removed files that may wait to be told; beyond, their lists are cut, and whoever needs them
 /// must look for himself.
@@ -16,6 +17,12 @@ const MAX_TOLD_CHUNKS: usize = 1 << 20;
 
 /// Room that is made beside what was asked for: so that not every chunk has to ask.
 const SLACK_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What a file takes beside its chunks, at most: entry, proof tree of a small file, index.
+const ENTRY_BYTES: u64 = 8 * 1024;
+
+/// What each chunk adds to that: hash, length, and its share of the proof tree.
+const LISTED_BYTES: u64 = 96;
 
 /// Who may not go, and who went.
 #[derive(Default)]
@@ -50,6 +57,18 @@ impl Core {
         }
     }
 
+    /// Room for a file's manifest and entry. Takes no time while there is some.
+    pub(in crate::store) fn room_for_metadata(
+        &self,
+        manifest: &Manifest,
+    ) -> Result<(), StoreError> {
+        let len_bytes = ENTRY_BYTES + u64::from(manifest.chunk_count()) * LISTED_BYTES;
+        match self.space.check_metadata(len_bytes) {
+            Err(StoreError::OverQuota { .. }) => self.make_room(len_bytes),
+            _ => Ok(()),
+        }
+    }
+
     pub(in crate::store) fn make_room(&self, needed_bytes: u64) -> Result<(), StoreError> {
         match self.evict_over_limit(needed_bytes)? {
             Eviction { fits: true, .. } => Ok(()),
@@ -61,6 +80,12 @@ impl Core {
     pub(super) fn evict_over_limit(&self, needed_bytes: u64) -> Result<Eviction, StoreError> {
         let _alone = lock(&self.collecting);
         self.measure();
+        if !self.space.can_ever_fit(needed_bytes) {
+            return Ok(Eviction {
+                evicted: Vec::new(),
+                fits: false,
+            });
+        }
         let mut evicted = Vec::new();
         if !self.space.fits(needed_bytes) {
             evicted = self.make_fit(needed_bytes)?;
@@ -114,7 +139,13 @@ impl Core {
 
     fn evict(&self, file: &FileEntry) -> Result<Option<GcFile>, StoreError> {
         let before = self.space.used_bytes();
-        let Some(removed) = self.remove_file(&file.address)? else {
+        // It may have been pinned or used since the list was made.
+        let may_go = |now: &FileEntry| {
+            !now.pinned
+                && now.last_used_unix_ms.min(unix_ms()) <= file.last_used_unix_ms
+                && !self.is_in_use(&now.address)
+        };
+        let Some(removed) = self.remove_file_if(&file.address, may_go)? else {
             return Ok(None);
         };
         tracing::info!(address = %file.address, bytes = removed.freed_bytes, "removed to keep to the limit");
@@ -142,10 +173,15 @@ impl Core {
         std::mem::take(&mut evictions.gone)
     }
 
-    /// Files that may go, least recently used first.
+    /// Files that may go, least recently used first. Those kept in place take no room that they could give.
     pub(super) fn by_last_use(&self) -> Result<Vec<FileEntry>, StoreError> {
         let mut files = self.files()?;
-        files.retain(|file| !file.pinned);
+        let now = unix_ms();
+        files.retain(|file| !file.pinned && !file.is_in_place());
+        for file in &mut files {
+            // Noted under a clock that was ahead.
+            file.last_used_unix_ms = file.last_used_unix_ms.min(now);
+        }
         files.sort_by_key(|file| (file.last_used_unix_ms, file.stored_unix_ms, file.address));
         Ok(files)
     }

@@ -171,6 +171,12 @@ impl FileEntry {
         })
     }
 
+    /// Whether its chunks are in the user's own file.
+    pub(crate) fn is_in_place(&self) -> bool {
+        let kind = self.source.as_ref().map(|source| source.kind);
+        self.intact_source().is_some() && kind == Some(SourceKind::InPlace)
+    }
+
     /// The number of the source that its chunks are read from.
     pub(crate) fn intact_source(&self) -> Option<u32> {
         let intact = |source: &&FileSource| source.state == SourceState::Intact;

@@ -10,6 +10,7 @@ mod file;
 use super::pack::Location;
 use crate::error::IndexError;
 use crate::id::{Address, ChunkHash, HASH_BYTES, ManifestId};
+use crate::manifest::MAX_MANIFEST_BYTES;
 
 pub(crate) use account::{PackAccount, SourceAccount, Totals};
 pub(crate) use chunk::{ChunkEntry, Extent, INLINE_BYTES, ManifestEntry, Place};
@@ -23,6 +24,7 @@ const PACK: u8 = b'p';
 const TOTALS: u8 = b'q';
 const SOURCE: u8 = b'r';
 const SETTING: u8 = b's';
+const TOMBSTONE: u8 = b't';
 const LAST_USE: u8 = b'u';
 const FLUX: u8 = b'x';
 
@@ -57,6 +59,23 @@ pub(crate) fn pack_key(pack: u32) -> Vec<u8> {
 
 pub(crate) fn source_key(source: u32) -> Vec<u8> {
     key_of(SOURCE, &source.to_be_bytes())
+}
+
+pub(crate) fn tombstone_key(address: &Address) -> Vec<u8> {
+    key_of(TOMBSTONE, address.as_bytes())
+}
+
+pub(crate) fn encode_location(at: Location) -> Vec<u8> {
+    let mut value = Vec::new();
+    push_location(&mut value, at);
+    value
+}
+
+pub(crate) fn decode_location(value: &[u8]) -> Result<Location, IndexError> {
+    let mut fields = Fields(value);
+    let at = fields.location()?;
+    fields.end()?;
+    Ok(at)
 }
 
 pub(crate) fn totals_key() -> Vec<u8> {
@@ -125,6 +144,10 @@ pub(crate) fn check(key: &[u8], value: &[u8]) -> Result<(), IndexError> {
             hash_of_key(key)?;
             decode_time(value).map(drop)
         }
+        Some((&TOMBSTONE, _)) => {
+            hash_of_key(key)?;
+            decode_location(value).map(drop)
+        }
         Some((&SETTING, _)) => Setting::decode(value).map(drop),
         _ => Err(IndexError::Malformed),
     }
@@ -169,6 +192,9 @@ impl Setting {
     }
 }
 
+/// No pack and no file is longer.
+const MAX_OFFSET: u64 = 1 << 60;
+
 /// Takes fixed-size fields from the front of a value.
 struct Fields<'a>(&'a [u8]);
 
@@ -190,12 +216,15 @@ impl Fields<'_> {
         self.take().map(u64::from_le_bytes)
     }
 
+    /// One that no record can have is refused here: it is neither added to nor allocated for.
     fn location(&mut self) -> Result<Location, IndexError> {
-        Ok(Location {
+        let at = Location {
             pack: self.u32()?,
             offset: self.u64()?,
             len_bytes: self.u32()?,
-        })
+        };
+        let possible = at.offset <= MAX_OFFSET && at.len_bytes as usize <= MAX_MANIFEST_BYTES;
+        possible.then_some(at).ok_or(IndexError::Malformed)
     }
 
     fn end(self) -> Result<(), IndexError> {

@@ -287,9 +287,16 @@ impl Packs {
             .sum()
     }
 
-    /// What must be synced to make everything appended so far durable.
+    /// What must be synced to make everything appended so far durable. [`Packs::write_out`] comes before,
+    /// and nothing may be appended in between.
     pub(crate) fn sync_point(&self) -> SyncPoint {
         let dirty = std::mem::take(&mut lock(&self.active).dirty);
+        debug_assert!(
+            dirty
+                .keys()
+                .all(|id| lock(&self.unwritten).start(*id).is_none()),
+            "a sync point is of what is written"
+        );
         SyncPoint(
             dirty
                 .into_iter()
@@ -298,19 +305,9 @@ impl Packs {
         )
     }
 
-    /// Writes and syncs; afterwards each pack of the point is durable up to the length returned.
-    ///
-    /// When writing fails, the records are kept and belong to the next sync point again.
+    /// Afterwards each pack of the point is durable up to the length returned. Writes nothing: what others
+    /// append meanwhile, perhaps on a full disk, is no concern of this point.
     pub(crate) fn sync(&self, point: &SyncPoint) -> Result<Vec<(u32, u64)>, StoreError> {
-        if let Err(error) = self.write_out() {
-            let mut active = lock(&self.active);
-            for (id, file, end) in &point.0 {
-                let dirty = active.dirty.entry(*id);
-                let dirty = dirty.or_insert_with(|| (Arc::clone(file), *end));
-                dirty.1 = dirty.1.max(*end);
-            }
-            return Err(error);
-        }
         let sync_one = |(id, file, end): &(u32, Arc<dyn PackFile>, u64)| {
             self.sync_file(*id, file.as_ref())
                 .map_err(|error| self.error("sync", error))?;

@@ -16,6 +16,11 @@ const STORE: [u8; 16] = [9; 16];
 const BUFFER: usize = 16 * 1024;
 const PACK_BYTES: u64 = 100_000;
 
+fn sync(packs: &Packs) -> Result<Vec<(u32, u64)>, StoreError> {
+    packs.write_out()?;
+    packs.sync(&packs.sync_point())
+}
+
 #[derive(Clone, Debug)]
 enum Action {
     Append(usize),
@@ -85,8 +90,7 @@ impl Harness {
                 });
             }
             Action::Sync => {
-                let point = self.packs.sync_point();
-                let ends = self.packs.sync(&point).unwrap();
+                let ends = sync(&self.packs).unwrap();
                 for known in &mut self.known {
                     let end = ends.iter().find(|(pack, _)| *pack == known.at.pack);
                     known.durable |= end.is_some_and(|(_, end)| known.at.next_offset() <= *end);
@@ -345,15 +349,14 @@ fn a_full_disk_loses_nothing_that_was_appended() {
         let error = (0..100).find_map(|n| append(n).err()).unwrap();
         assert!(error.is_no_space(), "{error}");
         // Nothing is told to be durable, and what a failed write took is given back.
-        let point = packs.sync_point();
-        assert!(packs.sync(&point).unwrap_err().is_no_space());
+        assert!(sync(&packs).unwrap_err().is_no_space());
         let len = medium.open(0).unwrap().len().unwrap();
         assert!(len <= PACK_HEADER_BYTES + space.unsigned_abs(), "{len}");
         assert!(append(200).unwrap_err().is_no_space());
         // Room again: all that was appended is there, and nothing that failed.
         left.store(1 << 20, Ordering::Relaxed);
         append(300).unwrap();
-        let ends = packs.sync(&packs.sync_point()).unwrap();
+        let ends = sync(&packs).unwrap();
         let (last, _) = kept.last().unwrap();
         assert_eq!(ends, [(0, last.next_offset())]);
         let mut found = Vec::new();
@@ -440,7 +443,7 @@ fn readers_see_every_record_from_its_append_on() {
                 let at = packs.append(RecordKind::Chunk, &hash, &payload).unwrap();
                 lock(&places).push((at, n));
                 if n % 50 == 0 {
-                    packs.sync(&packs.sync_point()).unwrap();
+                    sync(&packs).unwrap();
                 }
             }
             done.store(true, Ordering::Relaxed);
@@ -456,7 +459,7 @@ fn reading_ahead_and_sizes_are_of_the_pack() {
     let payload = bytes_of(1, 1 << 20);
     let hash = *blake3::hash(&payload).as_bytes();
     let places = [(); 3].map(|()| packs.append(RecordKind::Chunk, &hash, &payload).unwrap());
-    packs.sync(&packs.sync_point()).unwrap();
+    sync(&packs).unwrap();
     assert_eq!(places[0].record_bytes(), (1 << 20) + 48);
     let full = packs.disk_bytes_of(0).unwrap();
     assert!(full >= 3 << 20, "{full}");

@@ -7,6 +7,7 @@ use super::Adopter;
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash, ManifestId};
 use crate::manifest::Manifest;
+use crate::store::clones::is_clone;
 use crate::store::core::BATCH_CHUNKS;
 use crate::store::entry::{
     self, ChunkEntry, Extent, FileEntry, FileState, FileValue, INLINE_BYTES, ManifestEntry, Place,
@@ -60,6 +61,13 @@ impl Adopter<'_> {
         }
         self.ledger
             .record(old_value.as_ref().map(|old| old.at), Some(at));
+        if self
+            .index
+            .get(&entry::tombstone_key(&file.address))?
+            .is_some()
+        {
+            ops.push(self.change_tombstone(&file.address, None)?);
+        }
         let key = entry::file_key(&file.address);
         let value = FileValue { at, entry: file };
         ops.push((key, Some(value.encode())));
@@ -124,10 +132,15 @@ impl Adopter<'_> {
         Ok((key, None))
     }
 
-    pub(super) fn adopt_removal(&mut self, address: &Address) -> Result<(), StoreError> {
+    pub(super) fn adopt_removal(
+        &mut self,
+        address: &Address,
+        at: Location,
+    ) -> Result<(), StoreError> {
         self.write_batch()?;
+        let tombstone = self.change_tombstone(address, Some(at))?;
         let Some(old) = self.file(address)? else {
-            return Ok(());
+            return self.apply(vec![tombstone]);
         };
         let drop_refs = self.counted_chunks(&old.entry)?.unwrap_or_default();
         let removed = self.begin_change(&old.entry)?;
@@ -138,9 +151,35 @@ impl Adopter<'_> {
             (entry::file_key(address), None),
             (entry::last_use_key(address), None),
             manifest,
+            tombstone,
         ])?;
         self.change_references(&drop_refs, -1)?;
         self.apply(removed.into_iter().collect())
+    }
+
+    fn change_tombstone(
+        &mut self,
+        address: &Address,
+        new: Option<Location>,
+    ) -> Result<Op, StoreError> {
+        let key = entry::tombstone_key(address);
+        let old = self.index.get(&key)?;
+        let old = old.as_deref().map(entry::decode_location).transpose()?;
+        self.ledger.record(old, new);
+        Ok((key, new.map(entry::encode_location)))
+    }
+
+    /// Forgets sources that no entry names, as a crash may leave them.
+    pub(super) fn sweep_sources(&mut self) -> Result<(), StoreError> {
+        let sources = self.ledger.sources().iter();
+        let sources: Vec<_> = sources.map(|(id, source)| (*id, source.address)).collect();
+        for (id, address) in sources {
+            let file = self.file(&address)?;
+            if file.is_none_or(|file| file.entry.intact_source() != Some(id)) {
+                self.ledger.forget_source(id);
+            }
+        }
+        self.apply(Vec::new())
     }
 
     /// Enters what the new source holds and is not here; of an old one that is not the new, nothing counts.
@@ -177,7 +216,12 @@ impl Adopter<'_> {
         self.ledger.add_source(id, new.address);
         for (hash, extent) in self.source_extents(new, id)? {
             let old = self.chunk(&hash)?;
-            if old.as_ref().is_some_and(|old| !old.bad) {
+            // A clone takes over from files in place, as when it was stored.
+            let stays = |place: Place| {
+                let in_place = place.source().is_some_and(|other| !is_clone(other));
+                !(in_place && is_clone(id))
+            };
+            if old.as_ref().is_some_and(|old| !old.bad && stays(old.place)) {
                 continue;
             }
             let chunk = ChunkEntry {

@@ -34,6 +34,7 @@ pub(super) fn check_index(index: &dyn Index) -> Result<(), IndexError> {
             Some(b'c') => counted.chunk(None, Some(&ChunkEntry::decode(value)?)),
             Some(b'f') => counted.record(None, Some(FileValue::decode(value)?.at)),
             Some(b'm') => counted.record(None, Some(ManifestEntry::decode(value)?.at)),
+            Some(b't') => counted.record(None, Some(entry::decode_location(value)?)),
             Some(b's') => counted.record(None, Setting::decode(value)?.at),
             _ => {}
         }
@@ -92,6 +93,7 @@ pub(super) fn recover(
         adopter.write_checkpoints()?;
     }
     adopter.settle_references()?;
+    adopter.sweep_sources()?;
     if adopter.adopted > 0 {
         tracing::info!(
             records = adopter.adopted,
@@ -212,7 +214,7 @@ impl Adopter<'_> {
             },
             (RecordKind::Tombstone, Some(payload)) => {
                 match <[u8; 32]>::try_from(payload.as_ref()) {
-                    Ok(address) => self.adopt_removal(&Address::from_bytes(address)),
+                    Ok(address) => self.adopt_removal(&Address::from_bytes(address), record.at),
                     Err(_) => Ok(()),
                 }
             }

@@ -28,3 +28,41 @@ fn after_a_failed_sync_a_pack_is_never_said_to_be_durable_again() {
     drop(packs);
     open_packs(medium).sync_pack(0).unwrap();
 }
+
+#[test]
+fn a_sync_needs_no_room_for_what_its_point_does_not_cover() {
+    let (medium, faults) = FaultMedium::buffered(1_000_000);
+    let packs = open_packs(medium);
+    append(&packs, 1);
+    packs.write_out().unwrap();
+    let point = packs.sync_point();
+    // Another thread's, on a disk that is full by now.
+    append(&packs, 2);
+    faults.space_bytes.store(0, Ordering::Relaxed);
+    let ends = packs.sync(&point).unwrap();
+    assert!(packs.write_out().unwrap_err().is_no_space());
+    faults.space_bytes.store(1_000_000, Ordering::Relaxed);
+    packs.write_out().unwrap();
+    let later = packs.sync(&packs.sync_point()).unwrap();
+    assert!(later[0].1 > ends[0].1);
+}
+
+#[test]
+fn a_full_disk_beside_a_commit_does_not_stop_writes_for_good() {
+    for round in 0..20u64 {
+        let (medium, faults) = FaultMedium::buffered(1_000_000);
+        let store = Store::over(Arc::<MemoryIndex>::default(), medium, 1 << 30).unwrap();
+        std::thread::scope(|scope| {
+            let putter = scope.spawn(|| {
+                (0..400).all(|n| {
+                    let bytes = bytes_of(round * 1000 + n, CHUNK);
+                    store.put(&ChunkHash::of(&bytes), &bytes).is_ok()
+                })
+            });
+            while !putter.is_finished() && store.commit().is_ok() {}
+        });
+        faults.space_bytes.store(100_000_000, Ordering::Relaxed);
+        put(&store, &bytes_of(u64::MAX - round, CHUNK));
+        store.commit().unwrap();
+    }
+}
