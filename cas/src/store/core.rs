@@ -72,6 +72,8 @@ pub(crate) struct Core {
     /// Held by whoever evicts or rewrites a pack: one at a time. Taken before all others.
     pub(super) collecting: Mutex<()>,
     measuring: Mutex<()>,
+    /// Records of changes that failed before they were durable.
+    not_done: Mutex<Vec<Location>>,
     pub(super) writer: Mutex<Writer>,
     pub(super) pending: RwLock<HashMap<ChunkHash, Pending>>,
     pub(super) lent: RwLock<HashMap<ChunkHash, Lent>>,
@@ -114,6 +116,7 @@ impl Core {
             evictions: Mutex::default(),
             collecting: Mutex::default(),
             measuring: Mutex::default(),
+            not_done: Mutex::default(),
             writer: Mutex::default(),
             pending: RwLock::default(),
             lent: RwLock::default(),
@@ -194,7 +197,9 @@ impl Core {
         let mut writer = match self.begin_flush() {
             Ok(writer) => writer,
             Err(error) => {
-                self.take_back(&extra);
+                if let Err(error) = self.take_back(&extra.appended) {
+                    tracing::debug!(%error, "records of a change that failed are dealt with later");
+                }
                 return Err(error);
             }
         };
@@ -248,6 +253,7 @@ impl Core {
     fn begin_flush(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
         self.check_writable()?;
         self.space.check_index()?;
+        self.take_back(&[])?;
         let writer = lock(&self.writer);
         match self.packs.write_out() {
             // What is asked for may be what makes room.
@@ -257,15 +263,17 @@ impl Core {
         Ok(writer)
     }
 
-    /// The records of a change that did not happen must not be found by a rebuild.
-    fn take_back(&self, extra: &Extra) {
-        if extra.appended.is_empty() {
-            return;
+    /// The records of a change that did not happen must not be found by a rebuild: nothing else is written
+    /// before they are dead.
+    fn take_back(&self, records: &[Location]) -> Result<(), StoreError> {
+        let mut not_done = lock(&self.not_done);
+        not_done.extend_from_slice(records);
+        if not_done.is_empty() {
+            return Ok(());
         }
-        if let Err(error) = self.packs.free(&extra.appended) {
-            tracing::warn!(%error, "records of a change that failed stay behind");
-            self.broken.store(true, Ordering::Relaxed);
-        }
+        self.packs.free(&not_done)?;
+        not_done.clear();
+        Ok(())
     }
 
     fn flush_queue(
