@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex};
 use self::append::{Active, Unwritten};
 use super::medium::{Medium, PackFile};
 use super::{lock, unix_ms};
-use crate::error::StoreError;
+use crate::error::{StoreError, io_is_loss};
 
 pub(crate) use append::SyncPoint;
 pub(crate) use record::{PACK_HEADER_BYTES, RecordKind};
@@ -113,11 +113,12 @@ impl Packs {
             return synced.map_err(|error| self.error("complete", error));
         }
         let mut bytes = [0u8; 64];
-        let read = file.read_at(&mut bytes, 0);
-        match read
-            .ok()
-            .and_then(|()| record::decode_pack_header(&bytes, &self.store_id, id))
-        {
+        let read = match file.read_at(&mut bytes, 0) {
+            // The medium has lost it: damage like any other.
+            Err(error) if io_is_loss(&error) => None,
+            read => Some(read.map_err(|error| self.error("read a pack in", error))?),
+        };
+        match read.and_then(|()| record::decode_pack_header(&bytes, &self.store_id, id)) {
             Some(found) if found > record::VERSION => Err(StoreError::NewerVersion {
                 found,
                 known: record::VERSION,

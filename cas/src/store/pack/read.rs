@@ -1,24 +1,15 @@
 //! Reading payloads, and saying in time which ones will be read.
 
-use std::io;
 use std::ops::Range;
 
 use bytes::Bytes;
 
 use super::{Location, Packs};
-use crate::error::StoreError;
+use crate::error::{StoreError, io_is_loss};
 use crate::store::lock;
 
 /// Ranges closer to each other than this are read ahead as one.
 const MERGE_BYTES: u64 = 64 * 1024;
-
-/// Whether reading failed because the bytes are gone, which trying again would not change.
-fn is_loss(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
-    ) || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
-}
 
 impl Packs {
     /// Reads a payload. The caller checks it against its hash.
@@ -37,7 +28,7 @@ impl Packs {
     /// Like [`Packs::read`]; `None` when the medium has lost the bytes.
     pub(crate) fn read_if_there(&self, at: Location) -> Result<Option<Bytes>, StoreError> {
         match self.read(at) {
-            Err(StoreError::Io { path, source, .. }) if is_loss(&source) => {
+            Err(StoreError::Io { path, source, .. }) if io_is_loss(&source) => {
                 tracing::warn!(path = %path.display(), pack = at.pack, error = %source, "a record is lost");
                 Ok(None)
             }

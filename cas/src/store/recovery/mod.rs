@@ -1,7 +1,7 @@
 //! Bringing the index up to what the packs hold: after a crash, or from nothing.
 //!
 //! Every pack has a checkpoint in the index: up to there it was durable and indexed. What is behind it is
-//! walked, verified and adopted; the torn end of the last pack is cut off. Without any checkpoint the
+//! walked, verified and adopted; the torn end of the last pack is cut off, if all of it could be read. Without any checkpoint the
 //! index is new or lost, and all packs are walked; references are then counted anew.
 
 mod files;
@@ -162,6 +162,14 @@ impl Adopter<'_> {
         };
         let found = packs.scan(pack, from, verify, &mut |record| self.adopt(record))?;
         self.bad_records += found.bad_payloads;
+        if found.unreadable > 0 {
+            tracing::warn!(
+                pack,
+                times = found.unreadable,
+                "a pack cannot be read in places: what is there counts as absent, and stays as it is; \
+                 when the disk gives it again, rebuilding the index finds it"
+            );
+        }
         if found.bad_payloads > 0 || found.gaps > u64::from(is_last) {
             tracing::warn!(
                 pack,
@@ -171,8 +179,11 @@ impl Adopter<'_> {
             );
         }
         self.write_batch()?;
-        let end = if is_last { found.end } else { len };
-        if is_last && !self.read_only {
+        // Behind what cannot be read there may be what was acknowledged: nothing is cut off, and the next
+        // append begins a new pack.
+        let may_cut = is_last && found.unreadable == 0;
+        let end = if may_cut { found.end } else { len };
+        if may_cut && !self.read_only {
             packs.resume(pack, end)?;
         }
         self.checkpoints.push((pack, end));

@@ -66,3 +66,75 @@ fn a_full_disk_beside_a_commit_does_not_stop_writes_for_good() {
         store.commit().unwrap();
     }
 }
+
+/// A store whose one file is acknowledged, and whose index a power cut has thrown back to nothing.
+fn behind(medium: &Arc<FaultMedium>) -> (Manifest, u64) {
+    let store = Store::over(Arc::<MemoryIndex>::default(), medium.clone(), 1 << 20).unwrap();
+    let manifest = put_file(&store, &bytes_of(1, 300_000));
+    store.add_file(&manifest, None, true).unwrap();
+    (manifest, medium.open(0).unwrap().len().unwrap())
+}
+
+fn reopen(medium: &Arc<FaultMedium>) -> Result<Store, StoreError> {
+    Store::over(Arc::<MemoryIndex>::default(), medium.clone(), 1 << 20)
+}
+
+#[test]
+fn not_being_able_to_read_is_no_torn_end() {
+    let (medium, faults) = FaultMedium::new(i64::MAX / 2);
+    let (manifest, len) = behind(&medium);
+    for errno in [
+        rustix::io::Errno::MFILE,
+        rustix::io::Errno::NOMEM,
+        rustix::io::Errno::ACCESS,
+    ] {
+        faults
+            .read_errno
+            .store(errno.raw_os_error(), Ordering::Relaxed);
+        // The pack's header can be read, and a few records.
+        for readable in [0, 1, 5] {
+            faults.readable.store(readable, Ordering::Relaxed);
+            faults.failing_reads.store(1, Ordering::Relaxed);
+            let error = reopen(&medium).unwrap_err();
+            assert!(error.to_string().contains("read a pack"), "{error}");
+            assert_eq!(medium.open(0).unwrap().len().unwrap(), len);
+        }
+    }
+    let store = reopen(&medium).unwrap();
+    assert!(read_file(&store, &manifest.address()).is_some());
+}
+
+#[test]
+fn nothing_is_cut_off_where_the_medium_cannot_read() {
+    let (medium, faults) = FaultMedium::new(i64::MAX / 2);
+    let (manifest, len) = behind(&medium);
+    let eio = rustix::io::Errno::IO.raw_os_error();
+    faults.read_errno.store(eio, Ordering::Relaxed);
+    faults.failing_reads.store(1000, Ordering::Relaxed);
+    let store = reopen(&medium).unwrap();
+    faults.failing_reads.store(0, Ordering::Relaxed);
+    assert!(store.file(&manifest.address()).unwrap().is_none());
+    let later = put(&store, &bytes_of(2, CHUNK));
+    store.commit().unwrap();
+    drop(store);
+    assert_eq!(medium.open(0).unwrap().len().unwrap(), len);
+    assert_eq!(medium.ids().unwrap(), [0, 1], "appended elsewhere");
+    let store = reopen(&medium).unwrap();
+    assert!(store.has(&later).unwrap());
+    assert!(read_file(&store, &manifest.address()).is_some());
+}
+
+#[test]
+fn a_bad_sector_costs_its_record_and_not_the_block_around_it() {
+    let (medium, faults) = FaultMedium::new(i64::MAX / 2);
+    let (manifest, len) = behind(&medium);
+    let eio = rustix::io::Errno::IO.raw_os_error();
+    faults.read_errno.store(eio, Ordering::Relaxed);
+    // The pack's header can be read; not the first record's, nor the large block behind it.
+    faults.readable.store(1, Ordering::Relaxed);
+    faults.failing_reads.store(2, Ordering::Relaxed);
+    let store = reopen(&medium).unwrap();
+    let have: Vec<usize> = store.have(&manifest).unwrap().iter_zeros().collect();
+    assert_eq!(have, [0]);
+    assert_eq!(medium.open(0).unwrap().len().unwrap(), len);
+}

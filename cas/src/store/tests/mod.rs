@@ -85,6 +85,8 @@ pub(super) struct FaultMedium {
 pub(super) struct Faults {
     space_bytes: AtomicI64,
     failing_syncs: AtomicI64,
+    /// Reads that succeed before others fail.
+    readable: AtomicI64,
     failing_reads: AtomicI64,
     /// What a failing read says.
     read_errno: AtomicI32,
@@ -160,6 +162,9 @@ impl Medium for FaultMedium {
 
 impl PackFile for FaultFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        if self.faults.readable.fetch_sub(1, Ordering::Relaxed) > 0 {
+            return self.below.read_at(buf, offset);
+        }
         if self.faults.failing_reads.fetch_sub(1, Ordering::Relaxed) > 0 {
             let errno = self.faults.read_errno.load(Ordering::Relaxed);
             return Err(io::Error::from_raw_os_error(errno));
