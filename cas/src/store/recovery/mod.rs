@@ -179,6 +179,9 @@ impl Adopter<'_> {
             );
         }
         self.write_batch()?;
+        if !self.read_only {
+            self.kill_torn(&found.torn)?;
+        }
         // Behind what cannot be read there may be what was acknowledged: nothing is cut off, and the next
         // append begins a new pack.
         let may_cut = is_last && found.unreadable == 0;
@@ -192,6 +195,34 @@ impl Adopter<'_> {
             Ok(())
         } else {
             self.write_checkpoints()
+        }
+    }
+
+    /// A record that is not whole would be taken for intact by its header once its pack is not the last:
+    /// it is marked dead.
+    fn kill_torn(&mut self, torn: &[([u8; 32], Location)]) -> Result<(), StoreError> {
+        for (hash, at) in torn {
+            let hash = ChunkHash::from_bytes(*hash);
+            let old = self.chunk(&hash)?;
+            let old = old.filter(|old| !old.bad && old.place == Place::Pack(*at));
+            if let Some(old) = old {
+                let bad = ChunkEntry {
+                    bad: true,
+                    inline: None,
+                    ..old.clone()
+                };
+                self.ledger.chunk(Some(&old), Some(&bad));
+                self.apply(vec![(entry::chunk_key(&hash), Some(bad.encode()))])?;
+            }
+        }
+        let places: Vec<Location> = torn.iter().map(|(_, at)| *at).collect();
+        match self.packs.free(&places) {
+            // Then a rebuild takes it for intact, and whoever reads it finds out.
+            Err(error) if error.is_no_space() => {
+                tracing::debug!(%error, "torn records stay as they are");
+                Ok(())
+            }
+            freed => freed,
         }
     }
 
