@@ -168,7 +168,7 @@ fn open(dir: &Path, config: &StoreConfig) -> Result<(Store, Recovered), StoreErr
 /// Opens the index; one that is damaged is put aside, and recovery builds a new one from the packs.
 fn open_index(layout: &Layout) -> Result<SledIndex, StoreError> {
     let dir = layout.index_dir();
-    let checked = SledIndex::open(&dir).and_then(|index| {
+    let checked = SledIndex::open(&dir, layout.was_clean()).and_then(|index| {
         if !layout.was_clean() {
             recovery::check_index(&index)?;
         }
@@ -180,7 +180,7 @@ fn open_index(layout: &Layout) -> Result<SledIndex, StoreError> {
         Err(error) => {
             let aside = layout.set_index_aside()?;
             tracing::warn!(%error, aside = %aside.display(), "index unusable: put aside");
-            Ok(SledIndex::open(&dir)?)
+            Ok(SledIndex::open(&dir, false)?)
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::store::sled::SledIndex;
 fn each_index(test: impl Fn(&dyn Index)) {
     test(&MemoryIndex::default());
     let dir = tempfile::tempdir().unwrap();
-    test(&SledIndex::open(&dir.path().join("index")).unwrap());
+    test(&SledIndex::open(&dir.path().join("index"), false).unwrap());
 }
 
 fn each_medium(test: impl Fn(&dyn Medium)) {
@@ -112,7 +112,7 @@ fn sled_reopens_with_everything_and_never_writes_side_files() {
     let path = dir.path().join("index");
     let mut model = BTreeMap::new();
     for round in 0..4u32 {
-        let index = SledIndex::open(&path).unwrap();
+        let index = SledIndex::open(&path, false).unwrap();
         for (key, value) in scanned(&index, b"") {
             assert_eq!(model.remove(&key), Some(value));
         }
