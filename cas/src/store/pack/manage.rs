@@ -19,6 +19,13 @@ impl Packs {
         lock(&self.active).pack = None;
     }
 
+    /// No new pack has this number or a lower one: something is known of packs up to here, also of those
+    /// that are lost.
+    pub(crate) fn reserve_ids_above(&self, id: u32) {
+        let mut active = lock(&self.active);
+        active.next_id = active.next_id.max(id.saturating_add(1));
+    }
+
     /// Bytes that a pack occupies.
     pub(crate) fn disk_bytes_of(&self, id: u32) -> Result<u64, StoreError> {
         let bytes = self.medium.disk_bytes_of(id);

@@ -64,6 +64,9 @@ pub(super) fn recover(
 ) -> Result<Recovered, StoreError> {
     let ids = packs.ids()?;
     let ledger = Ledger::load(index.as_ref())?;
+    if let Some((newest, _)) = ledger.packs().last_key_value() {
+        packs.reserve_ids_above(*newest);
+    }
     let durable = |account: &PackAccount| account.durable_bytes > 0;
     // A rebuild that was cut off has counted live bytes, and no pack is durable for it yet.
     let rebuild = !ledger.packs().values().any(durable) && !ids.is_empty();

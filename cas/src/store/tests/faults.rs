@@ -167,3 +167,29 @@ fn a_torn_record_is_not_found_again_by_its_header() {
     rebuilt.add_file(&manifest, None, true).unwrap();
     assert!(read_file(&rebuilt, &manifest.address()).is_some());
 }
+
+#[test]
+fn the_number_of_a_pack_that_is_lost_is_not_given_again() {
+    let (medium, _) = FaultMedium::new(i64::MAX / 2);
+    let index = Arc::<MemoryIndex>::default();
+    let store = Store::over(index.clone(), medium.clone(), 1 << 20).unwrap();
+    for n in 0..100 {
+        put(&store, &bytes_of(n, CHUNK));
+    }
+    store.commit().unwrap();
+    store.core.index.sync().unwrap();
+    drop(store);
+    let lost = *medium.ids().unwrap().last().unwrap();
+    assert!(lost > 0);
+    medium.remove(lost).unwrap();
+    // The packs before are full: what is stored now goes into a new one.
+    let store = Store::over(index.clone(), medium.clone(), 1 << 20).unwrap();
+    let manifest = put_file(&store, &bytes_of(1000, CHUNK));
+    store.add_file(&manifest, None, true).unwrap();
+    assert_eq!(*medium.ids().unwrap().last().unwrap(), lost + 1);
+    drop(store);
+    // A power cut: what the index was told since is lost.
+    let index = Arc::new(index.power_cut(0));
+    let store = Store::over(index, medium, 1 << 20).unwrap();
+    assert!(read_file(&store, &manifest.address()).is_some());
+}
