@@ -10,8 +10,12 @@ use std::sync::{Arc, Mutex};
 
 use super::{dir_bytes, lock};
 
-/// Direct I/O takes memory, offsets and lengths at multiples of this: no device wants more than a page.
-pub(crate) const DIRECT_ALIGN_BYTES: usize = 4096;
+/// Direct I/O takes memory, offsets and lengths at multiples of this: no device wants more than a page, and
+/// a page that is written directly is never shared with one that is written through the cache. A power of
+/// two: 4096, or the size of this system's pages where those are larger.
+pub(crate) fn direct_align_bytes() -> usize {
+    rustix::param::page_size().max(4096)
+}
 
 /// What [`DirMedium`] wants to be written at once. The processor time of direct writes falls with the size
 /// (0.3 s per GiB with 512 KiB, 0.2 s with 4 MiB); two blocks of this are in memory.
@@ -24,7 +28,7 @@ pub(crate) trait PackFile: Send + Sync {
     /// Writes all of `buf` at `offset`.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
     /// Like [`PackFile::write_at`], around the page cache; `false` where that is not possible, and the bytes
-    /// are still to be written. All of buffer, offset and length are multiples of [`DIRECT_ALIGN_BYTES`].
+    /// are still to be written. All of buffer, offset and length are multiples of [`direct_align_bytes`].
     fn write_direct(&self, _buf: &[u8], _offset: u64) -> io::Result<bool> {
         Ok(false)
     }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use super::index::{Index, Op, Visit};
 use super::lock;
-use super::medium::{DIRECT_ALIGN_BYTES, Medium, PackFile};
+use super::medium::{Medium, PackFile, direct_align_bytes};
 use crate::error::IndexError;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -224,7 +224,7 @@ impl PackFile for MemoryFile {
 
     /// As strict about alignment as a disk.
     fn write_direct(&self, buf: &[u8], offset: u64) -> io::Result<bool> {
-        let aligned = |n: usize| n.is_multiple_of(DIRECT_ALIGN_BYTES);
+        let aligned = |n: usize| n.is_multiple_of(direct_align_bytes());
         let start = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         if ![start, buf.len(), buf.as_ptr().addr()]
             .into_iter()

@@ -17,7 +17,7 @@ use super::buffer::{Aligned, Block};
 use super::record::{self, PACK_HEADER_BYTES, RECORD_HEADER_BYTES};
 use super::{Location, Packs, RecordKind};
 use crate::error::StoreError;
-use crate::store::medium::PackFile;
+use crate::store::medium::{PackFile, direct_align_bytes};
 use crate::store::{lock, unix_ms};
 
 /// A record that is larger than the buffer is written in pieces of at most this size.
@@ -329,7 +329,7 @@ impl Drop for Packs {
 fn write_through(at: Location, file: &Arc<dyn PackFile>, record: [&[u8]; 3]) -> io::Result<()> {
     let piece = PIECE_BYTES.min(RECORD_HEADER_BYTES + at.len_bytes as usize);
     // Room for what the block's start is behind an alignment.
-    let memory = Aligned::new(piece + 2 * 4096);
+    let memory = Aligned::new(piece + 2 * direct_align_bytes());
     let mut block = Block::new(at.pack, Arc::clone(file), at.offset, memory);
     for mut part in record {
         while !part.is_empty() {

@@ -4,17 +4,15 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::store::medium::{DIRECT_ALIGN_BYTES, PackFile};
-
-/// The same, as an offset.
-const ALIGN: u64 = DIRECT_ALIGN_BYTES as u64;
+use crate::store::medium::{PackFile, direct_align_bytes};
 
 /// Direct I/O does not pay for less than this part of a block: 256 KiB of 4 MiB.
 const DIRECT_MIN_PART: usize = 16;
 
 /// The multiple of the direct I/O alignment at or below `offset`.
 fn align_down(offset: u64) -> u64 {
-    offset / ALIGN * ALIGN
+    let align = direct_align_bytes() as u64;
+    offset / align * align
 }
 
 /// Memory that begins at an address as aligned as direct I/O wants it.
@@ -28,11 +26,12 @@ pub(super) struct Aligned {
 impl Aligned {
     /// `len` bytes. They take no memory before they are written.
     pub(super) fn new(len: usize) -> Self {
-        let bytes = vec![0; len + DIRECT_ALIGN_BYTES];
-        let start = bytes.as_ptr().align_offset(DIRECT_ALIGN_BYTES);
+        let align = direct_align_bytes();
+        let bytes = vec![0; len + align];
+        let start = bytes.as_ptr().align_offset(align);
         Self {
             // An unaligned start would only make the kernel refuse direct I/O.
-            start: start.min(DIRECT_ALIGN_BYTES),
+            start: start.min(align),
             bytes,
             len,
         }
@@ -115,7 +114,8 @@ impl Block {
     /// Writes the block. The aligned middle goes around the page cache, where that pays and is possible;
     /// what is before and behind it goes through the cache, so that no page is written both ways.
     pub(super) fn write(&self) -> io::Result<()> {
-        let (middle, tail) = (self.start.next_multiple_of(ALIGN), align_down(self.end));
+        let align = direct_align_bytes() as u64;
+        let (middle, tail) = (self.start.next_multiple_of(align), align_down(self.end));
         let least = (self.memory.len / DIRECT_MIN_PART) as u64;
         let pays = tail > middle && tail - middle >= least;
         if pays && self.file.write_direct(self.bytes(middle..tail), middle)? {

@@ -452,6 +452,28 @@ fn readers_see_every_record_from_its_append_on() {
 }
 
 #[test]
+fn direct_writes_are_of_whole_pages() {
+    let align = direct_align_bytes();
+    assert!(align.is_power_of_two() && align >= 4096);
+    assert!(align.is_multiple_of(rustix::param::page_size()));
+    // The twin in memory refuses what is not aligned, whatever a buffer's size.
+    for buffer_bytes in [1, 5000, BUFFER + 1] {
+        let medium = SmallBlocks {
+            below: MemoryMedium::default(),
+            buffer_bytes,
+            space_bytes: None,
+        };
+        let packs = Packs::open(Arc::new(medium), STORE, u64::MAX).unwrap();
+        for n in 0..50 {
+            let payload = bytes_of(n, 3000);
+            let hash = *blake3::hash(&payload).as_bytes();
+            packs.append(RecordKind::Chunk, &hash, &payload).unwrap();
+        }
+        sync(&packs).unwrap();
+    }
+}
+
+#[test]
 fn reading_ahead_and_sizes_are_of_the_pack() {
     let folder = tempfile::tempdir().unwrap();
     let medium = Arc::new(DirMedium::new(folder.path().to_owned()).unwrap());

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use self::append::{Active, Unwritten};
-use super::medium::{Medium, PackFile};
+use super::medium::{Medium, PackFile, direct_align_bytes};
 use super::{lock, unix_ms};
 use crate::error::{StoreError, io_is_loss};
 
@@ -50,7 +50,7 @@ pub(crate) struct Packs {
     store_id: [u8; 16],
     /// A pack that has reached this size is not appended to any more.
     pack_bytes: u64,
-    /// Records are collected up to this before they are written.
+    /// Records are collected up to this before they are written; a multiple of what direct I/O wants.
     buffer_bytes: usize,
     active: Mutex<Active>,
     unwritten: Mutex<Unwritten>,
@@ -67,7 +67,7 @@ impl Packs {
         pack_bytes: u64,
     ) -> Result<Self, StoreError> {
         let packs = Self {
-            buffer_bytes: medium.buffer_bytes(),
+            buffer_bytes: medium.buffer_bytes().next_multiple_of(direct_align_bytes()),
             medium,
             store_id,
             pack_bytes,
