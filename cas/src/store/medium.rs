@@ -34,6 +34,9 @@ pub(crate) trait PackFile: Send + Sync {
     }
     /// Starts to read these bytes into the cache, behind the caller; a hint.
     fn will_need(&self, _range: Range<u64>) {}
+    /// Has all from `from` on read from the disk when it is read next, as far as the system does that; what
+    /// was written and not synced stays in the cache.
+    fn forget_cached(&self, _from: u64) {}
     /// Bytes in the file.
     fn len(&self) -> io::Result<u64>;
     /// Cuts the file, or extends it with zeros.
@@ -236,6 +239,19 @@ fn read_ahead(file: &File, range: Range<u64>) {
 #[cfg(not(target_os = "linux"))]
 fn read_ahead(_file: &File, _range: Range<u64>) {}
 
+#[cfg(target_os = "linux")]
+fn forget_cached(file: &File, from: u64) {
+    // A page is forgotten only when all of it is in the range.
+    let page = rustix::param::page_size() as u64;
+    let start = from / page * page;
+    if let Err(error) = rustix::fs::fadvise(file, start, None, rustix::fs::Advice::DontNeed) {
+        tracing::debug!(%error, "a pack may be read from the cache");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forget_cached(_file: &File, _from: u64) {}
+
 impl PackFile for DiskFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.cached.read_exact_at(buf, offset)
@@ -263,6 +279,10 @@ impl PackFile for DiskFile {
 
     fn will_need(&self, range: Range<u64>) {
         read_ahead(&self.cached, range);
+    }
+
+    fn forget_cached(&self, from: u64) {
+        forget_cached(&self.cached, from);
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -149,6 +149,13 @@ impl Packs {
             .map_err(|error| self.error("sync", error))
     }
 
+    /// Has the disk say what is in a pack from `from` on: what an earlier sync lost may still be in the
+    /// page cache, as if it were durable. The pack is synced.
+    pub(crate) fn forget_cached(&self, id: u32, from: u64) -> Result<(), StoreError> {
+        self.file(id)?.forget_cached(from);
+        Ok(())
+    }
+
     /// Syncs a pack. The system tells one sync only that it lost a write, and the next one succeeds without
     /// those bytes. So from a failed one on all of that pack fail, until the packs are opened anew; and
     /// they take turns, so that none succeeds while another one is about to fail.

@@ -154,9 +154,11 @@ impl Adopter<'_> {
             };
         }
         let packs = self.packs;
-        // What is adopted must not be lost again: it may be in the page cache only.
+        // What is adopted must not be lost again: it may be in the page cache only, and stay there after
+        // a failed sync.
         if !self.read_only {
             packs.sync_pack(pack)?;
+            packs.forget_cached(pack, from)?;
         }
         let verify = if self.rebuild && !is_last {
             Verify::Headers

@@ -193,3 +193,28 @@ fn the_number_of_a_pack_that_is_lost_is_not_given_again() {
     let store = Store::over(index, medium, 1 << 20).unwrap();
     assert!(read_file(&store, &manifest.address()).is_some());
 }
+
+#[test]
+fn what_only_the_cache_has_is_not_adopted() {
+    let (medium, faults) = FaultMedium::new(i64::MAX / 2);
+    let index = Arc::<MemoryIndex>::default();
+    let open = || Store::over(index.clone(), medium.clone(), 1 << 20).unwrap();
+    let store = open();
+    put(&store, &bytes_of(1, CHUNK));
+    store.commit().unwrap();
+    let hash = put(&store, &bytes_of(2, CHUNK));
+    let at = store.core.pending.read().unwrap()[&hash].at;
+    // The write of a page fails, and so does the sync that is told of it. The cache keeps the page.
+    let lost = at.offset.next_multiple_of(4096);
+    let file = medium.open(at.pack).unwrap();
+    let mut page = vec![0; 4096];
+    file.read_at(&mut page, lost).unwrap();
+    file.write_at(&[0; 4096], lost).unwrap();
+    *lock(&faults.stale_page) = Some((lost, page));
+    faults.failing_syncs.store(1, Ordering::Relaxed);
+    store.commit().unwrap_err();
+    drop(store);
+    let store = open();
+    assert!(!store.has(&hash).unwrap(), "adopted from the cache");
+    assert_eq!(store.stats().unwrap().chunks, 1);
+}

@@ -13,6 +13,7 @@ mod model;
 use std::io;
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
 use super::index::Index;
@@ -88,6 +89,8 @@ pub(super) struct Faults {
     /// Reads that succeed before others fail.
     readable: AtomicI64,
     failing_reads: AtomicI64,
+    /// What the cache says of a page that a failed sync lost: where it is, and its bytes.
+    stale_page: Mutex<Option<(u64, Vec<u8>)>>,
     /// What a failing read says.
     read_errno: AtomicI32,
 }
@@ -169,7 +172,20 @@ impl PackFile for FaultFile {
             let errno = self.faults.read_errno.load(Ordering::Relaxed);
             return Err(io::Error::from_raw_os_error(errno));
         }
-        self.below.read_at(buf, offset)
+        self.below.read_at(buf, offset)?;
+        if let Some((at, page)) = &*lock(&self.faults.stale_page) {
+            let cached = (*at..).zip(page);
+            let end = offset + buf.len() as u64;
+            for (at, byte) in cached.filter(|(at, _)| (offset..end).contains(at)) {
+                buf[usize::try_from(at - offset).unwrap()] = *byte;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_cached(&self, from: u64) {
+        let mut stale = lock(&self.faults.stale_page);
+        *stale = stale.take().filter(|(at, _)| *at < from);
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
