@@ -58,6 +58,10 @@ pub(crate) trait Medium: Send + Sync {
     fn create(&self, id: u32, header: &[u8]) -> io::Result<Arc<dyn PackFile>>;
     /// Removes a pack; it stays gone after a power cut when this returns. Open handles go on.
     fn remove(&self, id: u32) -> io::Result<()>;
+    /// Whether nothing can be written.
+    fn is_read_only(&self) -> bool {
+        false
+    }
     /// How much should be collected before it is written; 0 where that gains nothing.
     fn buffer_bytes(&self) -> usize {
         0
@@ -152,6 +156,10 @@ impl Medium for DirMedium {
         file.sync_all()?;
         File::open(&self.dir)?.sync_all()?;
         Ok(self.disk_file(id, file))
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     fn buffer_bytes(&self) -> usize {

@@ -294,6 +294,19 @@ fn a_shortened_pack_loses_only_what_was_cut() {
 }
 
 #[test]
+fn a_pack_whose_creation_was_cut_short_is_left_alone_by_who_only_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = fill(&open(dir.path()));
+    let cut_short = dir.path().join("packs/00000050.pack");
+    for begun in [b"".as_slice(), b"CASPACK1"] {
+        std::fs::write(&cut_short, begun).unwrap();
+        assert_all_there(&Store::open_read_only(dir.path()).unwrap(), &files);
+        assert_eq!(std::fs::read(&cut_short).unwrap(), begun);
+    }
+    assert_all_there(&open(dir.path()), &files);
+}
+
+#[test]
 fn a_stored_pack_file_is_never_taken_for_records() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
