@@ -54,7 +54,8 @@ pub(crate) trait Medium: Send + Sync {
     fn ids(&self) -> io::Result<Vec<u32>>;
     /// Opens an existing pack.
     fn open(&self, id: u32) -> io::Result<Arc<dyn PackFile>>;
-    /// Creates a pack that begins with `header`; it survives a power cut when this returns.
+    /// Creates a pack that begins with `header`; it survives a power cut when this returns. Fails with
+    /// `AlreadyExists` when there is one of this number; after any other failure there is none.
     fn create(&self, id: u32, header: &[u8]) -> io::Result<Arc<dyn PackFile>>;
     /// Removes a pack; it stays gone after a power cut when this returns. Open handles go on.
     fn remove(&self, id: u32) -> io::Result<()>;
@@ -149,12 +150,21 @@ impl Medium for DirMedium {
     }
 
     fn create(&self, id: u32, header: &[u8]) -> io::Result<Arc<dyn PackFile>> {
+        let path = self.file_path(id);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
-        let file = options.open(self.file_path(id))?;
-        file.write_all_at(header, 0)?;
-        file.sync_all()?;
-        File::open(&self.dir)?.sync_all()?;
+        let file = options.open(&path)?;
+        let begin = || {
+            file.write_all_at(header, 0)?;
+            file.sync_all()?;
+            File::open(&self.dir)?.sync_all()
+        };
+        if let Err(error) = begin() {
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::debug!(path = %path.display(), %error, "a pack that was not begun stays behind");
+            }
+            return Err(error);
+        }
         Ok(self.disk_file(id, file))
     }
 
@@ -320,3 +330,6 @@ impl PackFile for DiskFile {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

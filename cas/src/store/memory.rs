@@ -4,6 +4,7 @@
 //! still have.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
@@ -162,10 +163,10 @@ impl Medium for MemoryMedium {
             synced: header.to_vec(),
         };
         let file = Arc::new(MemoryFile(Mutex::new(state)));
-        if lock(&self.0).insert(id, Arc::clone(&file)).is_some() {
-            return Err(io::ErrorKind::AlreadyExists.into());
+        match lock(&self.0).entry(id) {
+            Entry::Occupied(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Entry::Vacant(free) => Ok(Arc::clone(free.insert(file)) as Arc<dyn PackFile>),
         }
-        Ok(file)
     }
 
     fn remove(&self, id: u32) -> io::Result<()> {

@@ -231,8 +231,11 @@ impl Packs {
         let id = active.next_id;
         let header = record::encode_pack_header(&self.store_id, id, unix_ms());
         let created = self.medium.create(id, &header);
-        // Also after a failure: the number may be taken by a file that was not completed.
-        active.next_id = id.saturating_add(1);
+        let is_taken =
+            |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists && id < u32::MAX;
+        if created.as_ref().err().is_none_or(is_taken) {
+            active.next_id = id.saturating_add(1);
+        }
         let file = created.map_err(|error| self.error("create a pack in", error))?;
         self.submit(active, &mut lock(&self.unwritten));
         if let Some((full, _)) = active.pack.replace((id, Arc::clone(&file))) {

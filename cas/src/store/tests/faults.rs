@@ -218,3 +218,20 @@ fn what_only_the_cache_has_is_not_adopted() {
     assert!(!store.has(&hash).unwrap(), "adopted from the cache");
     assert_eq!(store.stats().unwrap().chunks, 1);
 }
+
+#[test]
+fn a_full_disk_uses_up_no_pack_numbers() {
+    let (medium, faults) = FaultMedium::new(i64::MAX / 2);
+    let packs = open_packs(medium.clone());
+    faults.failing_creates.store(3, Ordering::Relaxed);
+    for _ in 0..3 {
+        let error = packs.append(RecordKind::Chunk, &[0; 32], b"x").unwrap_err();
+        assert!(error.is_no_space(), "{error}");
+    }
+    assert_eq!(append(&packs, 1).pack, 0);
+    // What somebody else has put there is stepped over.
+    packs.seal_active();
+    medium.create(1, b"").unwrap();
+    packs.append(RecordKind::Chunk, &[0; 32], b"x").unwrap_err();
+    assert_eq!(append(&packs, 2).pack, 2);
+}

@@ -86,6 +86,7 @@ pub(super) struct FaultMedium {
 pub(super) struct Faults {
     space_bytes: AtomicI64,
     failing_syncs: AtomicI64,
+    failing_creates: AtomicI64,
     /// Reads that succeed before others fail.
     readable: AtomicI64,
     failing_reads: AtomicI64,
@@ -139,6 +140,9 @@ impl Medium for FaultMedium {
     }
 
     fn create(&self, id: u32, header: &[u8]) -> io::Result<Arc<dyn PackFile>> {
+        if self.faults.failing_creates.fetch_sub(1, Ordering::Relaxed) > 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         Ok(self.wrap(self.below.create(id, header)?))
     }
 
