@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::{dir_bytes, lock};
+use crate::error::io_is_no_space;
 
 /// Direct I/O takes memory, offsets and lengths at multiples of this: no device wants more than a page, and
 /// a page that is written directly is never shared with one that is written through the cache. A power of
@@ -285,13 +286,14 @@ impl PackFile for DiskFile {
         };
         match file.write_all_at(buf, offset) {
             Ok(()) => Ok(true),
-            // What this file system cannot do, or cannot do with the rest of a write that was cut short.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                tracing::debug!(%error, "no direct I/O");
+            Err(error) if io_is_no_space(&error) => Err(error),
+            // What this file system cannot do, or not always, or not with the rest of a write that was cut
+            // short. If it is the disk, writing through the cache fails as well.
+            Err(error) => {
+                tracing::debug!(%error, "no direct I/O to this pack any more");
                 *lock(&self.direct) = Direct::Off;
                 Ok(false)
             }
-            Err(error) => Err(error),
         }
     }
 

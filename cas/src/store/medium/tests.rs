@@ -1,7 +1,6 @@
 use std::process::Command;
 
 use super::*;
-use crate::error::io_is_no_space;
 
 /// A file system of one page; unmounted when dropped.
 struct Tiny(tempfile::TempDir);
@@ -41,4 +40,20 @@ fn a_pack_that_cannot_be_begun_leaves_nothing() {
     let taken = medium.create(0, &[2; 4096]).err().unwrap();
     assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
     assert_eq!(medium.ids().unwrap(), [0], "and it is left alone");
+}
+
+#[test]
+fn what_cannot_be_written_directly_goes_through_the_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    fs::write(&path, b"").unwrap();
+    let file = DiskFile {
+        cached: OpenOptions::new().write(true).open(&path).unwrap(),
+        // Every write to it fails.
+        direct: Mutex::new(Direct::Open(Arc::new(File::open(&path).unwrap()))),
+    };
+    assert!(!file.write_direct(&[1; 4096], 0).unwrap());
+    assert!(file.direct().is_none(), "and is not tried again");
+    file.write_at(&[1; 4096], 0).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), [1; 4096]);
 }
