@@ -297,26 +297,54 @@ impl Assembly {
         Some(bytes)
     }
 
-    /// Gives the file its permission bits, syncs it and gives it its name, at once and whole.
+    /// Syncs the file, gives it its permission bits and its name, at once and whole.
+    ///
+    /// It is private until all of it is on the disk, and again when it gets no name: a later output goes on
+    /// with a private file only.
     ///
     /// # Errors
     /// [`ExportError::Exists`] when the target appeared meanwhile; otherwise what the medium says.
-    pub fn finish(mut self) -> Result<(), ExportError> {
+    pub fn finish(self) -> Result<(), ExportError> {
+        self.finish_with(&File::sync_all)
+    }
+
+    fn finish_with(mut self, sync: &dyn Fn(&File) -> io::Result<()>) -> Result<(), ExportError> {
+        check_target(&self.target, self.options.force)?;
+        // The long one.
+        sync(&self.file).map_err(failed("sync", &self.temp))?;
+        if let Err(error) = self.publish(sync) {
+            self.make_private();
+            return Err(error);
+        }
+        self.finished = true;
+        let folder = File::open(&self.folder).and_then(|folder| folder.sync_all());
+        folder.map_err(failed("sync", &self.folder))
+    }
+
+    /// Makes the file private again, unless somebody else may have it open for writing by now: then nobody
+    /// goes on with it.
+    fn make_private(&self) {
+        let data = self.file.metadata();
+        if data.is_ok_and(|data| data.mode() & 0o022 == 0)
+            && let Err(error) = mode::set_bits(&self.file, mode::PRIVATE_BITS)
+        {
+            tracing::debug!(path = %self.temp.display(), %error, "an output stays open to others");
+        }
+    }
+
+    /// Gives the file its permission bits and its name; its bytes are on the disk.
+    fn publish(&self, sync: &dyn Fn(&File) -> io::Result<()>) -> Result<(), ExportError> {
         let replaced = check_target(&self.target, self.options.force)?;
         let output = self.file.metadata();
         let output = output.map_err(failed("look at", &self.temp))?;
         let bits = mode::final_bits(self.options.mode, replaced.as_ref(), &output);
         mode::set_bits(&self.file, bits).map_err(failed("set the mode of", &self.temp))?;
-        self.file.sync_all().map_err(failed("sync", &self.temp))?;
-        check_target(&self.target, self.options.force)?;
+        sync(&self.file).map_err(failed("sync", &self.temp))?;
         if self.options.force {
-            fs::rename(&self.temp, &self.target).map_err(failed("rename to", &self.target))?;
+            fs::rename(&self.temp, &self.target).map_err(failed("rename to", &self.target))
         } else {
-            rename_new(&self.temp, &self.target)?;
+            rename_new(&self.temp, &self.target)
         }
-        self.finished = true;
-        let folder = File::open(&self.folder).and_then(|folder| folder.sync_all());
-        folder.map_err(failed("sync", &self.folder))
     }
 }
 

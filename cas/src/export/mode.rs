@@ -10,6 +10,9 @@ use rustix::fs::Mode;
 /// The bits that are given: no set-id bits, nor the sticky one.
 const PERMISSION_BITS: u32 = 0o777;
 
+/// The bits of a temporary file.
+pub(super) const PRIVATE_BITS: u32 = 0o600;
+
 /// What a program asks for that has no wish of its own.
 const PLAIN_FILE_BITS: u32 = 0o666;
 

@@ -22,9 +22,6 @@ const TEMP_NAMES: u32 = 8;
 /// How often one name is tried while other processes of ours make and remove that very file.
 const TRIES_PER_NAME: u32 = 8;
 
-/// The bits of a temporary file.
-const PRIVATE_BITS: u32 = 0o600;
-
 /// A temporary file, open for reading and writing, and locked.
 #[derive(Debug)]
 pub(super) struct Temp {
@@ -79,7 +76,7 @@ fn create_named(
 ) -> Result<Option<(File, bool)>, ExportError> {
     for _ in 0..TRIES_PER_NAME {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).mode(PRIVATE_BITS);
+        options.read(true).write(true).mode(mode::PRIVATE_BITS);
         // `create_new` is O_EXCL, which follows no link either.
         match options.create_new(true).open(temp) {
             Ok(file) => {
@@ -170,7 +167,7 @@ fn is_private(file: &File, temp: &Path) -> Result<bool, ExportError> {
         Ok::<_, ExportError>(data.mode() & 0o777)
     };
     let found = bits()?;
-    mode::set_bits(file, PRIVATE_BITS).map_err(failed("set the mode of", temp))?;
+    mode::set_bits(file, mode::PRIVATE_BITS).map_err(failed("set the mode of", temp))?;
     Ok(found == bits()?)
 }
 

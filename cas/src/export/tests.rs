@@ -261,3 +261,47 @@ fn a_symbolic_link_is_replaced_by_force_and_not_followed() {
     assert_eq!(bits(&pointed_at), 0o606);
     assert_eq!(names(dir.path()), ["pointed at"]);
 }
+
+#[test]
+fn an_output_is_private_as_long_as_its_bytes_are_on_their_way_to_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = OutputOptions::new(false, Some(0o644)).resuming();
+    let assembly = begin_with(&dir.path().join("out"), &options).unwrap();
+    assembly.write_at(0, CONTENT).unwrap();
+    let seen = std::cell::RefCell::new(Vec::new());
+    let sync = |file: &File| {
+        seen.borrow_mut().push(file.metadata()?.mode() & 0o777);
+        file.sync_all()
+    };
+    assembly.finish_with(&sync).unwrap();
+    assert_eq!(*seen.borrow(), [0o600, 0o644]);
+}
+
+#[test]
+fn an_output_that_gets_no_name_can_be_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("out");
+    // Where others may write to it, they may have it open: then it is begun anew.
+    for (asked, is_resumed) in [(0o644, true), (0o666, false)] {
+        let options = OutputOptions::new(false, Some(asked)).resuming();
+        let assembly = begin_with(&target, &options).unwrap();
+        assembly.write_at(0, CONTENT).unwrap();
+        let syncs = std::cell::Cell::new(0);
+        let sync = |_: &File| {
+            syncs.set(syncs.get() + 1);
+            match syncs.get() {
+                1 => Ok(()),
+                // Somebody else is quicker.
+                _ => fs::write(&target, b"mine"),
+            }
+        };
+        let error = assembly.finish_with(&sync).unwrap_err();
+        assert!(matches!(error, ExportError::Exists { .. }), "{error}");
+        fs::remove_file(&target).unwrap();
+        let again = begin_with(&target, &options).unwrap();
+        assert_eq!(again.is_resumed(), is_resumed);
+        again.write_at(0, CONTENT).unwrap();
+        again.finish().unwrap();
+        fs::remove_file(&target).unwrap();
+    }
+}
