@@ -19,6 +19,9 @@ use crate::harness::folder;
 /// What a chunk of a slow peer takes.
 const SLOW_CHUNK: Duration = Duration::from_millis(50);
 
+/// Streams that a peer closes which has no place at first.
+const CLOSED_AT_FIRST: usize = 2;
+
 /// What it says, word for word. It claims to have every chunk.
 pub(crate) struct Script {
     pub(crate) manifest: Manifest,
@@ -44,6 +47,8 @@ pub(crate) enum Manner {
     Silent,
     /// It has every chunk, but never now.
     AlwaysBusy,
+    /// It closes the first streams before it says anything; then by the script.
+    FullAtFirst,
 }
 
 /// A scripted peer. It leaves when dropped.
@@ -81,7 +86,12 @@ impl Hostile {
             let script = Arc::new(script);
             let counter = served.clone();
             tokio::spawn(async move {
+                let mut closed = 0;
                 while let Some(stream) = incoming.recv().await {
+                    if script.manner == Manner::FullAtFirst && closed < CLOSED_AT_FIRST {
+                        closed += 1;
+                        continue;
+                    }
                     tokio::spawn(serve(stream, script.clone(), counter.clone()));
                 }
             });

@@ -93,6 +93,22 @@ fn wrong_bytes_beside_an_honest_peer_are_rejected_counted_and_named() {
     );
 }
 
+/// Whoever lies can cut the file in a way that nobody else does.
+#[test]
+fn liars_with_a_cutting_of_their_own_do_not_stop_a_download() {
+    let sample = Sample::new(68, 40 * CHUNK);
+    let honest = Node::start(&[]);
+    let words = ["store", "--chunker", "fastcdc"];
+    honest.call(words).arg(&sample.path).run().ok();
+    let slow = Proxy::start(&honest, RATE);
+    for script in [wrong_bytes(&sample), odd(&sample, Manner::Silent)] {
+        let _ = std::fs::remove_file(sample.copy_path());
+        let liar = Hostile::start(script, &[]);
+        get(&sample, &[&liar.addr, &slow.addr]).ok();
+        sample.assert_at(&sample.copy_path());
+    }
+}
+
 #[test]
 fn wrong_bytes_alone_give_no_file() {
     let sample = Sample::new(61, 20 * CHUNK);
@@ -264,4 +280,13 @@ fn odd_manners_alone_end_within_the_time_limit() {
             assert!(!sample.copy_path().exists(), "{manner:?}");
         }
     }
+}
+
+#[test]
+fn a_peer_that_has_no_place_at_first_is_asked_again() {
+    // Too many chunks for the metadata record to have the manifest.
+    let sample = Sample::new(68, 80 * CHUNK);
+    let full = Hostile::start(odd(&sample, Manner::FullAtFirst), &[]);
+    get(&sample, &[&full.addr]).ok();
+    sample.assert_at(&sample.copy_path());
 }

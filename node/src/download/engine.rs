@@ -56,6 +56,8 @@ pub(crate) enum EngineEvent {
         peer: PeerSlot,
         manifest: Arc<Manifest>,
     },
+    /// A peer has an entry of the file, be it of a part.
+    KnowsFile,
     /// A session is ready for requests.
     Joined { peer: PeerSlot, have: HaveBitmap },
     /// A peer has more than before.

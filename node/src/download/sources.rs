@@ -23,7 +23,8 @@ const MAX_REMEMBERED: usize = 1024;
 /// A peer whose session ended is tried again after this long: it may have come back, or have the file by now.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// The same for a peer that could not be reached: another of its addresses may be known by then.
+/// The same for a peer that could not be reached, or turned this node away: another of its addresses may be known by
+/// then, or a place be free.
 const REDIAL_AFTER: Duration = Duration::from_secs(2);
 
 /// A session that runs.
@@ -48,8 +49,29 @@ pub(super) struct Admitted {
 #[derive(Debug)]
 struct Past {
     at: Instant,
-    unreachable: bool,
+    answer: Answer,
     why: String,
+}
+
+/// What is known of whether a peer has the file, after its session has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// It was asked, and does not have it, or what it had was of no use.
+    Given,
+    /// It could not be asked.
+    Unreachable,
+    /// It closed the stream: its places may all be taken.
+    TurnedAway,
+}
+
+impl Answer {
+    fn of(end: &SessionEnd) -> Self {
+        match end {
+            SessionEnd::Unreachable(_) => Self::Unreachable,
+            SessionEnd::Closed | SessionEnd::Stream(_) => Self::TurnedAway,
+            _ => Self::Given,
+        }
+    }
 }
 
 /// The peers of one download, over all its attempts.
@@ -62,6 +84,8 @@ pub(super) struct Sources {
     /// Every slot's peer; what a session sent may be judged after it is gone.
     slots: BTreeMap<PeerSlot, PeerId>,
     next_slot: u32,
+    /// Some peer has said that it knows the file; one that has a single chunk of it need not.
+    pub(super) offered: bool,
 }
 
 impl Sources {
@@ -74,10 +98,10 @@ impl Sources {
         commands: mpsc::Sender<Command>,
     ) -> Option<Admitted> {
         let recently = |p: &Past| {
-            let pause = if p.unreachable {
-                REDIAL_AFTER
-            } else {
+            let pause = if p.answer == Answer::Given {
                 RETRY_AFTER
+            } else {
+                REDIAL_AFTER
             };
             now.saturating_duration_since(p.at) < pause
         };
@@ -151,7 +175,7 @@ impl Sources {
                 source.peer,
                 Past {
                     at: now,
-                    unreachable: matches!(end, SessionEnd::Unreachable(_)),
+                    answer: Answer::of(end),
                     why: crate::errors::brief(end),
                 },
             );
@@ -184,9 +208,19 @@ impl Sources {
 
     /// Peers that were found and could not be reached.
     pub(super) fn unreachable(&self) -> usize {
-        let unreachable =
-            |(peer, past): &(&PeerId, &Past)| past.unreachable && !self.banned.contains_key(*peer);
-        self.past.iter().filter(unreachable).count()
+        self.ended_by(Answer::Unreachable)
+    }
+
+    /// Peers that were reached and did not say whether they have the file.
+    pub(super) fn turned_away(&self) -> usize {
+        self.ended_by(Answer::TurnedAway)
+    }
+
+    fn ended_by(&self, answer: Answer) -> usize {
+        let counts = |(peer, past): &(&PeerId, &Past)| {
+            past.answer == answer && !self.banned.contains_key(*peer)
+        };
+        self.past.iter().filter(counts).count()
     }
 
     pub(super) fn banned(&self) -> usize {

@@ -7,10 +7,10 @@ use crate::{
     errors::count,
 };
 
-/// The first manifest comes within this time or never.
+/// Somebody offers the file within this time or nobody does.
 pub(super) const FIND_DEADLINE: Duration = Duration::from_secs(30);
 
-/// A download that makes no progress for this long gives up with what it has.
+/// A download of a file that somebody offers, and that makes no progress for this long, gives up with what it has.
 pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
 
 /// Lookups that must have come back with nothing before an address is unknown: a record may be on its way.
@@ -51,6 +51,11 @@ pub(super) struct Facts {
     pub(super) known_providers: u32,
     /// Peers that may have it and could not be reached yet; they are tried again.
     pub(super) unreachable: usize,
+    /// Peers that closed the stream before they said what they have: they may have no place now, and later have one.
+    pub(super) turned_away: usize,
+    /// Somebody said that he knows the file. Its manifest may also come from its metadata record, and chunks from peers
+    /// that have them as parts of other files: neither means that the rest can be had.
+    pub(super) offered: bool,
     /// How the peers that were tried ended.
     pub(super) story: String,
     /// Peers named by hand that could not be reached.
@@ -72,23 +77,18 @@ pub(super) fn verdict(f: &Facts) -> Verdict {
         return out_of_time(f);
     }
     if f.active > 0 || f.dialling > 0 {
-        let limit = if f.has_manifest {
-            GIVE_UP_AFTER
-        } else {
-            FIND_DEADLINE
-        };
-        return if f.idle >= limit {
+        return if f.idle >= patience(f) {
             out_of_time(f)
         } else {
             Verdict::GoOn
         };
     }
-    let others_may_come = f.unreachable > 0 && f.searching < FIND_DEADLINE;
+    let others_may_come = may_come(f);
     if f.banned > 0 && f.lookups_since_ban >= LOOKUPS_AFTER_BAN && !others_may_come {
         return Verdict::Error(only_liars(f));
     }
     let sure =
-        (f.lookups >= LOOKUPS_TO_BE_SURE && f.unreachable == 0) || f.searching >= FIND_DEADLINE;
+        (f.lookups >= LOOKUPS_TO_BE_SURE || f.searching >= FIND_DEADLINE) && !others_may_come;
     if sure && is_lonely(f) {
         let kind = if f.kept_chunks > 0 {
             ErrorKind::Partial
@@ -104,11 +104,26 @@ pub(super) fn verdict(f: &Facts) -> Verdict {
             Verdict::GoOn
         };
     }
-    if f.idle >= GIVE_UP_AFTER {
+    if f.idle >= patience(f) {
         out_of_time(f)
     } else {
         Verdict::GoOn
     }
+}
+
+/// How long nothing may come.
+pub(super) fn patience(f: &Facts) -> Duration {
+    if (f.has_manifest && f.offered) || f.turned_away > 0 {
+        GIVE_UP_AFTER
+    } else {
+        FIND_DEADLINE
+    }
+}
+
+/// True while a peer that may have the file is worth trying again.
+fn may_come(f: &Facts) -> bool {
+    (f.unreachable > 0 && f.searching < FIND_DEADLINE)
+        || (f.turned_away > 0 && f.searching < GIVE_UP_AFTER)
 }
 
 fn what(f: &Facts) -> String {
@@ -147,7 +162,7 @@ fn out_of_time(f: &Facts) -> Verdict {
     if is_lonely(f) {
         return Verdict::Lonely(ErrorKind::NotFound);
     }
-    if f.active == 0 && f.dialling == 0 && f.unreachable == 0 && f.asked_peers > 0 {
+    if f.active == 0 && f.dialling == 0 && f.unreachable + f.turned_away == 0 && f.asked_peers > 0 {
         return Verdict::Error(not_found(f)); // everybody who was asked has answered
     }
     let (secs, asked) = (f.elapsed.as_secs(), count(f.asked_peers.into(), "peer"));
@@ -316,6 +331,7 @@ mod tests {
             kept_chunks: 4,
             all_chunks: 9,
             lookups: 50,
+            offered: true,
             ..facts()
         };
         assert_eq!(
@@ -335,6 +351,51 @@ mod tests {
         let error = error(&limited);
         assert_eq!(error.kind, ErrorKind::Partial);
         assert!(error.why.contains("4 of 9"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_nobody_offers_is_not_waited_for() {
+        let record_alone = Facts {
+            has_manifest: true,
+            all_chunks: 4,
+            lookups: 9,
+            ..facts()
+        };
+        assert_eq!(verdict(&record_alone), Verdict::GoOn);
+        let late = Facts {
+            idle: FIND_DEADLINE,
+            ..record_alone
+        };
+        assert_eq!(error(&late).kind, ErrorKind::NotFound);
+        // The one who is connected has but a chunk, as a part of another file.
+        let part = Facts {
+            active: 1,
+            kept_chunks: 2,
+            ..late
+        };
+        assert_eq!(error(&part).kind, ErrorKind::Partial);
+        let offered = Facts {
+            offered: true,
+            ..part
+        };
+        assert_eq!(verdict(&offered), Verdict::GoOn);
+    }
+
+    #[test]
+    fn a_provider_without_a_free_place_is_tried_again() {
+        let full = Facts {
+            lookups: 9,
+            known_providers: 1,
+            turned_away: 1,
+            searching: FIND_DEADLINE,
+            ..facts()
+        };
+        assert_eq!(verdict(&full), Verdict::GoOn);
+        let late = Facts {
+            searching: GIVE_UP_AFTER,
+            ..full
+        };
+        assert_eq!(error(&late).kind, ErrorKind::NotFound);
     }
 
     #[test]

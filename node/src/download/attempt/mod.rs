@@ -42,6 +42,9 @@ const NAME_PATIENCE: Duration = Duration::from_secs(3);
 /// Manifests fetched at a time.
 const MANIFEST_TURNS: usize = 2;
 
+/// A manifest that was given up once is taken again when no other one is offered within this time.
+const LAST_RESORT_AFTER: Duration = Duration::from_secs(3);
+
 /// How an attempt ended.
 pub(super) enum End {
     /// The file is there.
@@ -72,6 +75,8 @@ pub(super) struct Attempt<'a> {
     waiting: Option<(Arc<Manifest>, Instant)>,
     /// Somebody has the file under another manifest: a second chance if this one's providers vanish.
     others: bool,
+    /// A manifest that an earlier attempt gave up, and that somebody offers again.
+    last_resort: Option<Arc<Manifest>>,
     /// Who offered which manifest.
     offered_by: HashMap<ManifestId, Vec<PeerId>>,
     /// The chosen manifest lies; these of its chunks are proven all the same.
@@ -95,6 +100,7 @@ impl<'a> Attempt<'a> {
             running: None,
             waiting: None,
             others: false,
+            last_resort: None,
             offered_by: HashMap::new(),
             forged: None,
             search,
@@ -223,6 +229,7 @@ impl<'a> Attempt<'a> {
             EngineEvent::ManifestOffered { peer, manifest } => {
                 return self.offered(peer, manifest).await;
             }
+            EngineEvent::KnowsFile => self.job.sources.offered = true,
             EngineEvent::Joined { peer, have } => {
                 self.job.sources.joined(peer);
                 self.schedule(Event::PeerJoined { peer, have });
@@ -271,6 +278,16 @@ impl<'a> Attempt<'a> {
                 }
             } else {
                 self.waiting = Some((manifest, since));
+            }
+        }
+        if self.running.is_none()
+            && self.waiting.is_none()
+            && self.search.began.elapsed() >= LAST_RESORT_AFTER
+            && let Some(manifest) = self.last_resort.take()
+        {
+            self.job.bad_manifests.remove(&manifest.id());
+            if let Some(end) = self.choose(manifest).await? {
+                return Ok(Some(end));
             }
         }
         self.tell_progress();

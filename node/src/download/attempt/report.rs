@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     super::{
         AssembleError,
-        verdict::{Facts, GIVE_UP_AFTER},
+        verdict::{Facts, patience},
     },
     Attempt,
 };
@@ -85,6 +85,8 @@ impl Attempt<'_> {
             asked_peers: self.search.asked_peers,
             known_providers: self.search.known_providers,
             unreachable: self.job.sources.unreachable(),
+            turned_away: self.job.sources.turned_away(),
+            offered: self.job.sources.offered,
             story: self.job.sources.story(),
             dial_failures: self.search.dial_failures(),
         }
@@ -103,20 +105,30 @@ impl Attempt<'_> {
                 Phase::Finding,
                 0,
                 None,
-                format!(
-                    "{} peers asked, {} providers known",
-                    self.search.asked_peers, self.search.known_providers
-                ),
+                match self.job.sources.turned_away() {
+                    0 => format!(
+                        "{} peers asked, {} providers known",
+                        self.search.asked_peers, self.search.known_providers
+                    ),
+                    n => format!(
+                        "waiting for a place at {}",
+                        errors::count(u64::try_from(n).unwrap_or(0), "busy peer")
+                    ),
+                },
             ),
             Some(r) => {
                 let idle = r.last_progress.elapsed();
                 let detail = if r.sched.is_complete() || idle < QUIET_SPAN {
                     String::new()
                 } else if sources == 0 {
-                    let left = GIVE_UP_AFTER.saturating_sub(idle).as_secs();
+                    let left = patience(&self.facts()).saturating_sub(idle).as_secs();
                     format!("no provider is connected; looking again, giving up in {left} s")
                 } else {
-                    format!("nothing came for {} s", idle.as_secs())
+                    let (idle, left) = (
+                        idle.as_secs(),
+                        patience(&self.facts()).saturating_sub(idle).as_secs(),
+                    );
+                    format!("nothing came for {idle} s, giving up in {left} s")
                 };
                 let phase = if r.sched.is_complete() {
                     Phase::Verifying

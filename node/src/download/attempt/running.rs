@@ -33,6 +33,9 @@ use crate::{
 /// A manifest that brings less than [`DESERTED_BELOW_BYTES`] in this span is left for another, if there is one.
 const DESERTED_AFTER: Duration = Duration::from_secs(60);
 
+/// The same for one that brings nothing at all.
+const SILENT_AFTER: Duration = Duration::from_secs(15);
+
 /// See [`DESERTED_AFTER`]: some 17 KB/s.
 const DESERTED_BELOW_BYTES: u64 = 1 << 20;
 
@@ -238,12 +241,20 @@ impl Attempt<'_> {
         }
     }
 
-    /// True when somebody has the file under another manifest and this one has brought next to nothing for a while.
+    /// True when somebody has the file under another manifest, and this one has brought next to nothing for a while or
+    /// only had providers that lied.
     pub(super) fn is_deserted(&mut self) -> bool {
+        let only_liars = self.job.sources.banned() > 0 && self.job.sources.joined_count() == 0;
         let Some(r) = &mut self.running else {
             return false;
         };
+        if only_liars && self.others {
+            return true;
+        }
         let (since, bytes) = r.span;
+        if self.others && bytes == 0 && since.elapsed() >= SILENT_AFTER {
+            return true;
+        }
         if since.elapsed() < DESERTED_AFTER {
             return false;
         }

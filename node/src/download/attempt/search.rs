@@ -283,6 +283,7 @@ impl Attempt<'_> {
         slot: PeerSlot,
         manifest: Arc<Manifest>,
     ) -> Result<Option<End>, ApiError> {
+        self.job.sources.offered = true;
         let peer = self.job.sources.peer(slot);
         if let Some(peer) = peer {
             let offerers = self.offered_by.entry(manifest.id()).or_default();
@@ -296,9 +297,12 @@ impl Attempt<'_> {
                 return Ok(None);
             }
             (Some(Bad::Forged), None) => return Ok(None),
-            // Somebody serves it again.
+            // Somebody serves it again. Whoever has another one has a moment to say so first.
             (Some(Bad::Deserted), _) => {
-                self.job.bad_manifests.remove(&manifest.id());
+                if self.running.is_none() {
+                    self.last_resort = Some(manifest);
+                }
+                return Ok(None);
             }
             (None, _) => {}
         }

@@ -223,7 +223,10 @@ impl Session {
     ) -> Result<HaveBitmap, SessionEnd> {
         let request = have_request(&goal.manifest.id(), 0);
         match ask(sender, receiver, FIRST_HAVE_ID, &request).await? {
-            Reply::Have { chunks, bits } => parse_have(goal, chunks, &bits),
+            Reply::Have { chunks, bits } => {
+                self.tell(EngineEvent::KnowsFile).await;
+                parse_have(goal, chunks, &bits)
+            }
             Reply::NotFound => match self.claim {
                 Some(index) => {
                     let mut have = HaveBitmap::new(goal.manifest.chunks().len());
