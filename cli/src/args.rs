@@ -206,7 +206,13 @@ pub(crate) struct StoreArgs {
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// How to cut it into chunks
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(
+        long,
+        value_enum,
+        env = "CASNODE_CHUNKER",
+        hide_env_values = true,
+        default_value_t
+    )]
     pub(crate) chunker: Chunker,
     /// Refer to the file where it is and hold no copy: it must stay there unchanged
     #[arg(long)]
@@ -271,9 +277,9 @@ pub(crate) struct VerifyArgs {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Chunker {
     /// Equal lengths, 256 KiB for all but huge files
-    #[default]
     Fixed,
     /// By content, 64 KiB to 1 MiB, so that an edit changes few chunks
+    #[default]
     Fastcdc,
 }
 

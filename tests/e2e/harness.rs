@@ -57,6 +57,8 @@ pub(crate) fn casnode<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Ca
         .env_remove("CASNODE_BOOTSTRAP")
         .env_remove("CASNODE_DATA_DIR")
         .env_remove("CASNODE_MAX_STORE")
+        // Tests count chunks, and know where they are.
+        .env("CASNODE_CHUNKER", "fixed")
         .env_remove("RUST_LOG");
     Call {
         command,
@@ -77,6 +79,11 @@ impl Call {
 
     pub(crate) fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(key, value);
+        self
+    }
+
+    pub(crate) fn without_env(mut self, key: &str) -> Self {
+        self.command.env_remove(key);
         self
     }
 

@@ -61,6 +61,17 @@ fn sizes_at_every_edge_come_back_as_they_went() {
 }
 
 #[test]
+fn a_file_is_cut_by_content_unless_told_otherwise() {
+    let home = Home::new();
+    let sample = Sample::new(22, 6 * CHUNK);
+    let store = home.call(["store"]).arg(&sample.path);
+    store.without_env("CASNODE_CHUNKER").run().ok();
+    let stat = home.call(["stat", "--json", &sample.address]).run().ok();
+    let chunker = stat.json()["chunker"].to_string();
+    assert!(chunker.contains("fastcdc, 64/192/1024 KiB"), "{chunker}");
+}
+
+#[test]
 fn either_chunker_gives_the_same_address() {
     let a = Node::start(&[]);
     let b = Node::start(&[&a.addr]);

@@ -20,9 +20,9 @@ pub const MAX_LISTED: usize = 500;
 #[serde(rename_all = "lowercase")]
 pub enum ChunkerName {
     /// Equal lengths: 256 KiB up to 64 GiB, doubling beyond.
-    #[default]
     Fixed,
     /// Boundaries chosen by content, so that an edit moves few of them.
+    #[default]
     FastCdc,
 }
 
