@@ -3,6 +3,7 @@
 mod behaviour;
 mod collect;
 mod conformance;
+mod cut_off;
 mod damage;
 mod faults;
 mod forged;
