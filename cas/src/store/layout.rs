@@ -131,7 +131,8 @@ impl Layout {
         self.dir.join("packs")
     }
 
-    /// Puts an index that cannot be used aside, under the first free `index.bad.<n>`.
+    /// Puts an index that cannot be used aside, under the first free `index.bad.<n>`. Older ones go: on a full
+    /// disk there may be many, and one is enough to find out why.
     pub(crate) fn set_index_aside(&self) -> Result<PathBuf, StoreError> {
         let index = self.index_dir();
         let aside = (0u32..)
@@ -142,8 +143,22 @@ impl Layout {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => result.map_err(failed("rename", &index))?,
         }
+        self.remove_asides_but(&aside);
         sync_dir(&self.dir)?;
         Ok(aside)
+    }
+
+    fn remove_asides_but(&self, newest: &Path) {
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let is_aside = name.to_str().is_some_and(|n| n.starts_with("index.bad"));
+            if is_aside
+                && entry.path() != newest
+                && let Err(error) = fs::remove_dir_all(entry.path())
+            {
+                tracing::debug!(path = %entry.path().display(), %error, "an old index stays");
+            }
+        }
     }
 
     /// Notes that everything is synced and consistent.
