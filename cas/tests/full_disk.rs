@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use casnode_cas::{
-    Address, Assembly, ImportError, ImportOptions, Imported, OutputOptions, Store, StoreConfig,
-    import_reader,
+    Address, Assembly, ChunkHash, ImportError, ImportOptions, Imported, OutputOptions, Store,
+    StoreConfig, import_reader,
 };
 use rand::{RngCore, SeedableRng};
 
@@ -107,4 +107,63 @@ fn a_full_disk_is_an_error_and_loses_nothing() {
     let store = open();
     kept.iter().for_each(|file| whole(&store, file));
     assert_eq!(store.files().unwrap().len(), kept.len());
+}
+
+#[test]
+fn a_full_disk_can_be_emptied_beside_an_import_that_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(small) = Small::mount(folder.path(), 48) else {
+        println!("skipped: no right to mount");
+        return;
+    };
+    let store = Store::open(&small.0.join("store"), StoreConfig::default()).unwrap();
+    let file = import(&store, &content(1, 2_000_000)).unwrap().address;
+    // The import's chunk is in memory, and must be written before the index may forget it.
+    let bytes = content(2, 20_000);
+    let chunk = ChunkHash::of(&bytes);
+    store.put(&chunk, &bytes).unwrap();
+    fill_rest(&small.0);
+    store.drop_unreferenced(&[chunk]).unwrap();
+    assert!(!store.has(&chunk).unwrap());
+    store.remove_file(&file).unwrap().unwrap();
+    assert_eq!(store.stats().unwrap().chunks, 0);
+}
+
+#[test]
+fn a_long_change_does_not_lead_the_index_onto_a_full_disk() {
+    const MIB: u64 = 1 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let Some(small) = Small::mount(folder.path(), 64) else {
+        println!("skipped: no right to mount");
+        return;
+    };
+    let dir = small.0.join("store");
+    let open = || Store::open(&dir, StoreConfig::default()).unwrap();
+    let put = |store: &Store, bytes: &[u8]| {
+        let hash = ChunkHash::of(bytes);
+        store.put(&hash, bytes).unwrap();
+        hash
+    };
+    let store = open();
+    let hashes: Vec<ChunkHash> = (0..12_000)
+        .map(|seed| put(&store, &content(seed, 1000)))
+        .collect();
+    store.commit().unwrap();
+    drop(store);
+    let store = open();
+    // Others leave a little more than the index needs to be touched at all.
+    let stat = rustix::fs::statvfs(&small.0).unwrap();
+    let free_bytes = stat.f_bavail * stat.f_frsize;
+    let others = small.0.join("others");
+    let fill = usize::try_from(free_bytes - MIB - 100_000).unwrap();
+    fs::write(&others, vec![1; fill]).unwrap();
+    match store.drop_unreferenced(&hashes) {
+        Ok(removed) => assert_eq!(removed.freed_chunks.len(), hashes.len()),
+        Err(error) => assert!(error.is_no_space(), "{error}"),
+    }
+    fs::remove_file(&others).unwrap();
+    let later = put(&store, b"there is room again");
+    store.commit().unwrap();
+    drop(store);
+    assert!(open().has(&later).unwrap());
 }

@@ -153,7 +153,7 @@ fn clone_blocks(_to: &File, _from: &File) -> bool {
 
 /// A clone that no file names yet; removed when it is dropped.
 pub(crate) struct NewClone {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
     pub(super) number: u32,
     pub(crate) identity: FileIdentity,
 }

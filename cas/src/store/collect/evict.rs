@@ -137,7 +137,7 @@ impl Core {
         Ok(())
     }
 
-    fn evict(&self, file: &FileEntry) -> Result<Option<GcFile>, StoreError> {
+    pub(in crate::store) fn evict(&self, file: &FileEntry) -> Result<Option<GcFile>, StoreError> {
         let before = self.space.used_bytes();
         // It may have been pinned or used since the list was made.
         let may_go = |now: &FileEntry| {
@@ -174,7 +174,7 @@ impl Core {
     }
 
     /// Files that may go, least recently used first. Those kept in place take no room that they could give.
-    pub(super) fn by_last_use(&self) -> Result<Vec<FileEntry>, StoreError> {
+    pub(in crate::store) fn by_last_use(&self) -> Result<Vec<FileEntry>, StoreError> {
         let mut files = self.files()?;
         let now = unix_ms();
         files.retain(|file| !file.pinned && !file.is_in_place());

@@ -60,7 +60,7 @@ impl Core {
 
     /// Makes everything that this source of a file held count as absent. `state` is what a read found; else
     /// it is looked again. `None` when the file has another source by now, or it is intact after all.
-    fn lose_source(
+    pub(in crate::store) fn lose_source(
         &self,
         address: &Address,
         source: u32,

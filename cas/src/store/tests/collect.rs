@@ -267,3 +267,103 @@ fn usage_tells_what_is_shared() {
         .collect();
     assert_eq!(numbers, [[4, 4, 3], [3, 3, 3]]);
 }
+
+#[test]
+fn what_is_pinned_after_the_list_was_made_does_not_go() {
+    let store = Store::in_memory().unwrap();
+    let pinned = add(&store, 1, 6, false);
+    let used = add(&store, 2, 6, false);
+    let list = store.core.by_last_use().unwrap();
+    assert_eq!(list.len(), 2);
+    store.set_pinned(&pinned, true).unwrap();
+    let _using = store.in_use(&used);
+    for file in list {
+        assert_eq!(store.core.evict(&file).unwrap(), None);
+    }
+    assert_eq!(store.files().unwrap().len(), 2);
+}
+
+#[test]
+fn a_collection_after_a_collection_has_nothing_to_copy() {
+    let index = Arc::<MemoryIndex>::default();
+    let store = Store::over(index, Arc::<MemoryMedium>::default(), 1 << 20).unwrap();
+    for seed in 0..200 {
+        let manifest = put_file(&store, &bytes_of(seed, 20_000));
+        store.add_file(&manifest, None, false).unwrap();
+        store.remove_file(&manifest.address()).unwrap();
+    }
+    gc(&store);
+    let again = gc(&store);
+    assert_eq!((again.copied_bytes, again.compacted_packs), (0, 0));
+}
+
+#[test]
+fn a_pack_that_another_thread_has_rewritten_is_no_error() {
+    let index = Arc::<MemoryIndex>::default();
+    let store = Store::over(index, Arc::<MemoryMedium>::default(), 1 << 16).unwrap();
+    let address = add(&store, 1, 6, true);
+    for _ in 0..2 {
+        let step = &mut |_| ControlFlow::Continue(());
+        assert!(store.core.compact(0, step).unwrap().is_continue());
+        assert!(!store.core.packs.ids().unwrap().contains(&0));
+    }
+    assert!(read_file(&store, &address).is_some());
+}
+
+#[test]
+fn manifests_of_downloads_keep_to_the_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let limit = store.disk_bytes() + (1 << 20);
+    store.set_max_bytes(Some(limit)).unwrap();
+    // Each in use, as a download's file is; their chunks never come.
+    let mut downloads = Vec::new();
+    let refused = (0..200u64).find_map(|seed| {
+        let manifest = manifest_of(SMALL_CHUNKS, &bytes_of(seed, 512 * CHUNK));
+        downloads.push(store.in_use(&manifest.address()));
+        store.begin_partial(&manifest, None).err()
+    });
+    let error = refused.expect("200 manifests of 16 KiB do not fit");
+    assert!(error.is_no_space(), "{error}");
+    assert!(downloads.len() > 8);
+    assert!(store.disk_bytes() <= limit);
+}
+
+#[test]
+fn what_the_limit_has_no_room_for_stays_in_the_users_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    let mut bytes = bytes_of(1, 800 * CHUNK);
+    let [first, second] = ["first", "second"].map(|name| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, &bytes).unwrap();
+        let manifest = manifest_of(SMALL_CHUNKS, &bytes);
+        store.adopt_in_place(&manifest, &path, None, false).unwrap();
+        bytes.extend(bytes_of(2, 100));
+        manifest
+    });
+    let limit = store.disk_bytes() + (4 << 20);
+    store.set_max_bytes(Some(limit)).unwrap();
+    store.remove_file(&first.address()).unwrap();
+    assert!(store.disk_bytes() <= limit);
+    assert!(read_file(&store, &second.address()).is_some());
+}
+
+#[test]
+fn a_file_in_place_is_not_given_up_for_room_that_it_cannot_give() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    let bytes = bytes_of(1, 160 * CHUNK);
+    let path = dir.path().join("users");
+    std::fs::write(&path, &bytes).unwrap();
+    let manifest = manifest_of(SMALL_CHUNKS, &bytes);
+    store.adopt_in_place(&manifest, &path, None, false).unwrap();
+    let limit = store.disk_bytes() + (1 << 20);
+    store.set_max_bytes(Some(limit)).unwrap();
+    // More than the limit, and all that it leaves to chunks.
+    for needed_bytes in [2 * limit, limit - limit / 16] {
+        let error = store.make_room(needed_bytes).unwrap_err();
+        assert!(error.is_no_space(), "{error}");
+        assert!(store.file(&manifest.address()).unwrap().is_some());
+    }
+}

@@ -235,3 +235,24 @@ fn a_full_disk_uses_up_no_pack_numbers() {
     packs.append(RecordKind::Chunk, &[0; 32], b"x").unwrap_err();
     assert_eq!(append(&packs, 2).pack, 2);
 }
+
+#[test]
+fn a_chunk_that_cannot_be_read_just_now_is_not_given_up() {
+    let (medium, faults) = FaultMedium::new(i64::MAX / 2);
+    let store = Store::over(Arc::<MemoryIndex>::default(), medium, 1 << 20).unwrap();
+    let bytes = bytes_of(1, 300_000);
+    let manifest = put_file(&store, &bytes);
+    store.add_file(&manifest, None, true).unwrap();
+    let mfile = rustix::io::Errno::MFILE.raw_os_error();
+    faults.read_errno.store(mfile, Ordering::Relaxed);
+    faults.failing_reads.store(1000, Ordering::Relaxed);
+    for chunk in manifest.chunks() {
+        let error = store.get(&chunk.hash).unwrap_err();
+        assert!(!error.is_corruption(), "{error}");
+    }
+    let _ = store.verify(None, &mut |_, _| ControlFlow::Continue(()));
+    store.core.packs.seal_active();
+    let _ = store.core.compact(0, &mut |_| ControlFlow::Continue(()));
+    faults.failing_reads.store(0, Ordering::Relaxed);
+    assert_eq!(read_file(&store, &manifest.address()).unwrap(), bytes);
+}

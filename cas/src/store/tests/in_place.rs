@@ -239,3 +239,29 @@ fn lent_chunks_are_seen_until_they_are_taken_back_and_never_believed() {
     scene.store.unlend(&file);
     assert!(!scene.store.has(&hash).unwrap());
 }
+
+#[test]
+fn no_number_of_a_source_is_used_twice() {
+    let scene = Scene::new();
+    let numbers = [10, 11].map(|seed| {
+        let path = scene.file("a", &bytes_of(seed, LARGE));
+        let imported = import(&scene.store, &path, Placement::InPlace);
+        scene.store.remove_file(&imported.address).unwrap();
+        imported.entry.source.unwrap().file.id
+    });
+    assert_ne!(numbers[0], numbers[1]);
+}
+
+#[test]
+fn no_source_outlives_its_file_when_the_power_goes_after_a_removal() {
+    let mut scene = Scene::new();
+    let path = scene.file("a", &bytes_of(12, LARGE));
+    let imported = import(&scene.store, &path, Placement::InPlace);
+    scene.index.sync().unwrap();
+    scene.store.remove_file(&imported.address).unwrap();
+    scene.index = Arc::new(scene.index.power_cut(0));
+    scene.medium = Arc::new(scene.medium.power_cut(false));
+    scene.reopen();
+    assert_eq!(scene.store.files().unwrap(), []);
+    assert!(lock(&scene.store.core.commit).ledger.sources().is_empty());
+}

@@ -1,15 +1,20 @@
 //! Tests of the store as a whole; the twins' conformance suite; power cuts against a model.
 
 mod behaviour;
+mod clones;
 mod collect;
 mod conformance;
 mod cut_off;
 mod damage;
+mod failed_changes;
 mod faults;
 mod forged;
+mod hostile_index;
 mod in_place;
 mod manifests;
+mod mend;
 mod model;
+mod opening;
 
 use std::io;
 use std::ops::{ControlFlow, Range};
@@ -73,6 +78,17 @@ pub(super) fn read_file(store: &Store, address: &Address) -> Option<Vec<u8>> {
         bytes.extend_from_slice(&store.get(&chunk.hash).unwrap()?);
     }
     Some(bytes)
+}
+
+/// Copies the files of one folder to another.
+pub(super) fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    }
 }
 
 /// A medium whose writes fail as on a full disk once its space is used up, and whose reads and syncs can
