@@ -228,6 +228,11 @@ fn a_disk_that_runs_full_at_any_moment_loses_nothing() {
     println!("{stored} files stored and removed, {refused} refused");
     let store = small.open().unwrap();
     story::check(&store, &whole, &BTreeSet::new());
+    // What was given up on a full disk could not always be removed: a collection does that.
+    store
+        .gc(&mut |_| ControlFlow::Continue(()))
+        .map(drop)
+        .unwrap();
     story::import(&store, 50).unwrap();
 }
 
