@@ -157,10 +157,11 @@ impl Space {
         self.usable_bytes().is_none_or(|usable| len_bytes <= usable)
     }
 
-    /// Whether so many bytes of manifests and entries fit, for which room is kept.
+    /// Whether so many bytes of manifests and entries fit, for which room is kept: what chunks may take
+    /// beside those that are measured is not counted twice here.
     pub(crate) fn check_metadata(&self, len_bytes: u64) -> Result<(), StoreError> {
         match self.max_bytes() {
-            Some(max_bytes) if self.used_bytes() + len_bytes > max_bytes => {
+            Some(max_bytes) if self.disk_bytes() + len_bytes > max_bytes => {
                 Err(self.over_quota(len_bytes))
             }
             _ => self.check_disk(len_bytes),
