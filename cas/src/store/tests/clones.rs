@@ -7,19 +7,21 @@ use std::path::Path;
 use super::*;
 use crate::import::FileIdentity;
 
+/// The number of the first clone of a store.
+const CLONE: u32 = 1 << 31;
+
 fn open(dir: &Path) -> Store {
     Store::open(dir, StoreConfig::default()).unwrap()
 }
 
 /// A file among the clones, as if it had just been made from somebody's.
 fn clone_of(store: &Store, bytes: &[u8]) -> NewClone {
-    let number = 1 << 31;
-    let path = store.core.clones.path(number);
+    let path = store.core.clones.path(CLONE);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, bytes).unwrap();
     NewClone {
         core: Arc::clone(&store.core),
-        number,
+        number: CLONE,
         identity: FileIdentity::of(&fs::metadata(&path).unwrap()),
     }
 }
@@ -126,6 +128,10 @@ impl Sharing {
     }
 
     fn assert_stored_does_not_need_the_users_file(self) {
+        for chunk in self.stored.chunks() {
+            let chunk = self.store.core.indexed(&chunk.hash).unwrap().unwrap();
+            assert_eq!(chunk.place.source(), Some(CLONE));
+        }
         fs::remove_file(&self.users).unwrap();
         self.store.check_sources().unwrap();
         assert_eq!(count_here(&self.store, &self.stored), 101);

@@ -314,6 +314,7 @@ fn a_pack_that_another_thread_has_rewritten_is_no_error() {
 fn manifests_of_downloads_keep_to_the_limit() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
+    let cached = add(&store, 1000, 6, false);
     let limit = store.disk_bytes() + (1 << 20);
     store.set_max_bytes(Some(limit)).unwrap();
     // Each in use, as a download's file is; their chunks never come.
@@ -326,6 +327,8 @@ fn manifests_of_downloads_keep_to_the_limit() {
     let error = refused.expect("200 manifests of 16 KiB do not fit");
     assert!(error.is_no_space(), "{error}");
     assert!(downloads.len() > 8);
+    let gone = store.take_evicted();
+    assert!(gone.iter().any(|evicted| evicted.address == cached));
     assert!(store.disk_bytes() <= limit);
 }
 
@@ -350,6 +353,18 @@ fn what_the_limit_has_no_room_for_stays_in_the_users_files() {
 }
 
 #[test]
+fn nothing_goes_for_what_could_not_fit_an_empty_store_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cached = add(&store, 1, 64, false);
+    let limit = store.disk_bytes() + (1 << 20);
+    store.set_max_bytes(Some(limit)).unwrap();
+    let error = store.make_room(2 * limit).unwrap_err();
+    assert!(error.is_no_space(), "{error}");
+    assert!(store.file(&cached).unwrap().is_some());
+}
+
+#[test]
 fn a_file_in_place_is_not_given_up_for_room_that_it_cannot_give() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir.path().join("store"));
@@ -360,10 +375,8 @@ fn a_file_in_place_is_not_given_up_for_room_that_it_cannot_give() {
     store.adopt_in_place(&manifest, &path, None, false).unwrap();
     let limit = store.disk_bytes() + (1 << 20);
     store.set_max_bytes(Some(limit)).unwrap();
-    // More than the limit, and all that it leaves to chunks.
-    for needed_bytes in [2 * limit, limit - limit / 16] {
-        let error = store.make_room(needed_bytes).unwrap_err();
-        assert!(error.is_no_space(), "{error}");
-        assert!(store.file(&manifest.address()).unwrap().is_some());
-    }
+    // All that the limit leaves to chunks: it would fit an empty store.
+    let error = store.make_room(limit - limit / 16).unwrap_err();
+    assert!(error.is_no_space(), "{error}");
+    assert!(store.file(&manifest.address()).unwrap().is_some());
 }

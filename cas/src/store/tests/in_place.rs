@@ -253,13 +253,15 @@ fn no_number_of_a_source_is_used_twice() {
 }
 
 #[test]
-fn no_source_outlives_its_file_when_the_power_goes_after_a_removal() {
+fn no_source_outlives_its_file_when_the_power_goes_in_a_removal() {
     let mut scene = Scene::new();
     let path = scene.file("a", &bytes_of(12, LARGE));
     let imported = import(&scene.store, &path, Placement::InPlace);
     scene.index.sync().unwrap();
+    let before = scene.index.power_cut(0);
     scene.store.remove_file(&imported.address).unwrap();
-    scene.index = Arc::new(scene.index.power_cut(0));
+    // The removal reached the packs, and the index not.
+    scene.index = Arc::new(before);
     scene.medium = Arc::new(scene.medium.power_cut(false));
     scene.reopen();
     assert_eq!(scene.store.files().unwrap(), []);
