@@ -101,7 +101,7 @@ impl Store {
     /// Makes a download complete. Durable when it returns.
     ///
     /// # Errors
-    /// [`StoreError::UnknownFile`] (also for a [`FileState::Remnant`]), [`StoreError::MissingChunks`], or
+    /// [`StoreError::UnknownFile`] (also for a [`crate::FileState::Remnant`]), [`StoreError::MissingChunks`], or
     /// [`StoreError::CorruptManifest`], which a [`Store::begin_partial`] or [`Store::add_file`] mends.
     pub fn complete_partial(
         &self,
@@ -127,7 +127,7 @@ impl Store {
         self.core.files()
     }
 
-    /// A file's manifest, verified; a [`FileState::Remnant`] has none.
+    /// A file's manifest, verified; a [`crate::FileState::Remnant`] has none.
     ///
     /// # Errors
     /// [`StoreError::CorruptManifest`] when it is damaged.
@@ -181,9 +181,9 @@ impl Store {
     /// Forgets the forged manifest of a download. `keep` are the chunks, by index in it, that are proven
     /// to be the file's own bytes; one that is not here is not kept.
     ///
-    /// If the address still names this manifest and is [`FileState::Partial`], the manifest goes with all
+    /// If the address still names this manifest and is [`crate::FileState::Partial`], the manifest goes with all
     /// its chunks that nothing else needs, and the kept ones stay behind under a durable entry of state
-    /// [`FileState::Remnant`], which has no manifest. The next [`Store::begin_partial`] or
+    /// [`crate::FileState::Remnant`], which has no manifest. The next [`Store::begin_partial`] or
     /// [`Store::add_file`] of the address takes those over that its manifest lists, and drops the others.
     /// When none ever follows, [`Store::remove_file`] gives their space back. With nothing to keep, or no
     /// space to note it, no entry stays behind.
@@ -249,7 +249,7 @@ impl Store {
     }
 
     /// Compares every file kept in place with what it was. Those that changed or vanished become
-    /// [`super::FileState::Partial`], and what only they held counts as absent.
+    /// [`crate::FileState::Partial`], and what only they held counts as absent.
     ///
     /// # Errors
     /// What the medium says.
