@@ -128,3 +128,41 @@ fn a_full_disk_can_be_emptied_beside_an_import_that_is_given_up() {
     store.remove_file(&file).unwrap().unwrap();
     assert_eq!(store.stats().unwrap().chunks, 0);
 }
+#[test]
+fn a_long_change_does_not_lead_the_index_onto_a_full_disk() {
+    const MIB: u64 = 1 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let Some(small) = Small::mount(folder.path(), 64) else {
+        println!("skipped: no right to mount");
+        return;
+    };
+    let dir = small.0.join("store");
+    let open = || Store::open(&dir, StoreConfig::default()).unwrap();
+    let put = |store: &Store, bytes: &[u8]| {
+        let hash = ChunkHash::of(bytes);
+        store.put(&hash, bytes).unwrap();
+        hash
+    };
+    let store = open();
+    let hashes: Vec<ChunkHash> = (0..12_000)
+        .map(|seed| put(&store, &content(seed, 1000)))
+        .collect();
+    store.commit().unwrap();
+    drop(store);
+    let store = open();
+    // Others leave a little more than the index needs to be touched at all.
+    let stat = rustix::fs::statvfs(&small.0).unwrap();
+    let free_bytes = stat.f_bavail * stat.f_frsize;
+    let others = small.0.join("others");
+    let fill = usize::try_from(free_bytes - MIB - 100_000).unwrap();
+    fs::write(&others, vec![1; fill]).unwrap();
+    match store.drop_unreferenced(&hashes) {
+        Ok(removed) => assert_eq!(removed.freed_chunks.len(), hashes.len()),
+        Err(error) => assert!(error.is_no_space(), "{error}"),
+    }
+    fs::remove_file(&others).unwrap();
+    let later = put(&store, b"there is room again");
+    store.commit().unwrap();
+    drop(store);
+    assert!(open().has(&later).unwrap());
+}

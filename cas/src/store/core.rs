@@ -290,10 +290,12 @@ impl Core {
             self.apply_counted(committed, ops)?;
         }
         for part in extra.moved.chunks(BATCH_CHUNKS) {
+            self.space.check_index()?;
             let ops = self.move_ops(committed, part)?;
             self.apply_counted(committed, ops)?;
         }
         for part in extra.sourced.chunks(BATCH_CHUNKS) {
+            self.space.check_index()?;
             let ops = self.source_ops(committed, part)?;
             self.apply_counted(committed, ops)?;
         }

@@ -160,6 +160,7 @@ impl Core {
         };
         let mut removed = Removed::default();
         for part in hashes.chunks(BATCH_CHUNKS) {
+            self.space.check_index()?;
             // Held while the batch is applied: an import that asks later finds the chunk gone.
             let holds = lock(&self.holds);
             let mut ops = Vec::with_capacity(part.len() + 1);

@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::dir_bytes;
 use super::index::{Index, MAX_BATCH_KEYS, MAX_VALUE_BYTES, Op, Visit};
@@ -20,6 +21,24 @@ const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Unit of its log; fixed when the database is created.
 const SEGMENT_BYTES: usize = 512 * 1024;
+
+/// sled gives its own lock back a little after it was closed, from a thread of its own; ours is held, so
+/// nobody else has it.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+fn is_lock(error: &io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
+}
+
+fn config(path: &Path) -> sled::Config {
+    sled::Config::new()
+        .path(path)
+        .cache_capacity(CACHE_BYTES)
+        .segment_size(SEGMENT_BYTES)
+        .flush_every_ms(None)
+        .mode(sled::Mode::HighThroughput)
+}
 
 pub(crate) struct SledIndex {
     db: sled::Db,
@@ -34,15 +53,15 @@ impl SledIndex {
         let opener = thread::Builder::new()
             .name("index-open".into())
             .spawn(move || {
-                guarded(|| {
-                    sled::Config::new()
-                        .path(&path)
-                        .cache_capacity(CACHE_BYTES)
-                        .segment_size(SEGMENT_BYTES)
-                        .flush_every_ms(None)
-                        .mode(sled::Mode::HighThroughput)
-                        .open()
-                })
+                let ends = Instant::now() + LOCK_PATIENCE;
+                loop {
+                    match guarded(|| config(&path).open()) {
+                        Err(IndexError::Io(error)) if is_lock(&error) && Instant::now() < ends => {
+                            thread::sleep(LOCK_PAUSE);
+                        }
+                        result => return result,
+                    }
+                }
             })?;
         let db = opener.join().map_err(|_| IndexError::Panicked)??;
         let index = Self {

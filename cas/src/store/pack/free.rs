@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 
-use super::record;
+use super::record::{self, RECORD_HEADER_BYTES};
 use super::{Location, Packs};
 use crate::error::StoreError;
 use crate::store::medium::PackFile;
@@ -62,7 +62,26 @@ impl Packs {
         Ok(())
     }
 
-    fn free_in(&self, pack: u32, file: &dyn PackFile, records: Vec<Location>) -> io::Result<()> {
+    /// Whether there is a record at this place, and of this length: a damaged index must not cost others.
+    fn is_record(&self, file: &dyn PackFile, at: Location) -> bool {
+        let mut bytes = [0; RECORD_HEADER_BYTES];
+        let header = file.read_at(&mut bytes, at.offset).ok().and_then(|()| {
+            record::decode_record_header(&bytes, &self.store_id, at.pack, at.offset)
+        });
+        let is_record = header.is_some_and(|header| header.len_bytes == at.len_bytes);
+        if !is_record {
+            tracing::debug!(?at, "no such record: its space comes back with its pack");
+        }
+        is_record
+    }
+
+    fn free_in(
+        &self,
+        pack: u32,
+        file: &dyn PackFile,
+        mut records: Vec<Location>,
+    ) -> io::Result<()> {
+        records.retain(|at| self.is_record(file, *at));
         let mut holes: Vec<Range<u64>> = Vec::new();
         for (run, members) in runs(records) {
             for at in &members {
