@@ -50,7 +50,7 @@ impl Store {
         let medium = DirMedium::read_only(layout.packs_dir());
         let packs = Packs::open(Arc::new(medium), layout.store_id(), u64::MAX)?;
         let index: Arc<dyn Index> = Arc::<MemoryIndex>::default();
-        let found = recovery::recover(&index, &packs, true)?;
+        let found = recovery::recover(&index, &packs, &Space::unlimited(), true)?;
         let clones = Clones::read_only(layout.clones_dir());
         let space = Space::unlimited();
         let core = Core::new(index, packs, space, clones, found.ledger, None, true);
@@ -112,7 +112,7 @@ impl Store {
         pack_bytes: u64,
     ) -> Result<Self, StoreError> {
         let packs = Packs::open(medium, [0; 16], pack_bytes)?;
-        let found = recovery::recover(&index, &packs, false)?;
+        let found = recovery::recover(&index, &packs, &Space::unlimited(), false)?;
         let (space, clones) = (Space::unlimited(), Clones::none());
         let core = Core::new(index, packs, space, clones, found.ledger, None, false);
         core.load_max_bytes()?;
@@ -155,7 +155,7 @@ fn open(dir: &Path, config: &StoreConfig) -> Result<(Store, Recovered), StoreErr
     let packs = Packs::open(Arc::new(medium), layout.store_id(), config.pack_bytes)?;
     space.check_index()?;
     let index: Arc<dyn Index> = Arc::new(open_index(&layout)?);
-    let mut found = recovery::recover(&index, &packs, false)?;
+    let mut found = recovery::recover(&index, &packs, &space, false)?;
     let syncer = Syncer::start(Arc::clone(&index)).map_err(failed("start a thread for", dir))?;
     space.refill();
     let ledger = std::mem::take(&mut found.ledger);

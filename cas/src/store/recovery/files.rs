@@ -311,6 +311,7 @@ impl Adopter<'_> {
                 chunk.refs = chunk.refs.saturating_add_signed(by);
                 ops.push((key, Some(chunk.encode())));
             }
+            self.space.check_index()?;
             self.index.apply(ops)?;
         }
         Ok(())

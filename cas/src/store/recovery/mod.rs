@@ -18,6 +18,7 @@ use super::entry::{
 use super::index::{Index, MAX_BATCH_KEYS, Op};
 use super::ledger::Ledger;
 use super::pack::{Location, PACK_HEADER_BYTES, Packs, RecordKind, Scanned, Verify};
+use super::space::Space;
 use crate::error::{IndexError, StoreError};
 use crate::id::{Address, ChunkHash, ManifestId};
 
@@ -60,6 +61,7 @@ pub(super) struct Recovered {
 pub(super) fn recover(
     index: &Arc<dyn Index>,
     packs: &Packs,
+    space: &Space,
     read_only: bool,
 ) -> Result<Recovered, StoreError> {
     let ids = packs.ids()?;
@@ -76,6 +78,7 @@ pub(super) fn recover(
     let mut adopter = Adopter {
         index: index.as_ref(),
         packs,
+        space,
         rebuild,
         read_only,
         ledger,
@@ -114,6 +117,7 @@ pub(super) fn recover(
 struct Adopter<'a> {
     index: &'a dyn Index,
     packs: &'a Packs,
+    space: &'a Space,
     rebuild: bool,
     read_only: bool,
     ledger: Ledger,
@@ -237,6 +241,7 @@ impl Adopter<'_> {
             for (pack, end) in part {
                 self.ledger.durable(*pack, *end);
             }
+            self.space.check_index()?;
             self.index.apply(self.ledger.take_changes())?;
         }
         Ok(())
@@ -314,6 +319,7 @@ impl Adopter<'_> {
         if ops.is_empty() {
             return Ok(());
         }
+        self.space.check_index()?;
         Ok(self.index.apply(ops)?)
     }
 
