@@ -3,7 +3,7 @@
 
     scripts/acceptance.py [--binary PATH] [--gib 3] [--keep] [ACT...]
 
-Acts (all by default): chain, two, kill-provider, kill-downloader, announce, no-daemon.
+Acts (all by default): chain, two, kill-provider, kill-downloader, announce, provide, no-daemon.
 Each prints one line a fact and fails loudly. Everything runs on loopback, in one temporary folder (about five times
 the size of the big file), and is gone afterwards. Needs b3sum, or the `blake3` package for Python.
 Python's standard library otherwise.
@@ -78,6 +78,11 @@ class Daemon:
 
     def run(self, *args, **options):
         return self.lab.run(*args, dir=self.dir, **options)
+
+    def start_command(self, *args):
+        """A command in the background, its output thrown away."""
+        command = [str(self.lab.binary), "--data-dir", str(self.dir), "--quiet", *map(str, args)]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
     def status(self):
         return self.run("status")[0][0]
@@ -273,6 +278,48 @@ def act_announce(lab):
     check(found() == 20, "and C still finds it for each")
 
 
+def announced_since_start(daemon):
+    """Keys announced since the daemon's start, by its own count."""
+    text = subprocess.run([daemon.lab.binary, "--data-dir", daemon.dir, "metrics"], capture_output=True, text=True, check=True).stdout
+    [value] = [line.split()[1] for line in text.splitlines() if line.startswith("casnode_dht_announced_keys_total ")]
+    return int(float(value))
+
+
+def act_provide(lab):
+    a, b, _c = lab.chain("prov-")
+    big = lab.big()
+    storing = a.start_command("store", big)
+    ends = time.monotonic() + 600
+    # Killed as soon as some keys are announced, and far from all.
+    while True:
+        [status], _, _ = a.run("provide", "status")
+        if status["due"] > 1000 and 1000 < status["done"] < status["keys"] * 0.8 and storing.poll() is not None:
+            break
+        if time.monotonic() > ends or (storing.poll() is not None and status["keys"] and status["due"] == 0):
+            fail(f"was never seen in the middle: {status}")
+        time.sleep(0.02)
+    before = announced_since_start(a)
+    a.kill()
+    check(storing.returncode == 0, f"A was killed (-9) when {before} of {status['keys']} keys were announced")
+    a.bootstrap = [b.addr]
+    a.start()
+    [resumed], _, _ = a.run("provide", "status")
+    while (status := a.run("provide", "status")[0][0])["due"] > 0:
+        if time.monotonic() > ends:
+            fail(f"announcing did not come to its end: {status}")
+        time.sleep(0.2)
+    after = announced_since_start(a)
+    check(status["done"] == status["keys"], f"then it went on from {resumed['done']}, to {status['done']} of {status['keys']} (100 %), nobody having asked")
+    twice = before + after - status["keys"]
+    # What a peer acknowledged in the very moment of the kill cannot be on the disk: a batch of 1,024 keys at most.
+    check(twice <= 1024, f"announced by both lives together: {before} + {after}, so {max(twice, 0)} keys twice")
+    a.leave()
+    a.start()
+    time.sleep(10)
+    again = announced_since_start(a)
+    check(again == 0, f"after another restart {again} keys were announced within 10 s")
+
+
 def act_no_daemon(lab):
     boot = lab.daemon("nod-boot")
     big = lab.big()
@@ -295,6 +342,7 @@ ACTS = {
     "kill-provider": act_kill_provider,
     "kill-downloader": act_kill_downloader,
     "announce": act_announce,
+    "provide": act_provide,
     "no-daemon": act_no_daemon,
 }
 

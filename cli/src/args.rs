@@ -1,11 +1,12 @@
 //! What may be typed. Only shape is decided here; what it means is in [`crate::cmd`].
 
+mod network;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use casnode_node::NetworkConfig;
-use casnode_node::api::{ApiError, ChunkerName, ErrorKind};
+use casnode_node::api::{ChunkerName, DhtMode};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -13,8 +14,7 @@ use crate::address::{self, Address};
 use crate::exit;
 use crate::size;
 
-/// Bootstrap peers for every command that joins the network, comma separated.
-const BOOTSTRAP_VARIABLE: &str = "CASNODE_BOOTSTRAP";
+pub(crate) use self::network::{NetworkArgs, Or};
 
 /// Content-addressed storage on a Kademlia DHT. The address of a file is its BLAKE3 hash, the one `b3sum` prints.
 #[derive(Debug, Parser)]
@@ -91,6 +91,14 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Ask the DHT who has a file or a chunk
     Providers(ProvidersArgs),
+    /// Show how announcing stands, or announce again now
+    #[command(subcommand)]
+    Provide(ProvideCommand),
+    /// Look at the DHT itself: lookups, records, a test, this node's part in it
+    #[command(subcommand)]
+    Dht(DhtCommand),
+    /// Print numbers for a monitoring system, in the text format of Prometheus
+    Metrics,
     /// Show this node: id, addresses, peers, stored bytes, announcements
     Status,
     /// List the peers this node is connected to
@@ -104,74 +112,6 @@ pub(crate) enum Command {
     },
 }
 
-/// How to take part in the network.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub(crate) struct NetworkArgs {
-    /// Listen here; may be given several times
-    #[arg(long, value_name = "MULTIADDR")]
-    pub(crate) listen: Vec<String>,
-    /// Join the network by this peer; may be given several times [env: CASNODE_BOOTSTRAP, comma separated]
-    #[arg(long, value_name = "MULTIADDR")]
-    pub(crate) bootstrap: Vec<String>,
-    /// Do not look for peers on the local network
-    #[arg(long)]
-    pub(crate) no_mdns: bool,
-}
-
-impl NetworkArgs {
-    /// Whether any of these was typed (the variable is not).
-    pub(crate) fn any_given(&self) -> bool {
-        !self.listen.is_empty() || !self.bootstrap.is_empty() || self.no_mdns
-    }
-
-    /// What the node is told, and who it was who said which peers to join by. Flags win over the variable.
-    pub(crate) fn into_config(self) -> (NetworkConfig, BootstrapOrigin) {
-        let (bootstrap, origin) = if self.bootstrap.is_empty() {
-            let value = std::env::var(BOOTSTRAP_VARIABLE).unwrap_or_default();
-            (comma_separated(&value), BootstrapOrigin::Variable)
-        } else {
-            (self.bootstrap, BootstrapOrigin::Flag)
-        };
-        let config = NetworkConfig {
-            listen: self.listen,
-            bootstrap,
-            mdns: !self.no_mdns,
-        };
-        (config, origin)
-    }
-}
-
-/// Where the bootstrap peers come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BootstrapOrigin {
-    /// `--bootstrap`.
-    Flag,
-    /// The environment.
-    Variable,
-}
-
-impl BootstrapOrigin {
-    /// The node knows the flag alone: an error about a value of the variable has to name the variable.
-    pub(crate) fn explain(self, mut error: ApiError) -> ApiError {
-        if self == Self::Variable
-            && error.kind == ErrorKind::Usage
-            && let Some(rest) = error.what.strip_prefix("--bootstrap ")
-        {
-            error.what = format!("{BOOTSTRAP_VARIABLE}: {rest}");
-        }
-        error
-    }
-}
-
-fn comma_separated(value: &str) -> Vec<String> {
-    value
-        .split(',')
-        .map(str::trim)
-        .filter(|item| !item.is_empty())
-        .map(str::to_owned)
-        .collect()
-}
-
 /// Of `casnode daemon`.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -183,6 +123,15 @@ pub(crate) struct DaemonArgs {
     /// How fast stored bytes are read and checked in the background, e.g. 8MiB/s, or off
     #[arg(long, value_name = "RATE|off", default_value = "8MiB/s", value_parser = size::parse_rate)]
     pub(crate) scrub_rate: size::Rate,
+    /// Hold records for others: auto (unless others cannot reach this node), server or client
+    #[arg(
+        long,
+        value_name = "auto|server|client",
+        env = "CASNODE_DHT_MODE",
+        hide_env_values = true,
+        value_parser = network::parse_mode_or_nothing
+    )]
+    pub(crate) dht_mode: Option<Or<DhtMode>>,
     /// Leave when standard input ends: whoever holds its other end is gone
     #[arg(long, hide = true)]
     pub(crate) until_eof: bool,
@@ -350,6 +299,80 @@ pub(crate) struct ProvidersArgs {
     #[arg(value_name = "ADDRESS|CHUNK-HASH", value_parser = address::parse)]
     pub(crate) key: Address,
     /// Give up after this long, e.g. 30s
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// Of `casnode provide`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProvideCommand {
+    /// Show how announcing stands: keys announced, due and failed, and whether it keeps up
+    #[command(
+        after_help = "The exit code is 0 also when announcing falls behind; a warning then says why, and what to do."
+    )]
+    Status(MaybeAddress),
+    /// Announce again now, instead of when it is due
+    Now(ProvideNowArgs),
+}
+
+/// Of `casnode provide now`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Without a daemon it waits in any case: what is not announced when the command ends is not announced."
+)]
+pub(crate) struct ProvideNowArgs {
+    /// 64 hex digits: this file and its chunks alone
+    #[arg(value_parser = address::parse)]
+    pub(crate) address: Option<Address>,
+    /// Wait until it is done
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Wait no longer than this, e.g. 30s or 1h [default: 5m]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// Of `casnode dht`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DhtCommand {
+    /// List the peers closest to a key, with the bits that each shares with it
+    Lookup(KeyArgs),
+    /// Show what the DHT holds under a key: the file's metadata record, and the providers
+    Get(KeyArgs),
+    /// Put records of made-up content to the closest peers, and read them back
+    #[command(
+        after_help = "The exit code is 0 only when the value record and the provider record were read back. Peers answer a value record before they check it, so \"answered\" says that it arrived. They forget the provider record after ten minutes, the value after 48 hours."
+    )]
+    PutTest(PutTestArgs),
+    /// Show, or change until it ends, the daemon's part in the DHT
+    Mode {
+        /// What it is to be from now on
+        #[arg(value_name = "auto|server|client", value_parser = network::parse_mode)]
+        mode: Option<DhtMode>,
+    },
+}
+
+/// Of the commands that take a key.
+#[derive(Debug, clap::Args)]
+pub(crate) struct KeyArgs {
+    /// An address, a chunk hash, or any other 64 hex digits
+    #[arg(value_parser = address::parse)]
+    pub(crate) key: Address,
+    /// Give up after this long, e.g. 30s [default: 20s]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// Of `casnode dht put-test`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PutTestArgs {
+    /// Give up after this long, e.g. 30s [default: 1m]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Option<Duration>,
     #[command(flatten)]

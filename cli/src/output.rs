@@ -1,13 +1,18 @@
 //! Results as people and programs read them. Everything here goes to standard output unless it says otherwise.
 
+mod dht;
+mod metrics;
+mod provide;
+mod state;
 mod upkeep;
+mod when;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use casnode_node::api::{
-    ErrorKind, FileInfo, FileStat, GetReport, PeerReport, PinReport, ProvidersReport,
-    RebuildReport, Response, StatusReport, StoreReport,
+    ErrorKind, FileInfo, FileStat, GetReport, PinReport, ProviderInfo, ProvidersReport,
+    RebuildReport, Response, StoreReport,
 };
 use indicatif::HumanBytes;
 use serde::Serialize;
@@ -22,6 +27,8 @@ pub(crate) fn print(response: &Response, json: bool) -> Result<()> {
         text(response)
     })
 }
+
+pub(crate) use provide::warning as provide_warning;
 
 /// Prints what rebuilding the index has brought.
 pub(crate) fn print_rebuilt(report: &RebuildReport, json: bool) -> Result<()> {
@@ -74,6 +81,14 @@ pub(crate) fn json_lines(response: &Response) -> Result<String> {
         Response::Du { files } => lines_of(files),
         Response::Verify(report) => json_line(report),
         Response::Providers(report) => json_line(report),
+        Response::ProvideStatus(report) => json_line(report),
+        Response::ProvideFile(report) => json_line(report),
+        Response::ProvideNow(report) => json_line(report),
+        Response::DhtLookup(report) => json_line(report),
+        Response::DhtGet(report) => json_line(report),
+        Response::DhtPutTest(report) => json_line(report),
+        Response::DhtMode(report) => json_line(report),
+        Response::Metrics { metrics } => lines_of(metrics),
         Response::Status(report) => json_line(report),
         Response::Peers { peers } => lines_of(peers),
     }
@@ -100,8 +115,16 @@ fn text(response: &Response) -> String {
         Response::Du { files } => upkeep::du_text(files),
         Response::Verify(report) => upkeep::verify_text(report),
         Response::Providers(report) => providers_text(report),
-        Response::Status(report) => status_text(report),
-        Response::Peers { peers } => peers.iter().map(peer_line).collect(),
+        Response::ProvideStatus(report) => provide::status_text(report, when::now_ms()),
+        Response::ProvideFile(report) => provide::file_text(report, when::now_ms()),
+        Response::ProvideNow(report) => provide::now_text(report),
+        Response::DhtLookup(report) => dht::lookup_text(report),
+        Response::DhtGet(report) => dht::get_text(report, when::now_ms()),
+        Response::DhtPutTest(report) => dht::put_test_text(report),
+        Response::DhtMode(report) => dht::mode_text(report),
+        Response::Metrics { metrics } => metrics::text(metrics),
+        Response::Status(report) => state::status_text(report),
+        Response::Peers { peers } => peers.iter().map(state::peer_line).collect(),
     }
 }
 
@@ -191,8 +214,12 @@ fn stored_at(unix_ms: u64) -> String {
 }
 
 fn providers_text(report: &ProvidersReport) -> String {
+    provider_lines(&report.providers)
+}
+
+fn provider_lines(providers: &[ProviderInfo]) -> String {
     let mut text = String::new();
-    for provider in &report.providers {
+    for provider in providers {
         text.push_str(&provider.peer);
         for addr in &provider.addrs {
             let _ = write!(text, "  {addr}");
@@ -200,87 +227,6 @@ fn providers_text(report: &ProvidersReport) -> String {
         text.push('\n');
     }
     text
-}
-
-fn status_text(report: &StatusReport) -> String {
-    let mut rows = Rows::default();
-    rows.add("peer id", &report.peer_id);
-    if report.daemon {
-        rows.add(
-            "daemon",
-            format_args!("process {}, casnode {}", report.pid, report.version),
-        );
-        for addr in &report.listen {
-            rows.add("listening", addr);
-        }
-        rows.add("peers", report.peers);
-    } else {
-        rows.add("daemon", "none runs on this data directory");
-    }
-    rows.add(
-        "files",
-        format_args!("{} ({} pinned)", report.files, report.pinned_files),
-    );
-    rows.add(
-        "chunks",
-        format_args!("{} ({})", report.chunks, HumanBytes(report.stored_bytes)),
-    );
-    let limit = report.max_store_bytes.map_or_else(
-        || "no limit".to_owned(),
-        |max| format!("limit {}", bytes(max)),
-    );
-    let only_read = if report.read_only { ", read only" } else { "" };
-    rows.add(
-        "on disk",
-        format_args!(
-            "{} ({limit}; {} can be given back{only_read})",
-            HumanBytes(report.disk_bytes),
-            HumanBytes(report.reclaimable_bytes),
-        ),
-    );
-    if let Some(scrub) = &report.scrub {
-        rows.add("scrub", upkeep::scrub_text(scrub));
-    }
-    rows.add(
-        "announced",
-        format_args!("{} keys, {} to go", report.announced, report.to_announce),
-    );
-    for dropped in &report.dropped {
-        rows.add(
-            "dropped",
-            format_args!("{} {}", dropped.count, words(&dropped.what)),
-        );
-    }
-    rows.0
-}
-
-/// A counter's name as people read it: `failed_handshakes` is for programs.
-fn words(name: &str) -> String {
-    printable(name).replace('_', " ")
-}
-
-fn peer_line(peer: &PeerReport) -> String {
-    let mut line = peer.peer.clone();
-    for addr in &peer.addrs {
-        let _ = write!(line, "  {addr}");
-    }
-    let _ = write!(
-        line,
-        "  {}, {}",
-        peer.transport,
-        if peer.outbound {
-            "dialled by us"
-        } else {
-            "dialled us"
-        }
-    );
-    if let Some(rtt_ms) = peer.rtt_ms {
-        let _ = write!(line, ", {rtt_ms} ms");
-    }
-    if let Some(agent) = &peer.agent {
-        let _ = write!(line, ", {}", printable(agent));
-    }
-    line + "\n"
 }
 
 /// The remark on standard error after a `store`.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use casnode_node::api::{ErrorKind, Event, Request, Response};
-use casnode_node::{Client, NetworkConfig, NodeConfig, StoreLimit, Streams};
+use casnode_node::{Client, NetworkConfig, NetworkName, NodeConfig, StoreLimit, Streams};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Global, NetworkArgs};
@@ -93,6 +93,26 @@ impl Context {
         ))
     }
 
+    /// Refuses another network than the daemon's: whatever was done would be done in the wrong one.
+    async fn check_network(&self, daemon: &Client, wanted: &NetworkName) -> Result<()> {
+        let Response::Status(status) = self
+            .ask(daemon, Request::Status, Streams::default())
+            .await?
+        else {
+            return Err(unexpected());
+        };
+        let has = status.network.unwrap_or_default();
+        if has == wanted.as_str() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            ErrorKind::Usage,
+            format!("--network {} is not the daemon's", wanted.as_str()),
+            format!("a daemon runs on this data directory, and is in the network {has}"),
+            "leave out --network (or CASNODE_NETWORK) here, or name another data directory with --data-dir",
+        ))
+    }
+
     /// The daemon, else the store in this process.
     pub(crate) async fn store_only(&self) -> Result<Client> {
         match self.daemon().await? {
@@ -105,9 +125,12 @@ impl Context {
     pub(crate) async fn networked(&self, network: NetworkArgs) -> Result<Client> {
         match self.daemon().await? {
             Some(client) => {
+                if let Some(name) = network.network_name() {
+                    self.check_network(&client, name).await?;
+                }
                 if network.any_given() {
                     remark(
-                        "warning: a daemon runs on this data directory and is in the network already; --listen, --bootstrap and --no-mdns change nothing\n",
+                        "warning: a daemon runs on this data directory and is in the network already; --listen, --bootstrap, --no-mdns and --profile change nothing\n",
                     );
                 }
                 Ok(client)

@@ -3,10 +3,14 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::batch::Provider;
+use crate::config::Mode;
+use crate::net::{OpenError, Ports, Question, Stream};
+use crate::origin::Origin;
 use crate::{DhtError, Key};
 
 /// How to look for providers.
@@ -20,6 +24,8 @@ pub struct FindOptions {
     pub connect: bool,
     /// Report this node too, if it provides the key.
     pub include_self: bool,
+    /// Report what earlier searches have learnt, and be content with it when that was a moment ago.
+    pub use_cache: bool,
 }
 
 impl Default for FindOptions {
@@ -29,6 +35,7 @@ impl Default for FindOptions {
             deadline: Duration::from_secs(30),
             connect: false,
             include_self: false,
+            use_cache: true,
         }
     }
 }
@@ -54,11 +61,40 @@ pub enum FindEvent {
     },
 }
 
-/// The answer of [`crate::Dht::get_record`].
+/// News of a search for the providers of many keys, in the order they come.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FindManyEvent {
+    /// A provider of one of the keys; for each key it is reported once.
+    Provider {
+        /// Of which key.
+        key: Key,
+        /// Who.
+        peer: PeerId,
+        /// Its known addresses, the likeliest first; may be empty when it is connected anyway.
+        addrs: Vec<Multiaddr>,
+    },
+    /// The search is over; always the last event, unless the node was shut down.
+    Done {
+        /// How many regions of the keyspace were looked up.
+        lookups: u32,
+        /// How many peers were asked which of the keys they know providers of.
+        asked_peers: u32,
+        /// For how many keys a provider was reported.
+        found_keys: usize,
+        /// Whether the deadline ended the search.
+        timed_out: bool,
+    },
+}
+
+/// The answer of [`crate::Dht::get_record`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordFound {
-    /// The first value that passed the record check.
+    /// The first value that passed the record check, and whose envelope is signed and fresh.
     pub value: Option<Vec<u8>>,
+    /// Who signed it.
+    pub publisher: Option<PeerId>,
+    /// When that was, in Unix seconds.
+    pub published_at: Option<u64>,
     /// How many requests were sent to other peers until then.
     pub asked_peers: u32,
 }
@@ -90,7 +126,7 @@ pub struct PeerInfo {
     pub agent: Option<String>,
     /// Whether this node dialled (the first connection).
     pub outbound: bool,
-    /// `tcp`, `quic` or `other`.
+    /// `tcp`, `quic`, `memory` or `other`.
     pub transport: &'static str,
     /// Round trip time in milliseconds, once measured.
     pub rtt_ms: Option<u32>,
@@ -105,6 +141,8 @@ pub(crate) struct ClosestPeers {
     pub(crate) peers: Vec<(PeerId, Vec<Multiaddr>)>,
     /// Whether the lookup came to its end. What a deadline cut off may lack the closest of all.
     pub(crate) complete: bool,
+    /// Requests sent.
+    pub(crate) asked_peers: u32,
 }
 
 /// An answer to be sent once.
@@ -141,6 +179,12 @@ pub(crate) struct Search {
     pub(crate) include_self: bool,
     pub(crate) events: mpsc::Sender<FindEvent>,
     pub(crate) found: HashSet<PeerId>,
+    /// Of these, those to be told all the same when somebody names them: found dead, or known from elsewhere.
+    pub(crate) beside: HashSet<PeerId>,
+    /// How many new ones an answer brings at once.
+    pub(crate) share: usize,
+    /// Named beyond the share of an answer.
+    pub(crate) rest: Vec<PeerId>,
 }
 
 /// What the driver can be asked. Queries carry their permit, which ends with the query.
@@ -155,6 +199,12 @@ pub(crate) enum Command {
         addrs: Vec<Multiaddr>,
         answer: Answer<()>,
     },
+    /// Open a stream to a connected peer.
+    OpenStream {
+        peer: PeerId,
+        protocol: StreamProtocol,
+        answer: oneshot::Sender<Result<Stream, OpenError>>,
+    },
     Peers {
         answer: oneshot::Sender<Vec<PeerInfo>>,
     },
@@ -166,9 +216,37 @@ pub(crate) enum Command {
         deadline: Instant,
         permit: OwnedSemaphorePermit,
     },
+    /// Of providers that were not found by a lookup of this node's, those that may be reported.
+    Providers {
+        found: Vec<Provider>,
+        /// Dial them.
+        connect: bool,
+        answer: oneshot::Sender<Vec<Provider>>,
+    },
     Ban {
         peer: PeerId,
         until: Instant,
+        answer: oneshot::Sender<()>,
+    },
+    /// The next peer to ask whether it can dial this node.
+    WhomToAsk {
+        answer: oneshot::Sender<Option<Question>>,
+    },
+    /// Whether that peer could.
+    Tested {
+        by: PeerId,
+        origin: Origin,
+        reached: bool,
+    },
+    /// Dial a connected peer at the address it comes from. [`DhtError::Dial`] says that this failed, any
+    /// other error that nothing was tried.
+    DialBack {
+        peer: PeerId,
+        ports: Ports,
+        answer: Answer<PeerId>,
+    },
+    SetMode {
+        mode: Mode,
         answer: oneshot::Sender<()>,
     },
     Shutdown {

@@ -1,13 +1,15 @@
 //! What a node of the network is told at its start.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
+use libp2p::{Multiaddr, PeerId};
 
 use crate::Key;
+use crate::network::NetworkName;
 
 /// Whether this node answers the questions of others.
 ///
@@ -19,6 +21,8 @@ pub enum Mode {
     Server,
     /// Looks up, announces and serves exchange streams, but holds no records for others.
     Client,
+    /// A server unless others find that it cannot be reached from where they are.
+    Auto,
 }
 
 /// Decides which value records may be stored and which answers are believed.
@@ -39,18 +43,31 @@ where
     }
 }
 
+/// How much of the machine and its line the network may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// A machine behind a household's router, which dies of some thousand connections.
+    #[default]
+    Home,
+    /// A machine with a public address that holds records for many.
+    Server,
+    /// Machines of one owner on one fast network.
+    Lab,
+}
+
 /// What other peers may cost this node. The defaults suit a desktop machine.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Provider records held for all others together (about 100 bytes of memory each).
     pub provider_records: usize,
-    /// Provider records held for any one announcing peer; never more than are still free for others.
+    /// Provider records held for any one announcing peer. When the store is full, those of the origin that
+    /// has most give way to others.
     pub provider_records_per_peer: usize,
     /// Value records held for all others together.
     pub value_records: usize,
-    /// Value records held on behalf of any one sending peer; never more than are still free for others.
+    /// Value records held on behalf of any one sending peer. They give way as provider records do.
     pub value_records_per_peer: usize,
-    /// Size of all these values together, in bytes. One peer's take no more than what is still free.
+    /// Size of all these values together, in bytes.
     pub value_records_bytes: usize,
     /// Size of the value of one record, in bytes. At most 8,192.
     pub value_bytes: usize,
@@ -66,10 +83,46 @@ pub struct Limits {
     pub exchange_streams_in: usize,
     /// Exchange streams of one peer that may be open at once.
     pub exchange_streams_per_peer: usize,
-    /// Announcements (streams of the provide protocol) that may be received at once.
+    /// Announcements (streams of the provide protocol) that may be received at once, a quarter of them from
+    /// one origin.
     pub provide_streams_in: usize,
-    /// How long an unused connection is kept.
+    /// Connections, whoever opened them, with one origin (a /24 of IPv4, a /48 of IPv6) of the public
+    /// internet.
+    pub connections_per_origin: u32,
+    /// Peers whose connections are kept when nothing happens on them.
+    pub kept_connections: usize,
+    /// How long an unused connection is kept else.
     pub idle_connection: Duration,
+}
+
+impl Limits {
+    /// Those of a profile.
+    pub fn of(profile: Profile) -> Self {
+        let home = Self::default();
+        match profile {
+            Profile::Home => home,
+            Profile::Server => Self {
+                connections_in: 2_048,
+                connections: 4_096,
+                pending_in: 256,
+                exchange_streams_in: 1_024,
+                provide_streams_in: 256,
+                connections_per_origin: 64,
+                kept_connections: 48,
+                ..home
+            },
+            Profile::Lab => Self {
+                connections_in: 8_192,
+                connections: 16_384,
+                pending_in: 1_024,
+                exchange_streams_in: 2_048,
+                provide_streams_in: 512,
+                connections_per_origin: u32::MAX,
+                kept_connections: 48,
+                ..home
+            },
+        }
+    }
 }
 
 impl Default for Limits {
@@ -81,13 +134,16 @@ impl Default for Limits {
             value_records_per_peer: 16_384,
             value_records_bytes: 64 << 20,
             value_bytes: 8_192,
-            connections_in: 512,
-            connections: 1_024,
+            connections_in: 128,
+            connections: 256,
             connections_per_peer: 4,
-            pending_in: 128,
+            pending_in: 64,
             exchange_streams_in: 256,
             exchange_streams_per_peer: 8,
             provide_streams_in: 64,
+            connections_per_origin: 16,
+            // A little more than the peers one key goes to.
+            kept_connections: 24,
             // libp2p's 10 s close connections between the steps of one announcement.
             idle_connection: Duration::from_secs(60),
         }
@@ -103,6 +159,27 @@ pub struct AnnounceTimes {
     pub renewal: Duration,
     /// The first wait after a failed announcement; doubles with every further failure.
     pub retry: Duration,
+    /// Bytes per second that announcing new keys may send; a key costs 32 bytes for each of 20 peers.
+    pub new_bytes_per_s: u64,
+    /// Bytes per second that renewals may send.
+    pub renewal_bytes_per_s: u64,
+}
+
+impl AnnounceTimes {
+    /// Those of a profile.
+    pub fn of(profile: Profile) -> Self {
+        let home = Self::default();
+        let (new_bytes_per_s, renewal_bytes_per_s) = match profile {
+            Profile::Home => (home.new_bytes_per_s, home.renewal_bytes_per_s),
+            Profile::Server => (16 << 20, 1 << 20),
+            Profile::Lab => (256 << 20, 16 << 20),
+        };
+        Self {
+            new_bytes_per_s,
+            renewal_bytes_per_s,
+            ..home
+        }
+    }
 }
 
 impl Default for AnnounceTimes {
@@ -111,6 +188,46 @@ impl Default for AnnounceTimes {
             expiry: Duration::from_secs(48 * 3600),
             renewal: Duration::from_secs(22 * 3600),
             retry: Duration::from_secs(5),
+            // A third of a household's 10 Mbit/s up; a file of 1 GiB is out within six seconds.
+            new_bytes_per_s: 512 << 10,
+            renewal_bytes_per_s: 64 << 10,
+        }
+    }
+}
+
+/// How a node looks after the peers it knows.
+#[derive(Clone, Debug)]
+pub struct MembershipTimes {
+    /// Time after which a peer of the routing table that has not been connected is dialled, to see whether
+    /// it is still there.
+    pub check: Duration,
+    /// Time after a failed dial until a peer of the routing table is dialled again, the third part of the
+    /// wait after that. It loses its place with the third failure.
+    pub retry: Duration,
+    /// Time between two lookups in every part of the routing table.
+    pub refresh: Duration,
+    /// Time between two saves of the peers to find the network by after a restart.
+    pub save: Duration,
+    /// How long a peer of another network is left alone.
+    pub foreign: Duration,
+    /// Time between two questions to others whether they can dial this node, while that is being found out.
+    pub between_tests: Duration,
+    /// Whether peers with private addresses are asked, too: for a laboratory. They can dial each other
+    /// whatever the internet can.
+    pub test_private: bool,
+}
+
+impl Default for MembershipTimes {
+    fn default() -> Self {
+        Self {
+            check: Duration::from_secs(30 * 60),
+            retry: Duration::from_secs(5),
+            // In a network of 50 each costs half a megabyte: every five minutes that were 2 kB/s.
+            refresh: Duration::from_secs(3600),
+            save: Duration::from_secs(5 * 60),
+            foreign: Duration::from_secs(10 * 60),
+            between_tests: Duration::from_secs(10),
+            test_private: false,
         }
     }
 }
@@ -122,20 +239,32 @@ pub struct DhtConfig {
     pub keypair: Keypair,
     /// Where to listen, TCP or QUIC; port 0 lets the system choose. May be empty.
     pub listen: Vec<Multiaddr>,
-    /// Nodes to join the network by, with or without `/p2p/<peer>`; names (`/dns4/…`) work.
+    /// Nodes to join the network by, with or without `/p2p/<peer>`; names (`/dns4/…`) work, and
+    /// `/dnsaddr/<host>`, whose TXT records at `_dnsaddr.<host>` each say `dnsaddr=<address>`.
     pub bootstrap: Vec<Multiaddr>,
+    /// Peers of the network known from before, each with an address: they are in the routing table from
+    /// the start, without being dialled for it.
+    pub known_peers: Vec<(PeerId, Multiaddr)>,
     /// Whether to look for nodes on the local network.
     pub mdns: bool,
+    /// Which network to join.
+    pub network: NetworkName,
     /// Whether to serve the DHT.
     pub mode: Mode,
+    /// Where names are resolved, if not by the system's settings.
+    pub dns_server: Option<SocketAddr>,
     /// The node's data directory; records and schedule live in `dht/` below it.
     pub data_dir: PathBuf,
+    /// Whether records and schedule stay in memory and are gone with the node: for simulations.
+    pub in_memory: bool,
     /// Decides which value records are true.
     pub record_check: Arc<dyn RecordCheck>,
     /// What others may cost this node.
     pub limits: Limits,
     /// How announcements are paced.
     pub announce: AnnounceTimes,
+    /// How this node looks after the peers it knows.
+    pub membership: MembershipTimes,
 }
 
 impl DhtConfig {
@@ -149,12 +278,17 @@ impl DhtConfig {
             keypair,
             listen: Vec::new(),
             bootstrap: Vec::new(),
+            known_peers: Vec::new(),
             mdns: false,
+            network: NetworkName::default(),
             mode: Mode::Server,
+            dns_server: None,
             data_dir: data_dir.into(),
+            in_memory: false,
             record_check,
             limits: Limits::default(),
             announce: AnnounceTimes::default(),
+            membership: MembershipTimes::default(),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::records::Taken;
+
 /// One counter.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -11,7 +13,7 @@ impl Counter {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -43,11 +45,27 @@ macro_rules! counters {
     };
 }
 
+impl Counters {
+    /// Counts the provider records that were not taken, by reason.
+    pub(crate) fn count_refused(&self, taken: &Taken) {
+        self.over_quota_records.add(taken.over_quota as u64);
+        self.far_records.add(taken.far as u64);
+    }
+}
+
 counters! {
     /// Connections of others that did not finish their handshake: garbage, scanners, timeouts.
     failed_handshakes,
     /// Connections refused because a limit was reached.
     refused_connections,
+    /// Connections, and places in the routing table, refused because one part of the internet has many.
+    refused_by_origin,
+    /// Peers disconnected because they are of another network.
+    foreign_peers,
+    /// Peers dropped from the routing table because they did not answer.
+    stale_peers_removed,
+    /// Connections closed because many were open and nobody needed them.
+    spare_connections,
     /// Connections refused because the peer is banned.
     banned_connections,
     /// Streams refused because too many are open.
@@ -64,6 +82,8 @@ counters! {
     bad_provider_records,
     /// Records refused because a quota was reached.
     over_quota_records,
+    /// Provider records not taken because other nodes are closer to the key.
+    far_records,
     /// Answers of other nodes to lookups that did not pass the record check.
     bad_answers,
     /// Records dropped because too many arrived at once.

@@ -1,12 +1,10 @@
 //! The handle: everything the node asks of the network.
 
-use std::collections::HashSet;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
-use libp2p_stream::{Control, OpenStreamError};
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
@@ -15,19 +13,26 @@ use tokio_util::task::TaskTracker;
 
 use crate::Key;
 use crate::announce;
-use crate::announce::due::Kind;
+use crate::announce::schedule::Kind;
+use crate::batch;
 use crate::command::{
-    AnnounceStatus, Announced, ClosestPeers, Command, FindEvent, FindOptions, Lookup, PeerInfo,
-    RecordFound, Search,
+    AnnounceStatus, Announced, ClosestPeers, Command, FindEvent, FindManyEvent, FindOptions,
+    Lookup, PeerInfo, RecordFound,
 };
-use crate::config::{AnnounceTimes, RecordCheck};
+use crate::config::{AnnounceTimes, Mode, RecordCheck};
 use crate::counters::{Counters, DropCounters};
 use crate::error::DhtError;
 use crate::exchange::{self, ExchangeError, ReplyReceiver, RequestSender};
+use crate::find;
+use crate::key::Point;
+use crate::meters::{self, Meters};
+use crate::neighbourhood::Neighbourhood;
+use crate::net::{OpenError, Origins, Stream};
+use crate::network::Protocols;
+use crate::put_test;
 use crate::records::Records;
+use crate::report::{KeysStatus, LookupReport, Metric, ProvideStatus, PutTest};
 
-/// Providers that one search reports at most.
-const MAX_PROVIDERS: usize = 255;
 /// Values of one record that wait to be checked; more than a lookup has answers.
 const MAX_CANDIDATES: usize = 32;
 /// How long opening one stream on a standing connection may take.
@@ -53,14 +58,25 @@ pub(crate) struct Inner {
     pub(crate) counters: Arc<Counters>,
     pub(crate) times: AnnounceTimes,
     pub(crate) max_value_bytes: usize,
+    pub(crate) protocols: Protocols,
+    /// The routing table, at most a second old.
+    pub(crate) neighbourhood: watch::Receiver<Arc<Neighbourhood>>,
+    /// Whether this node serves, as of now.
+    pub(crate) mode: watch::Receiver<Mode>,
+    /// Where connected peers come from.
+    pub(crate) origins: Arc<Origins>,
+    pub(crate) announcer: announce::Announcer,
+    /// Streams of the records protocol that this node has open.
+    pub(crate) slots: batch::Slots,
+    pub(crate) meters: Arc<Meters>,
     /// Number of connected peers in the routing table.
     pub(crate) routed: watch::Receiver<usize>,
     /// Tells the announcer that something has become due.
     pub(crate) wake_announcer: Notify,
     pub(crate) stop: CancellationToken,
     pub(crate) commands: mpsc::Sender<Command>,
-    pub(crate) control: Control,
     pub(crate) queries: Arc<Semaphore>,
+    pub(crate) found: Mutex<find::Cache>,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -117,38 +133,29 @@ impl Dht {
     /// Looks for providers of a key. They are reported as they come, each once; dropping the receiver
     /// ends the search. The last event is [`FindEvent::Done`].
     pub fn find_providers(&self, key: Key, options: FindOptions) -> mpsc::Receiver<FindEvent> {
-        let limit = options.limit.clamp(1, MAX_PROVIDERS);
-        // Room for every event there can be: the driver never waits for a caller.
-        let (events, receiver) = mpsc::channel(limit + 1);
+        let (events, receiver) = find::channel(&options);
         let inner = self.inner.clone();
-        self.inner.spawn(async move {
-            let deadline = Instant::now() + options.deadline;
-            let Ok(permit) = inner.permit(deadline).await else {
-                let done = FindEvent::Done {
-                    asked_peers: 0,
-                    found: 0,
-                    timed_out: true,
-                };
-                let _ = events.try_send(done);
-                return;
-            };
-            let search = Search {
-                key,
-                limit,
-                connect: options.connect,
-                include_self: options.include_self,
-                events,
-                found: HashSet::new(),
-            };
-            let lookup = Lookup::Providers(search);
-            let command = Command::LookUp {
-                lookup,
-                deadline,
-                permit,
-            };
-            let _ = inner.commands.send(command).await;
-        });
+        self.inner
+            .spawn(find::find_one(inner, key, options, events));
         receiver
+    }
+
+    /// Looks for peers that provide any of many keys: one lookup for each region of the keyspace that they
+    /// lie in, and then the peers there are asked for all of theirs at once. `options.limit` counts for each
+    /// key. At most [`MAX_FIND_KEYS`](crate::MAX_FIND_KEYS) keys; of more, the rest is left out. Dropping the receiver ends the search. The
+    /// last event is [`FindManyEvent::Done`].
+    pub fn find_many(&self, keys: Vec<Key>, options: FindOptions) -> mpsc::Receiver<FindManyEvent> {
+        let (events, receiver) = mpsc::channel(find::MANY_EVENTS);
+        let inner = self.inner.clone();
+        self.inner
+            .spawn(find::find_many(inner, keys, options, events));
+        receiver
+    }
+
+    /// Says that a provider that a search reported does not answer, or does not have the key: it is not
+    /// reported from memory again, and for a while a search does not content itself with it.
+    pub fn forget_provider(&self, key: Key, peer: PeerId) {
+        self.inner.cache().forget(&key, &peer, Instant::now());
     }
 
     /// Looks for the value record of a key; the first value that passes the record check ends the
@@ -159,10 +166,7 @@ impl Dht {
     pub async fn get_record(&self, key: Key, deadline: Duration) -> Result<RecordFound, DhtError> {
         let deadline = Instant::now() + deadline;
         let Ok(permit) = self.inner.permit(deadline).await else {
-            return Ok(RecordFound {
-                value: None,
-                asked_peers: 0,
-            });
+            return Ok(RecordFound::default());
         };
         let (values, mut candidates) = mpsc::channel(MAX_CANDIDATES);
         let (asked, all_asked) = oneshot::channel();
@@ -174,9 +178,14 @@ impl Dht {
         };
         self.inner.send(command).await?;
         while let Some((value, asked_peers)) = candidates.recv().await {
-            if self.inner.check.check(&key, &value) {
+            let max_bytes = self.inner.max_value_bytes;
+            if let Ok(published) = self.inner.records.open_value(&key, &value, max_bytes)
+                && self.inner.check.check(&key, published.value)
+            {
                 return Ok(RecordFound {
-                    value: Some(value),
+                    value: Some(published.value.to_vec()),
+                    publisher: Some(published.publisher),
+                    published_at: Some(u64::from(published.published_at)),
                     asked_peers,
                 });
             }
@@ -184,8 +193,8 @@ impl Dht {
         }
         let asked_peers = all_asked.await.map_err(|_| DhtError::ShutDown)?;
         Ok(RecordFound {
-            value: None,
             asked_peers,
+            ..RecordFound::default()
         })
     }
 
@@ -240,12 +249,70 @@ impl Dht {
 
     /// How far announcing has come.
     pub fn announce_status(&self) -> AnnounceStatus {
+        announce::status(&self.inner).in_short()
+    }
+
+    /// How announcing stands, over all keys.
+    pub fn provide_status(&self) -> ProvideStatus {
+        announce::status(&self.inner)
+    }
+
+    /// How announcing stands, over these keys.
+    pub fn keys_status(&self, keys: &[Key]) -> KeysStatus {
         let now = self.inner.records.now();
-        let (announced, to_announce) = self.inner.records.due().status(now);
-        AnnounceStatus {
-            announced,
-            to_announce,
-        }
+        self.inner.records.due().status_of(keys, now)
+    }
+
+    /// Makes these keys due now, or all; returns how many of them are in the schedule. They are announced in the
+    /// background.
+    pub fn provide_now(&self, keys: Option<&[Key]>) -> u64 {
+        let mut due = self.inner.records.due();
+        let count = match keys {
+            None => due.force_all(),
+            Some(keys) => keys.iter().map(|key| u64::from(due.force(key))).sum(),
+        };
+        drop(due);
+        self.inner.wake_announcer.notify_one();
+        count
+    }
+
+    /// Looks the peers up that are closest to a key.
+    ///
+    /// # Errors
+    /// [`DhtError::ShutDown`], [`DhtError::TimedOut`].
+    pub async fn lookup(&self, key: Key, deadline: Duration) -> Result<LookupReport, DhtError> {
+        let began = Instant::now();
+        let found = self.inner.closest_peers(key, deadline).await?;
+        let target = Point::of_key(&key);
+        let bits = |peer: &PeerId| target.common_bits(&Point::of_peer(peer));
+        let peers = found.peers.into_iter();
+        Ok(LookupReport {
+            peers: peers
+                .map(|(peer, addrs)| (peer, addrs, bits(&peer)))
+                .collect(),
+            asked_peers: found.asked_peers,
+            complete: found.complete,
+            took: began.elapsed(),
+        })
+    }
+
+    /// Puts records of a key to the closest peers, and reads them back. The value has to be true for the key.
+    /// They keep the provider record for ten minutes; the value's envelope is good for 48 hours, like any.
+    ///
+    /// # Errors
+    /// [`DhtError::ShutDown`], [`DhtError::TimedOut`], [`DhtError::ValueTooLarge`].
+    pub async fn put_test(
+        &self,
+        key: Key,
+        value: Vec<u8>,
+        deadline: Duration,
+    ) -> Result<PutTest, DhtError> {
+        put_test::run(self, key, value, deadline).await
+    }
+
+    /// Numbers for a monitoring system.
+    pub fn metrics(&self) -> Vec<Metric> {
+        meters::metrics(&self.inner)
     }
 
     /// Opens an exchange stream to a peer, connecting first if need be. Tried twice: a peer that is not where it
@@ -264,7 +331,7 @@ impl Dht {
             let attempt = async {
                 let stream = self
                     .inner
-                    .open_stream(peer, &[], exchange::PROTOCOL)
+                    .open_stream(peer, &[], &self.inner.protocols.exchange)
                     .await?;
                 let counters = Some(self.inner.counters.clone());
                 let asked = exchange::ask_counted(stream.compat(), counters).await;
@@ -294,6 +361,19 @@ impl Dht {
                 until,
                 answer,
             })
+            .await;
+    }
+
+    /// Whether this node serves the DHT now: [`Mode::Server`] or [`Mode::Client`].
+    pub fn mode(&self) -> Mode {
+        *self.inner.mode.borrow()
+    }
+
+    /// Makes this node a server or a client, or leaves it to be found out. Peers are told at once.
+    pub async fn set_mode(&self, mode: Mode) {
+        let _ = self
+            .inner
+            .ask(|answer| Command::SetMode { mode, answer })
             .await;
     }
 
@@ -331,6 +411,11 @@ impl Inner {
         });
     }
 
+    /// What searches have learnt.
+    pub(crate) fn cache(&self) -> MutexGuard<'_, find::Cache> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The peers closest to a key, by a lookup.
     pub(crate) async fn closest_peers(
         &self,
@@ -365,7 +450,8 @@ impl Inner {
         .await
     }
 
-    /// Sends a value record to peers; returns how many took it.
+    /// Sends a value record of this node to peers, in its envelope; returns how many answered. They
+    /// check it only then, so not all need have kept it.
     pub(crate) async fn put_record(
         &self,
         key: Key,
@@ -376,6 +462,8 @@ impl Inner {
         if peers.is_empty() {
             return Ok(0);
         }
+        let sealed = self.records.seal(&key, &value);
+        let value = sealed.map_err(|error| DhtError::Setup(Box::new(error)))?;
         let deadline = Instant::now() + deadline;
         let permit = self.permit(deadline).await?;
         self.ask(|answer| {
@@ -399,7 +487,7 @@ impl Inner {
         &self,
         peer: PeerId,
         addrs: &[Multiaddr],
-        name: &'static str,
+        name: &StreamProtocol,
     ) -> Result<Stream, DhtError> {
         let addrs = addrs.to_vec();
         self.ask(|answer| Command::Connect {
@@ -408,23 +496,24 @@ impl Inner {
             answer,
         })
         .await??;
-        // Never without a deadline: an opening that is lost within libp2p-stream is never answered.
-        let mut control = self.control.clone();
-        match within(OPEN_DEADLINE, control.open_stream(peer, protocol(name))).await? {
+        let opened = self.ask(|answer| Command::OpenStream {
+            peer,
+            protocol: name.clone(),
+            answer,
+        });
+        let not_open = |source| DhtError::Exchange {
+            peer,
+            source: ExchangeError::Io(source),
+        };
+        match within(OPEN_DEADLINE, opened).await?? {
             Ok(stream) => Ok(stream),
-            Err(OpenStreamError::UnsupportedProtocol(_)) => Err(DhtError::Unsupported(peer)),
-            Err(OpenStreamError::Io(error)) => Err(DhtError::Exchange {
-                peer,
-                source: ExchangeError::Io(error),
-            }),
-            Err(other) => Err(DhtError::Dial {
-                target: peer.to_string(),
-                source: Box::new(other),
-            }),
+            Err(OpenError::Unsupported) => Err(DhtError::Unsupported(peer)),
+            Err(OpenError::Io(error)) => Err(not_open(error)),
+            Err(other) => Err(not_open(std::io::Error::other(other))),
         }
     }
 
-    async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, DhtError> {
+    pub(crate) async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, DhtError> {
         let wait = deadline.saturating_duration_since(Instant::now());
         let permit = timeout(wait, self.queries.clone().acquire_owned()).await;
         permit
@@ -432,14 +521,14 @@ impl Inner {
             .map_err(|_| DhtError::ShutDown)
     }
 
-    async fn send(&self, command: Command) -> Result<(), DhtError> {
+    pub(crate) async fn send(&self, command: Command) -> Result<(), DhtError> {
         self.commands
             .send(command)
             .await
             .map_err(|_| DhtError::ShutDown)
     }
 
-    async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, DhtError> {
@@ -447,10 +536,6 @@ impl Inner {
         self.send(command(answer)).await?;
         receiver.await.map_err(|_| DhtError::ShutDown)
     }
-}
-
-pub(crate) fn protocol(name: &'static str) -> StreamProtocol {
-    StreamProtocol::new(name)
 }
 
 async fn within<T>(deadline: Duration, work: impl Future<Output = T>) -> Result<T, DhtError> {

@@ -7,36 +7,52 @@
 //! Not here: storing chunks, choosing what to download from whom, and reaching nodes behind NAT.
 //!
 //! Rooms: `net` (the swarm and the one task that owns it), `records` (what this node holds for others,
-//! in memory and on disk), `announce` (which keys go to which peers, and when), `exchange` (frames and
-//! messages of the chunk protocol).
+//! in memory and on disk), `announce` (which keys go to which peers, and when), `batch` (the records protocol), `find` (who
+//! provides a key),
+//! `exchange` (frames and messages of the chunk protocol).
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation))]
 
 mod announce;
+mod batch;
 mod codec;
 mod command;
 mod config;
 mod counters;
 mod error;
 pub mod exchange;
+mod find;
 mod handle;
 mod key;
+pub mod lab;
+mod meters;
+mod neighbourhood;
 mod net;
+mod network;
+mod origin;
+mod places;
+mod put_test;
 mod records;
+mod report;
 mod start;
 
 pub use libp2p::identity::Keypair;
 pub use libp2p::{Multiaddr, PeerId};
 
 pub use codec::CodecError;
-pub use command::{AnnounceStatus, Announced, FindEvent, FindOptions, PeerInfo, RecordFound};
-pub use config::{AnnounceTimes, DhtConfig, Limits, Mode, RecordCheck};
+pub use command::{
+    AnnounceStatus, Announced, FindEvent, FindManyEvent, FindOptions, PeerInfo, RecordFound,
+};
+pub use config::{AnnounceTimes, DhtConfig, Limits, MembershipTimes, Mode, Profile, RecordCheck};
 pub use counters::DropCounters;
 pub use error::DhtError;
 pub use exchange::{
     ExchangeError, Reply, ReplyReceiver, ReplySender, Request, RequestReceiver, RequestSender,
 };
+pub use find::MAX_FIND_KEYS;
 pub use handle::Dht;
 pub use key::Key;
-pub use records::{StoreError, announce_status_of};
+pub use network::{BadNetworkName, NetworkName};
+pub use records::{SleepingSchedule, StoreError, announce_status_of};
+pub use report::{Behind, KeysStatus, LookupReport, Metric, ProvideStatus, PutTest, RunReport};
 pub use start::{Incoming, IncomingStreams, start};

@@ -1,22 +1,27 @@
 //! Bringing a node up: record store, swarm, and the tasks of a node.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use libp2p::PeerId;
-use libp2p_stream::IncomingStreams as Streams;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::Boxed;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::announce::{self, PROVIDE_PROTOCOL};
-use crate::config::DhtConfig;
+use crate::announce;
+use crate::batch;
+use crate::config::{DhtConfig, Mode};
 use crate::counters::Counters;
 use crate::error::DhtError;
-use crate::exchange::{self, ReplySender, RequestReceiver};
-use crate::handle::{Dht, Inner, protocol};
+use crate::exchange::{ReplySender, RequestReceiver};
+use crate::handle::{Dht, Inner};
+use crate::meters::Meters;
+use crate::neighbourhood::Neighbourhood;
 use crate::net;
+use crate::network::Protocols;
 use crate::records::{Records, system_clock};
 
 /// Where records and schedule live in the data directory.
@@ -53,30 +58,57 @@ pub type IncomingStreams = mpsc::Receiver<Incoming>;
 /// # Errors
 /// The record store cannot be opened, or an address cannot be listened on.
 pub async fn start(config: DhtConfig) -> Result<(Dht, IncomingStreams), DhtError> {
+    let transport = net::transport(&config).map_err(DhtError::Setup)?;
+    start_over(config, transport).await
+}
+
+/// Starts a node over a transport of the caller's.
+///
+/// # Errors
+/// As [`start()`].
+pub async fn start_over(
+    config: DhtConfig,
+    transport: Boxed<(PeerId, StreamMuxerBox)>,
+) -> Result<(Dht, IncomingStreams), DhtError> {
     let records = open_records(&config).await?;
     let counters = Arc::new(Counters::default());
+    let meters = Arc::new(Meters::default());
     let stop = CancellationToken::new();
     let (commands, inbox) = mpsc::channel(MAX_COMMANDS);
-    let (values_sender, values) = mpsc::channel(net::MAX_UNCHECKED_VALUES);
+    let (values_sender, values) = net::ValueQueue::new();
     let (routed_sender, routed) = watch::channel(0);
+    let protocols = Protocols::of(&config.network);
+    let me = config.keypair.public().to_peer_id();
+    let nobody = Arc::new(Neighbourhood::new(&me, []));
+    let (neighbourhood_sender, neighbourhood) = watch::channel(nobody);
+    let origins = Arc::new(net::Origins::default());
+    let (mode_sender, mode) = watch::channel(Mode::Client);
     let ways = net::Ways {
         commands: inbox,
         values: values_sender,
         routed: routed_sender,
+        neighbourhood: neighbourhood_sender,
+        origins: origins.clone(),
+        mode: mode_sender,
+        meters: meters.clone(),
         stop: stop.clone(),
     };
-    let (mut driver, mut control) = net::Driver::build(&config, &records, &counters, ways)?;
-    let in_use = |error| DhtError::Setup(Box::new(error));
-    let exchange = control
-        .accept(protocol(exchange::PROTOCOL))
-        .map_err(in_use)?;
-    let provide = control.accept(protocol(PROVIDE_PROTOCOL)).map_err(in_use)?;
+    let (mut driver, [exchange, batches, reach]) =
+        net::Driver::build(&config, transport, &records, &counters, ways)?;
     driver.listen(&config.listen).await?;
 
+    let now = records.now();
     let inner = Arc::new(Inner {
-        peer: config.keypair.public().to_peer_id(),
+        peer: me,
+        protocols,
+        neighbourhood,
+        origins,
+        mode,
         records,
         check: config.record_check.clone(),
+        slots: batch::Slots::default(),
+        announcer: announce::Announcer::new(&config.announce, now),
+        meters,
         counters,
         times: config.announce.clone(),
         max_value_bytes: config.limits.value_bytes,
@@ -84,14 +116,20 @@ pub async fn start(config: DhtConfig) -> Result<(Dht, IncomingStreams), DhtError
         wake_announcer: Notify::new(),
         stop: stop.clone(),
         commands,
-        control,
         queries: Arc::new(Semaphore::new(MAX_QUERIES)),
+        found: Mutex::default(),
         tasks: TaskTracker::new(),
     });
     inner.tasks.spawn(driver.run());
     inner.spawn(net::check_values(values, inner.clone()));
-    let incoming = accept(&inner, &config, exchange, provide);
+    let incoming = accept(&inner, &config, exchange, batches);
+    inner.spawn(net::answer_all(reach, inner.clone()));
+    inner.spawn(net::ask_around(
+        inner.clone(),
+        config.membership.between_tests,
+    ));
     inner.spawn(announce::run(inner.clone()));
+    inner.spawn(announce::watch_churn(inner.clone()));
     inner.spawn(sweep(inner.records.clone()));
     let _stop_on_drop = Arc::new(stop.drop_guard());
     Ok((
@@ -104,10 +142,10 @@ pub async fn start(config: DhtConfig) -> Result<(Dht, IncomingStreams), DhtError
 }
 
 async fn open_records(config: &DhtConfig) -> Result<Arc<Records>, DhtError> {
-    let me = config.keypair.public().to_peer_id();
-    let dir = config.data_dir.join(FOLDER);
+    let keypair = config.keypair.clone();
+    let dir = (!config.in_memory).then(|| config.data_dir.join(FOLDER));
     let (limits, times) = (config.limits.clone(), config.announce.clone());
-    let open = move || Records::open(&dir, me, limits, &times, system_clock());
+    let open = move || Records::open(dir.as_deref(), &keypair, limits, &times, system_clock());
     let opened = tokio::task::spawn_blocking(open).await;
     Ok(opened.map_err(|error| DhtError::Setup(Box::new(error)))??)
 }
@@ -116,8 +154,8 @@ async fn open_records(config: &DhtConfig) -> Result<Arc<Records>, DhtError> {
 fn accept(
     inner: &Arc<Inner>,
     config: &DhtConfig,
-    exchange: Streams,
-    provide: Streams,
+    exchange: net::IncomingStreams,
+    batches: net::IncomingStreams,
 ) -> IncomingStreams {
     let (sender, incoming) = mpsc::channel(MAX_WAITING_STREAMS);
     inner.spawn(net::accept_exchange(
@@ -127,12 +165,17 @@ fn accept(
         inner.counters.clone(),
         inner.tasks.clone(),
     ));
-    inner.spawn(announce::accept_provided(
-        provide,
-        inner.records.clone(),
+    let server = batch::Server {
+        records: inner.records.clone(),
+        origins: inner.origins.clone(),
+        neighbourhood: inner.neighbourhood.clone(),
+        counters: inner.counters.clone(),
+    };
+    inner.spawn(batch::accept(
+        batches,
+        Arc::new(server),
         config.limits.provide_streams_in,
-        config.mode,
-        inner.counters.clone(),
+        inner.mode.clone(),
         inner.tasks.clone(),
     ));
     incoming

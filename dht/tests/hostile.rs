@@ -13,9 +13,9 @@ use libp2p::{StreamProtocol, SwarmBuilder, identify, kad, noise, tcp, yamux};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-const KAD: StreamProtocol = StreamProtocol::new("/casnode/kad/1.0.0");
-const PROVIDE: StreamProtocol = StreamProtocol::new("/casnode/provide/1");
-const EXCHANGE: StreamProtocol = StreamProtocol::new("/casnode/exchange/1");
+const KAD: StreamProtocol = StreamProtocol::new("/casnode/main/kad/1.0.0");
+const PROVIDE: StreamProtocol = StreamProtocol::new("/casnode/main/records/1");
+const EXCHANGE: StreamProtocol = StreamProtocol::new("/casnode/main/exchange/1");
 
 /// A stock libp2p node with Kademlia and raw streams, which does as it is told.
 #[derive(NetworkBehaviour)]
@@ -163,8 +163,10 @@ async fn nobody_can_announce_for_somebody_else() {
 async fn a_false_record_is_neither_stored_nor_believed() {
     let nodes = chain(2).await;
     let stranger = stranger(&nodes[0]).await;
-    let keys = keys(3, 2);
-    let (bad, good, large) = (keys[0], keys[1], keys[2]);
+    let keys = keys(4, 2);
+    let (bad, good, large, bare) = (keys[0], keys[1], keys[2], keys[3]);
+    let publisher = Keypair::generate_ed25519();
+    let sealed = |key: [u8; 32], value: &[u8]| casnode_dht::lab::sealed(&publisher, &key, value);
     let put = move |key: [u8; 32], value: Vec<u8>| {
         move |stock: &mut Stock| {
             let record = kad::Record::new(kad::RecordKey::new(&key), value);
@@ -172,22 +174,31 @@ async fn a_false_record_is_neither_stored_nor_believed() {
         }
     };
     stranger
-        .tell(put(bad, vec![bad[0].wrapping_add(1); 40]))
+        .tell(put(bad, sealed(bad, &[bad[0].wrapping_add(1); 40])))
         .await;
-    stranger.tell(put(large, vec![large[0]; 9000])).await;
-    stranger.tell(put(good, vec![good[0]; 40])).await;
+    stranger
+        .tell(put(large, sealed(large, &vec![large[0]; 9000])))
+        .await;
+    // True, but nobody's.
+    stranger.tell(put(bare, vec![bare[0]; 40])).await;
+    stranger.tell(put(good, sealed(good, &[good[0]; 40]))).await;
     let dht = &nodes[0].dht;
     eventually("the true one", || async {
         dht.get_record(good, LONG).await.unwrap().value.is_some()
     })
     .await;
-    eventually("the false and the large one counted", || async {
-        dht.dropped().bad_records >= 2
+    eventually("the false, the large and the bare one counted", || async {
+        dht.dropped().bad_records >= 3
     })
     .await;
     // The stranger itself serves it on request, and is not believed.
     let found = dht.get_record(bad, LONG).await.unwrap();
     assert_eq!(found.value, None);
+    let found = dht.get_record(bare, LONG).await.unwrap();
+    assert_eq!(found.value, None);
+    let found = dht.get_record(good, LONG).await.unwrap();
+    assert_eq!(found.publisher, Some(publisher.public().to_peer_id()));
+    assert!(found.published_at.is_some());
     let too_large = dht.announce_file(good, vec![good[0]; 8193], LONG).await;
     assert!(matches!(
         too_large,
@@ -364,6 +375,63 @@ async fn one_peer_may_open_few_streams_and_gets_them_back() {
         .unwrap()
         .unwrap();
     assert_eq!(got, Some((1, Request::Cancel { target: 5 })));
+}
+
+/// *Who provides this key?*, as a frame of the records protocol.
+fn who_provides(key: &[u8; 32]) -> Vec<u8> {
+    let mut body = vec![1];
+    body.extend(1u64.to_le_bytes());
+    body.extend(key);
+    let mut frame = u32::try_from(5 + body.len())
+        .unwrap()
+        .to_le_bytes()
+        .to_vec();
+    frame.extend([2, 0, 0, 0, 0]);
+    frame.extend(body);
+    frame
+}
+
+/// Whether the question is answered, and not by the end of the stream.
+async fn is_answered(stream: &mut libp2p::Stream, key: &[u8; 32]) -> bool {
+    let mut head = [0; 5];
+    let asked = async {
+        stream.write_all(&who_provides(key)).await?;
+        stream.flush().await?;
+        stream.read_exact(&mut head).await?;
+        let mut rest = vec![0; u32::from_le_bytes(head[..4].try_into().unwrap()) as usize - 1];
+        stream.read_exact(&mut rest).await
+    };
+    let asked = tokio::time::timeout(LONG, asked).await.unwrap();
+    asked.is_ok() && head[4] == 0x82
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_peer_asks_for_records_by_two_streams_at_a_time() {
+    let node = node(vec![]).await;
+    let (mut greedy, mut other) = (stranger(&node).await, stranger(&node).await);
+    let key = keys(1, 12)[0];
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut stream = greedy.stream(&node, PROVIDE).await;
+        assert!(is_answered(&mut stream, &key).await);
+        open.push(stream);
+    }
+    assert_eq!(node.dht.dropped().refused_streams, 0);
+    let mut third = greedy.stream(&node, PROVIDE).await;
+    assert!(!is_answered(&mut third, &key).await);
+    assert_eq!(node.dht.dropped().refused_streams, 1);
+    // The streams it has are served on, and so are others.
+    assert!(is_answered(&mut open[0], &key).await);
+    let mut stream = other.stream(&node, PROVIDE).await;
+    assert!(is_answered(&mut stream, &key).await);
+    // And who closes a stream may open another.
+    open.pop().unwrap().close().await.unwrap();
+    let again = tokio::sync::Mutex::new(greedy);
+    eventually("a place again", || async {
+        let mut stream = again.lock().await.stream(&node, PROVIDE).await;
+        is_answered(&mut stream, &key).await
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use casnode_dht::{FindEvent, FindOptions, Multiaddr, Reply, Request};
+use casnode_dht::{Dht, FindEvent, FindOptions, Multiaddr, Reply, Request};
 use common::{LONG, chain, client, eventually, finds, is_true, keys, node, node_with, providers};
 
 fn value_of(key: &[u8; 32]) -> Vec<u8> {
@@ -355,4 +355,76 @@ async fn an_address_without_a_name_is_dialled_once() {
         let peer = b.dht.dial(plain.clone(), LONG).await.unwrap();
         assert_eq!(peer, a.id());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_test_record_is_put_and_read_back() {
+    let nodes = chain(4).await;
+    let dht = &nodes[0].dht;
+    eventually("all four are known", || async {
+        dht.lookup([1; 32], LONG).await.unwrap().peers.len() == 3
+    })
+    .await;
+    let key = keys(1, 5)[0];
+    let test = dht.put_test(key, value_of(&key), LONG).await.unwrap();
+    assert_eq!(
+        (test.closest, test.provider_copies, test.value_copies),
+        (3, 3, 3)
+    );
+    assert_eq!((test.provider_read, test.value_read), (3, true));
+    assert_eq!(dht.provide_status().keys, 0, "nothing of it is renewed");
+    // A value that is not true for its key is acknowledged by Kademlia, and kept by nobody.
+    let test = dht.put_test([3; 32], vec![9; 9], LONG).await.unwrap();
+    assert!(!test.value_read);
+    let lookup = dht.lookup(key, LONG).await.unwrap();
+    assert!(lookup.complete && lookup.asked_peers >= 3);
+    assert!(lookup.peers.iter().all(|(_, addrs, _)| !addrs.is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn announcing_is_told_key_by_key_and_can_be_asked_for() {
+    let nodes = chain(2).await;
+    let dht = &nodes[1].dht;
+    let keys = keys(300, 6);
+    dht.schedule(keys.clone()).await.unwrap();
+    eventually("all are announced", || async {
+        dht.provide_status().done == 300
+    })
+    .await;
+    let status = dht.provide_status();
+    assert_eq!((status.keys, status.due, status.failed), (300, 0, 0));
+    assert!(status.behind.is_none() && status.keys_per_hour > 0 && status.last_success.is_some());
+    let some = dht.keys_status(&keys[..10]);
+    assert_eq!(
+        (some.keys, some.done, some.copies_min, some.copies_median),
+        (10, 10, 1, 1)
+    );
+    let announced = |dht: &Dht| {
+        let metrics = dht.metrics();
+        let metric = metrics
+            .iter()
+            .find(|metric| metric.name == "casnode_dht_announced_keys_total");
+        metric.unwrap().value
+    };
+    assert!((announced(dht) - 300.0).abs() < 0.5);
+    assert_eq!(dht.provide_now(Some(&keys[..7])), 7);
+    eventually("those asked for are announced again", || async {
+        (announced(dht) - 307.0).abs() < 0.5
+    })
+    .await;
+    assert_eq!(dht.provide_now(Some(&[[0; 32]])), 0, "not in the schedule");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn files_stored_at_the_same_time_are_all_announced() {
+    let nodes = chain(2).await;
+    let dht = &nodes[0].dht;
+    // Far more than there are places for streams: each waits for its turn, and none is refused.
+    let announced = keys(300, 8).into_iter().map(|key| async move {
+        let announced = dht.announce_file(key, value_of(&key), LONG).await;
+        announced.unwrap().peers
+    });
+    let announced = futures::future::join_all(announced).await;
+    assert_eq!(announced, vec![1; 300]);
+    assert_eq!(nodes[1].dht.dropped().refused_streams, 0);
 }

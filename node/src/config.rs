@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+use casnode_dht::{NetworkName, Profile};
+
+use crate::api::DhtMode;
+
 /// How a node takes part in the network. Addresses are multiaddr strings; they are checked at start.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkConfig {
@@ -11,6 +15,12 @@ pub struct NetworkConfig {
     pub bootstrap: Vec<String>,
     /// Find peers on the local network.
     pub mdns: bool,
+    /// Which network it is: nodes of different ones have nothing to do with each other.
+    pub name: NetworkName,
+    /// How much of the machine and its line the network may have.
+    pub profile: Profile,
+    /// A daemon's part in the DHT; a command's own node is a client in any case.
+    pub mode: DhtMode,
 }
 
 /// The most that a store may take of the disk.

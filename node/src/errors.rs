@@ -50,27 +50,34 @@ pub(crate) fn brief(error: &dyn std::error::Error) -> String {
     brief.chars().take(MAX_BRIEF_CHARS).collect()
 }
 
-/// Nobody could be asked, since nobody is connected.
+/// Nobody could be asked for a file, since nobody is connected.
 pub(crate) fn no_peers(kind: ErrorKind, what: String, node: &Node) -> ApiError {
+    let alone = alone(kind, what, node);
+    let next = format!("{}, or name a provider with --peer", alone.next);
+    ApiError { next, ..alone }
+}
+
+/// Nobody could be asked, since nobody is connected.
+pub(crate) fn alone(kind: ErrorKind, what: String, node: &Node) -> ApiError {
     let named = node.bootstrap.join(", ");
     let (why, next) = match (named.is_empty(), node.serve_dht) {
         (true, false) => (
             "this node is connected to no peers, so 0 peers were asked".to_owned(),
-            "name a peer of the network with --bootstrap /ip4/…/tcp/4101, or a provider with --peer",
+            "name a peer of the network with --bootstrap /ip4/…/tcp/4101",
         ),
         (true, true) => (
             "the daemon is connected to no peers, so 0 peers were asked".to_owned(),
-            "restart the daemon with --bootstrap /ip4/…/tcp/4101, or name a provider with --peer",
+            "restart the daemon with --bootstrap /ip4/…/tcp/4101",
         ),
         (false, daemon) => (
             format!(
                 "this node is connected to no peers, so 0 peers were asked; no answer from {named}"
             ),
             if daemon {
-                "check that a node runs there and can be reached, restart the daemon with another --bootstrap, or name a \
-                 provider with --peer"
+                "check that a node of the same network runs there and can be reached, or restart the daemon with \
+                 another --bootstrap"
             } else {
-                "check that a node runs there and can be reached, or name another with --bootstrap, or a provider with --peer"
+                "check that a node of the same network runs there and can be reached, or name another with --bootstrap"
             },
         ),
     };

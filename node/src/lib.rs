@@ -26,6 +26,7 @@ mod seeder;
 mod tasks;
 mod upkeep;
 
+pub use casnode_dht::{BadNetworkName, NetworkName, Profile};
 pub use client::{Client, Streams};
 pub use config::{NetworkConfig, NodeConfig, StoreLimit};
 pub use daemon::run_daemon;

@@ -1,13 +1,24 @@
 //! The node: one store, one place in the network, and the tasks between them.
 
-use std::{convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use casnode_cas::{Address, FileRecord, Manifest, Store, StoreConfig, StoreError};
-use casnode_dht::{Dht, DhtConfig, Key, Mode, Multiaddr, PeerId, RecordCheck};
+use casnode_dht::{
+    AnnounceTimes, Dht, DhtConfig, Key, Limits, Mode, Multiaddr, NetworkName, PeerId, Profile,
+    RecordCheck,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{ApiError, ErrorKind, Outcome, Request, events::EventSink, server::Caller, socket},
+    api::{
+        ApiError, DhtMode, ErrorKind, Outcome, Request, events::EventSink, server::Caller, socket,
+    },
     client::{Streams, busy},
     config::{NetworkConfig, NodeConfig, StoreLimit},
     download::Downloads,
@@ -44,6 +55,10 @@ pub(crate) struct Node {
     pub(crate) data_dir: PathBuf,
     /// Peers named to join by.
     pub(crate) bootstrap: Vec<String>,
+    /// Which network it is in, when it is in one.
+    pub(crate) network: Option<NetworkName>,
+    /// The part in the DHT that was chosen for it.
+    mode: Mutex<DhtMode>,
 }
 
 /// Lets the DHT keep only metadata records that merge to their key.
@@ -91,7 +106,9 @@ impl Node {
             downloads: Arc::default(),
             upkeep: Upkeep::new(config.scrub_bytes_per_s),
             serve_dht: config.serve_dht,
+            mode: Mutex::new(mode_of(&config)),
             data_dir: config.data_dir,
+            network: config.network.as_ref().map(|n| n.name.clone()),
             bootstrap: config.network.map(|n| n.bootstrap).unwrap_or_default(),
         });
         if let Some(incoming) = incoming {
@@ -147,6 +164,16 @@ impl Node {
         cancel: CancellationToken,
     ) -> Outcome {
         ops::execute(self, request, caller, streams, events, cancel).await
+    }
+
+    /// The part in the DHT that was chosen for it.
+    pub(crate) fn mode(&self) -> DhtMode {
+        *self.mode.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that another part was chosen.
+    pub(crate) fn set_mode(&self, mode: DhtMode) {
+        *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
     }
 
     /// How long a command waits for a first peer.
@@ -215,6 +242,8 @@ struct Network {
     listen: Vec<Multiaddr>,
     bootstrap: Vec<Multiaddr>,
     mdns: bool,
+    name: NetworkName,
+    profile: Profile,
 }
 
 fn check_network(config: &NetworkConfig) -> Result<Network, ApiError> {
@@ -222,6 +251,8 @@ fn check_network(config: &NetworkConfig) -> Result<Network, ApiError> {
         listen: multiaddrs("--listen", &config.listen)?,
         bootstrap: multiaddrs("--bootstrap", &config.bootstrap)?,
         mdns: config.mdns,
+        name: config.name.clone(),
+        profile: config.profile,
     })
 }
 
@@ -233,7 +264,7 @@ pub(crate) fn multiaddrs(option: &str, addrs: &[String]) -> Result<Vec<Multiaddr
                 ErrorKind::Usage,
                 format!("{option} {addr} is not a multiaddr"),
                 format!("{error}"),
-                "write it like /ip4/192.0.2.1/tcp/4101 or /dns4/node.example/udp/4101/quic-v1",
+                "write it like /ip4/192.0.2.1/tcp/4101, /dns4/node.example/udp/4101/quic-v1 or /dnsaddr/node.example",
             )
         })
     };
@@ -311,6 +342,23 @@ async fn set_limit(store: &Store, limit: Option<StoreLimit>) -> Result<(), ApiEr
     set.map_err(|e| errors::store("the limit of the store could not be set", &e))
 }
 
+/// The part in the DHT that is chosen for a node. A command's own is gone before anybody could ask it for a record.
+fn mode_of(config: &NodeConfig) -> DhtMode {
+    match &config.network {
+        Some(network) if config.serve_dht => network.mode,
+        _ => DhtMode::Client,
+    }
+}
+
+/// The same, as the network calls it.
+pub(crate) fn mode(mode: DhtMode) -> Mode {
+    match mode {
+        DhtMode::Auto => Mode::Auto,
+        DhtMode::Server => Mode::Server,
+        DhtMode::Client => Mode::Client,
+    }
+}
+
 async fn join(
     config: &NodeConfig,
     network: Network,
@@ -331,11 +379,10 @@ async fn join(
     dht.listen = network.listen;
     dht.bootstrap = network.bootstrap;
     dht.mdns = network.mdns;
-    dht.mode = if config.serve_dht {
-        Mode::Server
-    } else {
-        Mode::Client
-    };
+    dht.network = network.name;
+    dht.limits = Limits::of(network.profile);
+    dht.announce = AnnounceTimes::of(network.profile);
+    dht.mode = mode(mode_of(config));
     casnode_dht::start(dht)
         .await
         .map_err(|e| errors::network("the network could not be joined", &e))

@@ -141,14 +141,14 @@ pub(crate) async fn schedule_file(node: &Node, address: Address) -> Result<(), P
 }
 
 /// What of a file can be announced.
-struct Here {
+pub(crate) struct Here {
     manifest: Manifest,
     have: HaveBitmap,
 }
 
 impl Here {
     /// `None` when nothing of the file is here.
-    fn of(store: &Store, entry: &FileEntry) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn of(store: &Store, entry: &FileEntry) -> Result<Option<Self>, StoreError> {
         let Some(manifest) = store.manifest(&entry.address)? else {
             return Ok(None);
         };
@@ -158,7 +158,7 @@ impl Here {
         Ok(any.then_some(Self { manifest, have }))
     }
 
-    fn chunk_keys(&self) -> impl Iterator<Item = Key> + '_ {
+    pub(crate) fn chunk_keys(&self) -> impl Iterator<Item = Key> + '_ {
         let chunks = self.manifest.chunks();
         self.have.iter_ones().map(|i| *chunks[i].hash.as_bytes())
     }

@@ -57,6 +57,9 @@ pub(crate) fn casnode<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Ca
         .env_remove("CASNODE_BOOTSTRAP")
         .env_remove("CASNODE_DATA_DIR")
         .env_remove("CASNODE_MAX_STORE")
+        .env_remove("CASNODE_NETWORK")
+        .env_remove("CASNODE_PROFILE")
+        .env_remove("CASNODE_DHT_MODE")
         // Tests count chunks, and know where they are.
         .env("CASNODE_CHUNKER", "fixed")
         .env_remove("RUST_LOG");
@@ -348,8 +351,13 @@ impl Node {
 
     /// A node on this data directory that listens there.
     pub(crate) fn start_with(home: Home, bootstrap: &[&str], listen: &str) -> Self {
+        Self::start_as(home, bootstrap, &["--listen", listen])
+    }
+
+    /// A node on this data directory, with these options.
+    pub(crate) fn start_as(home: Home, bootstrap: &[&str], options: &[&str]) -> Self {
         let log = home.path().with_extension("log");
-        let (child, stdin, status) = launch(&home, bootstrap, listen, &log);
+        let (child, stdin, status) = launch(&home, bootstrap, options, &log);
         let Some(status) = status else {
             panic!(
                 "the daemon did not start: {}",
@@ -463,18 +471,12 @@ impl Drop for Node {
 fn launch(
     home: &Home,
     bootstrap: &[&str],
-    listen: &str,
+    options: &[&str],
     log: &Path,
 ) -> (Child, ChildStdin, Option<Value>) {
     let mut call = home
-        .call([
-            "daemon",
-            "--json",
-            "--no-mdns",
-            "--until-eof",
-            "--listen",
-            listen,
-        ])
+        .call(["daemon", "--json", "--no-mdns", "--until-eof"])
+        .args(options)
         .env("RUST_LOG", "warn,casnode_node=debug,casnode_dht=debug");
     for addr in bootstrap {
         call = call.args(["--bootstrap", addr]);

@@ -155,6 +155,17 @@ fn other_wrong_usage_is_2_as_well() {
         .exits(2)
         .says("CASNODE_BOOTSTRAP")
         .says("elsewhere");
+    for (variable, wrong, allowed) in [
+        ("CASNODE_NETWORK", "No Net", "a-z, 0-9 and -"),
+        ("CASNODE_PROFILE", "huge", "home, server or lab"),
+        ("CASNODE_DHT_MODE", "off", "auto, server or client"),
+    ] {
+        home.call(["daemon", "--no-mdns"])
+            .env(variable, wrong)
+            .run()
+            .exits(2)
+            .says(allowed);
+    }
     home.networked(["store", ""], &[])
         .run()
         .exits(2)

@@ -15,12 +15,14 @@ mod proxy;
 
 mod commands;
 mod demo;
+mod dht;
 mod durability;
 mod hostile_peers;
 mod in_place;
 mod input;
 mod output;
 mod port;
+mod provide;
 mod quota;
 mod resume;
 mod transfer;

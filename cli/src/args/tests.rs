@@ -1,5 +1,7 @@
+use casnode_node::api::{ApiError, ErrorKind};
 use clap::CommandFactory;
 
+use super::network::BootstrapOrigin;
 use super::*;
 
 const ADDRESS: &str = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
@@ -167,10 +169,35 @@ fn help_says_what_the_limits_are() {
 }
 
 #[test]
-fn bootstrap_lists_skip_what_is_empty() {
-    assert_eq!(
-        comma_separated(" /ip4/1.2.3.4/tcp/1 ,,/dns/x/tcp/2,"),
-        ["/ip4/1.2.3.4/tcp/1", "/dns/x/tcp/2"]
-    );
-    assert!(comma_separated("").is_empty());
+fn wrong_choices_are_usage_errors_that_say_what_is_allowed() {
+    for (words, allowed) in [
+        (&["daemon", "--network", "Main"][..], "a-z, 0-9 and -"),
+        (&["get", ADDRESS, "--profile", "big"], "home, server or lab"),
+        (&["daemon", "--dht-mode", "off"], "auto, server or client"),
+        (&["dht", "mode", "off"], "auto, server or client"),
+        (&["dht", "lookup", "xyz"], "64 hex digits"),
+        (&["dht", "put-test", "--timeout", "soon"], "soon"),
+    ] {
+        let error = parse(words).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{words:?}");
+        assert!(error.to_string().contains(allowed), "{error}");
+    }
+}
+
+#[test]
+fn whatever_joins_takes_the_networks_name() {
+    for words in [
+        &["daemon"][..],
+        &["store", "a"],
+        &["get", ADDRESS],
+        &["verify", "--repair"],
+        &["providers", ADDRESS],
+        &["provide", "now"],
+        &["dht", "lookup", ADDRESS],
+        &["dht", "get", ADDRESS],
+        &["dht", "put-test"],
+    ] {
+        let words = [words, &["--network", "lab", "--profile", "lab"]].concat();
+        assert!(parse(&words).is_ok(), "{words:?}");
+    }
 }

@@ -23,6 +23,7 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(20);
 pub(crate) async fn run(context: &Context, args: DaemonArgs) -> Result<()> {
     check_transports(&args.network.listen)?;
     let (mut network, origin) = args.network.into_config();
+    network.mode = args.dht_mode.and_then(|mode| mode.0).unwrap_or_default();
     if network.listen.is_empty() {
         network.listen = default_listen(has_ipv6());
     }
@@ -91,6 +92,9 @@ fn ready_text(context: &Context, report: &StatusReport) -> String {
     let mut rows = Rows::default();
     rows.add("peer id", &report.peer_id);
     rows.add("data dir", context.data_dir.display());
+    if let Some(network) = &report.network {
+        rows.add("network", network);
+    }
     for addr in &report.listen {
         rows.add("listening", addr);
     }

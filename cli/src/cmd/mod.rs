@@ -2,8 +2,10 @@
 
 mod completions;
 mod daemon;
+mod dht;
 mod get;
 mod local;
+mod provide;
 mod providers;
 mod state;
 mod store;
@@ -43,6 +45,9 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Du(which) => local::du(&context, which.address).await,
         Command::Verify(verify) => verify::run(&context, verify).await,
         Command::Providers(providers) => providers::run(&context, providers).await,
+        Command::Provide(provide) => provide::run(&context, provide).await,
+        Command::Dht(dht) => dht::run(&context, dht).await,
+        Command::Metrics => state::metrics(&context).await,
         Command::Status => state::status(&context).await,
         Command::Peers => state::peers(&context).await,
         Command::Completions { .. } | Command::Demo(_) => Ok(()),

@@ -127,6 +127,7 @@ impl DemoNode {
             .arg(&data_dir)
             // These nodes are among themselves.
             .env_remove("CASNODE_BOOTSTRAP")
+            .env_remove("CASNODE_DHT_MODE")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&log_path).map_err(io)?)

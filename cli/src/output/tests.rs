@@ -151,12 +151,6 @@ fn the_summary_names_rate_and_sources_and_the_warnings_liars() {
 }
 
 #[test]
-fn counters_are_shown_in_words() {
-    assert_eq!(words("bad_provider_records"), "bad provider records");
-    assert!(!words("a_\u{1b}[2J").contains('\u{1b}'));
-}
-
-#[test]
 fn times_of_any_size_are_printed() {
     assert_eq!(stored_at(0), "1970-01-01T00:00:00Z");
     assert!(stored_at(u64::MAX).contains("ms after 1970"));

@@ -22,9 +22,6 @@ pub use message::{MAX_CHUNK_BYTES, MAX_HAVE_CHUNKS, MAX_MANIFEST_PART_BYTES, Rep
 use crate::codec::{self, CodecError};
 use crate::counters::Counters;
 
-/// Name of the exchange protocol.
-pub(crate) const PROTOCOL: &str = "/casnode/exchange/1";
-
 /// The largest frame that holds a request: hostile askers cannot make us keep more.
 pub const MAX_REQUEST_FRAME_BYTES: usize = 256;
 

@@ -1,6 +1,7 @@
 //! Which addresses are worth knowing.
 
 use std::net::{IpAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
@@ -13,12 +14,34 @@ use crate::records::tables::MAX_ADDRS_PER_PEER;
 pub(crate) enum Transport {
     Tcp,
     Quic,
+    /// Within this process, for simulations.
+    Memory,
+}
+
+/// Whether a node of this process listens in memory. An address in memory leads to nodes of this very
+/// process and to nobody else, so one answer for all of them is the right one.
+static IN_MEMORY: AtomicBool = AtomicBool::new(false);
+
+/// Notes where a node is going to listen: addresses in memory are worth knowing from then on, if one is.
+pub(super) fn will_listen(on: &[Multiaddr]) {
+    let is_memory = |addr: &Multiaddr| matches!(addr.iter().next(), Some(Protocol::Memory(_)));
+    if on.iter().any(is_memory) {
+        IN_MEMORY.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The transport this node would reach an address by, if any.
 pub(crate) fn transport(addr: &Multiaddr) -> Option<Transport> {
+    transport_from(addr, IN_MEMORY.load(Ordering::Relaxed))
+}
+
+fn transport_from(addr: &Multiaddr, in_memory: bool) -> Option<Transport> {
     let mut parts = addr.iter();
     match parts.next()? {
+        Protocol::Memory(port) if port != 0 && in_memory => {
+            let ends = matches!(parts.next(), None | Some(Protocol::P2p(_)));
+            return ends.then_some(Transport::Memory);
+        }
         Protocol::Ip4(ip) if !ip.is_unspecified() => {}
         Protocol::Ip6(ip) if !ip.is_unspecified() => {}
         Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) => {}
@@ -71,6 +94,21 @@ pub(crate) fn for_routing(addrs: &[Multiaddr]) -> Vec<Multiaddr> {
 /// Whether the address can only be reached on this machine.
 pub(crate) fn is_loopback(addr: &Multiaddr) -> bool {
     ip(addr).is_some_and(|ip| ip.is_loopback())
+}
+
+/// Without the addresses that lead to this very machine, whoever dials them: another machine does not know who
+/// lives there.
+pub(super) fn far(mut addrs: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    addrs.retain(|addr| !is_loopback(addr));
+    addrs
+}
+
+/// Whether the address is a name, to be resolved.
+pub(crate) fn is_name(addr: &Multiaddr) -> bool {
+    matches!(
+        addr.iter().next(),
+        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))
+    )
 }
 
 /// The addresses to tell others, out of those listened on: all that are reachable from another
@@ -145,6 +183,15 @@ pub(crate) fn named_peer(addr: &Multiaddr) -> Option<PeerId> {
     }
 }
 
+/// An address without the peer it names at its end.
+pub(super) fn unnamed(addr: &Multiaddr) -> Multiaddr {
+    let mut addr = addr.clone();
+    if named_peer(&addr).is_some() {
+        addr.pop();
+    }
+    addr
+}
+
 /// Listeners and the addresses they use.
 pub(super) type Listened = Vec<(ListenerId, Multiaddr)>;
 
@@ -154,6 +201,17 @@ mod tests {
 
     fn addrs(list: &[&str]) -> Vec<Multiaddr> {
         list.iter().map(|addr| addr.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn from_afar_nobody_knows_who_lives_on_this_machine() {
+        let all = [
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip6/::1/tcp/1",
+            "/ip4/10.0.0.1/tcp/1",
+        ];
+        let all: Vec<Multiaddr> = all.iter().map(|addr| addr.parse().unwrap()).collect();
+        assert_eq!(far(all.clone()), all[2..]);
     }
 
     #[test]
@@ -167,7 +225,6 @@ mod tests {
             "/ip4/10.0.0.1/tcp/4101",
             "/ip4/10.0.0.1/tcp/4101/ws",
             "/dns4/node.example/tcp/4101",
-            "/memory/7",
         ]);
         list.push(format!("/ip4/10.0.0.2/tcp/9/p2p/{peer}").parse().unwrap());
         list.push(format!("/ip4/10.0.0.3/tcp/9/p2p/{other}").parse().unwrap());
@@ -180,6 +237,19 @@ mod tests {
         ]);
         assert_eq!(kept, expected);
         assert_eq!(for_routing(&kept), expected[..3]);
+    }
+
+    #[test]
+    fn addresses_in_memory_are_for_those_who_listen_there() {
+        let addr = &addrs(&["/memory/7"])[0];
+        assert_eq!(transport_from(addr, false), None);
+        assert_eq!(transport_from(addr, true), Some(Transport::Memory));
+        for bad in addrs(&["/memory/0", "/memory/7/tcp/1"]) {
+            assert_eq!(transport_from(&bad, true), None);
+        }
+        // Nothing else changes with it.
+        let tcp = &addrs(&["/ip4/10.0.0.1/tcp/1"])[0];
+        assert_eq!(transport_from(tcp, true), Some(Transport::Tcp));
     }
 
     #[test]

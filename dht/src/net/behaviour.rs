@@ -12,14 +12,13 @@ use libp2p::swarm::{NetworkBehaviour, StreamProtocol};
 use libp2p::{PeerId, identify, mdns, ping};
 
 use super::book::Book;
+use super::gate::Gate;
 use super::keep::Keep;
+use super::streams::Streams;
 use crate::config::{DhtConfig, Limits, Mode};
+use crate::network::Protocols;
 use crate::records::{KadStore, Records};
 
-/// The network's own Kademlia protocol: nodes of other networks are not part of it.
-pub(super) const KAD_PROTOCOL: &str = "/casnode/kad/1.0.0";
-/// What identify calls the protocol family.
-const FAMILY: &str = "/casnode/1";
 /// Name and version told to other peers.
 const AGENT: &str = concat!("casnode/", env!("CARGO_PKG_VERSION"));
 /// Requests of one lookup at a time: six halve the wait of three at little cost.
@@ -31,8 +30,11 @@ const MAX_PACKET_BYTES: usize = 256 * 1024;
 const RECORD_TTL: Duration = Duration::from_secs(48 * 3600);
 /// The longest a lookup may run, whatever its caller says.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
-/// Round trips are measured this often; it also finds dead connections.
-const PING_EVERY: Duration = Duration::from_secs(15);
+/// Round trips are measured this often; it also finds dead connections. Every 15 s would cost a node with
+/// 50 connections 1 kB/s.
+const PING_EVERY: Duration = Duration::from_secs(60);
+/// Peers say at once when something about them changes; this is only for a message that was lost.
+const IDENTIFY_EVERY: Duration = Duration::from_secs(30 * 60);
 /// A peer that takes this long to answer a ping is gone; bulk data in front of it is not the reason.
 const PING_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -41,20 +43,28 @@ const PING_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) struct Behaviour {
     pub(super) limits: connection_limits::Behaviour,
     pub(super) blocked: allow_block_list::Behaviour<BlockedPeers>,
+    pub(super) gate: Gate,
     pub(super) book: Book,
     pub(super) keep: Keep,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
     pub(super) kad: kad::Behaviour<KadStore>,
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
-    pub(super) streams: libp2p_stream::Behaviour,
+    pub(super) streams: Streams,
 }
 
 impl Behaviour {
-    pub(super) fn new(config: &DhtConfig, me: PeerId, records: &Arc<Records>) -> Self {
-        let identify = identify::Config::new(FAMILY.into(), config.keypair.public())
+    pub(super) fn new(
+        config: &DhtConfig,
+        me: PeerId,
+        records: &Arc<Records>,
+        streams: Streams,
+    ) -> Self {
+        let protocols = Protocols::of(&config.network);
+        let identify = identify::Config::new(protocols.family, config.keypair.public())
             .with_agent_version(AGENT.into())
             .with_push_listen_addr_updates(true)
+            .with_interval(IDENTIFY_EVERY)
             // Only addresses that the node has chosen to tell: no loopback to other machines.
             .with_hide_listen_addrs(true);
         let mdns = config
@@ -67,16 +77,30 @@ impl Behaviour {
         let ping = ping::Config::new()
             .with_interval(PING_EVERY)
             .with_timeout(PING_TIMEOUT);
+        let mut kad = kademlia(protocols.kad, config, me, records);
+        for (peer, addr) in &config.known_peers {
+            kad.add_address(peer, addr.clone());
+        }
+        let known = config.known_peers.iter().map(|(_, addr)| addr);
+        let trusted = config.bootstrap.iter().chain(known);
+        let half = usize::try_from(config.limits.connections / 2).unwrap_or(usize::MAX);
         Self {
             limits: connection_limits::Behaviour::new(connections(&config.limits)),
             blocked: allow_block_list::Behaviour::default(),
+            gate: Gate::new(
+                config.limits.connections_per_origin,
+                config.membership.foreign,
+            )
+            .with_pending(config.limits.pending_in)
+            .trusting(trusted),
             book: Book::default(),
-            keep: Keep::default(),
+            // Half of all at most: who keeps all it may have meets nobody else.
+            keep: Keep::new(me, config.limits.kept_connections.min(half)),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
-            kad: kademlia(config.mode, me, records),
+            kad,
             mdns: Toggle::from(mdns),
-            streams: libp2p_stream::Behaviour::new(),
+            streams,
         }
     }
 }
@@ -89,9 +113,16 @@ fn connections(limits: &Limits) -> ConnectionLimits {
         .with_max_established_per_peer(Some(limits.connections_per_peer))
 }
 
-fn kademlia(mode: Mode, me: PeerId, records: &Arc<Records>) -> kad::Behaviour<KadStore> {
-    let mut config = kad::Config::new(StreamProtocol::new(KAD_PROTOCOL));
+fn kademlia(
+    name: StreamProtocol,
+    node: &DhtConfig,
+    me: PeerId,
+    records: &Arc<Records>,
+) -> kad::Behaviour<KadStore> {
+    let mut config = kad::Config::new(name);
     config
+        // Every bucket is looked up; joining does it by itself while few peers are known.
+        .set_periodic_bootstrap_interval(Some(node.membership.refresh))
         .set_parallelism(PARALLELISM)
         .set_query_timeout(QUERY_TIMEOUT)
         .set_max_packet_size(MAX_PACKET_BYTES)
@@ -108,8 +139,8 @@ fn kademlia(mode: Mode, me: PeerId, records: &Arc<Records>) -> kad::Behaviour<Ka
         // Identify enters peers into the table, with addresses that have been looked at.
         .set_kbucket_inserts(kad::BucketInserts::Manual);
     let mut kad = kad::Behaviour::with_config(me, KadStore(records.clone()), config);
-    kad.set_mode(Some(match mode {
-        Mode::Server => kad::Mode::Server,
+    kad.set_mode(Some(match node.mode {
+        Mode::Server | Mode::Auto => kad::Mode::Server,
         Mode::Client => kad::Mode::Client,
     }));
     kad

@@ -4,8 +4,10 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId};
 use rand::seq::IteratorRandom;
+use tokio::time::Instant;
 
 use super::addrs;
+use super::bootstrap::Redial;
 use super::driver::{DIAL_CONCURRENCY, Driver};
 use crate::command::Answer;
 use crate::error::DhtError;
@@ -14,17 +16,34 @@ use crate::error::DhtError;
 /// the callers themselves, so one more is refused.
 const MAX_WAITING: usize = 1024;
 /// Peers of the routing table, and of the local network, that are dialled at once when nobody is connected.
-const MAX_REJOIN_DIALS: usize = 16;
+const MAX_REJOIN_DIALS: usize = 8;
+/// With fewer connected peers of the routing table than this, those known before are dialled now and then.
+const FEW_ROUTED: usize = 8;
 
 impl Driver {
     /// Nobody of the network is connected: dials the nodes to join by, and some known before.
     pub(super) fn join(&mut self) {
-        self.dial_bootstrap();
+        self.dial_bootstrap(Redial::Everybody);
         // Not always the same: those may be the ones that are gone.
         let known = self.routing_table().into_iter();
         let mut some = known.choose_multiple(&mut rand::rng(), MAX_REJOIN_DIALS);
         let local = self.local.peers();
         some.extend(local.choose_multiple(&mut rand::rng(), MAX_REJOIN_DIALS));
+        some.extend(self.next_recalled());
+        some.into_iter().for_each(|peer| self.dial_known(peer));
+    }
+
+    /// Somebody is connected: dials the nodes to join by that are not, and, if few are, some known before. It may
+    /// be that only neighbours are left while the internet is away.
+    pub(super) fn join_more(&mut self) {
+        self.dial_bootstrap(Redial::Bootstrap);
+        if *self.routed.borrow() >= FEW_ROUTED {
+            return;
+        }
+        let known = self.routing_table().into_iter();
+        let away = known.filter(|peer| !self.connected.contains_key(peer));
+        let mut some = away.choose_multiple(&mut rand::rng(), MAX_REJOIN_DIALS);
+        some.extend(self.next_recalled());
         some.into_iter().for_each(|peer| self.dial_known(peer));
     }
 
@@ -35,11 +54,16 @@ impl Driver {
         }
     }
 
-    /// Dials the nodes to join by that are neither connected nor being dialled.
-    pub(super) fn dial_bootstrap(&mut self) {
+    /// Dials the nodes to join by that are neither connected nor being dialled. One that is a good member of
+    /// the routing table is no other half of the network: it is left alone unless nobody is connected.
+    pub(super) fn dial_bootstrap(&mut self, whom: Redial) {
         for at in 0..self.bootstrap.len() {
             let (addr, peer) = &self.bootstrap[at];
+            let now = Instant::now();
+            let gate = &self.swarm.behaviour().gate;
             if peer.is_some_and(|peer| self.connected.contains_key(&peer))
+                || peer.is_some_and(|peer| gate.is_foreign(&peer, now))
+                || peer.is_some_and(|peer| whom == Redial::Bootstrap && self.members.stands(&peer))
                 || self
                     .bootstrap_dials
                     .values()
@@ -113,6 +137,7 @@ impl Driver {
             let _ = answer.send(Ok(()));
             return;
         }
+        self.make_room_now();
         let book = &mut self.swarm.behaviour_mut().book;
         book.merge(peer, known);
         if let Err(error) = self.dial_peer(peer) {
@@ -138,6 +163,9 @@ impl Driver {
         if let Some(answer) = self.dials.remove(&id) {
             let _ = answer.send(Ok(peer));
         }
+        if self.back_dials.remove(&id) {
+            self.swarm.close_connection(id);
+        }
         if let Some(at) = self.bootstrap_dials.remove(&id) {
             self.bootstrap[at].1 = Some(peer);
         }
@@ -149,6 +177,20 @@ impl Driver {
     /// A connection of this node's own did not come about.
     pub(super) fn dial_failed(&mut self, id: ConnectionId, peer: Option<PeerId>, error: DialError) {
         let reason = error.to_string();
+        if let DialError::Denied { cause } = &error {
+            self.count_denied(cause);
+        }
+        // While there is a connection, another that fails says nothing.
+        let gone = peer.filter(|peer| !self.connected.contains_key(peer));
+        if let Some(peer) = gone.filter(|peer| self.is_its_fault(peer, &error)) {
+            self.member_failed(&peer);
+        }
+        if self.back_dials.remove(&id)
+            && !Self::was_tried(&error)
+            && let (Some(peer), Some(answer)) = (peer, self.dials.remove(&id))
+        {
+            let _ = answer.send(Err(DhtError::Unsupported(peer)));
+        }
         if let Some(at) = self.bootstrap_dials.remove(&id) {
             let addr = &self.bootstrap[at].0;
             if self.connected.is_empty() {

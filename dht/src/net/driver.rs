@@ -1,17 +1,16 @@
 //! The task that owns the swarm: commands in, answers out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use libp2p::core::transport::TransportError;
-use libp2p::multiaddr::Protocol;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, TransportError};
 use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
-use libp2p_stream::Control;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -19,16 +18,25 @@ use tokio_util::sync::CancellationToken;
 use super::addrs::{self, Listened};
 use super::behaviour::Behaviour;
 use super::bootstrap::{Backoff, Redial};
-use super::incoming::UncheckedValue;
+use super::incoming::ValueQueue;
 use super::local::LocalPeers;
+use super::members::Members;
+use super::origins::Origins;
 use super::queries::Queries;
-use super::transport;
-use crate::command::{Answer, Command, PeerInfo};
-use crate::config::DhtConfig;
+use super::reachability::Reachability;
+use super::remembered::Recalled;
+use super::streams::{Incoming as IncomingStreams, Streams};
+use crate::command::{Answer, Command};
+use crate::config::{DhtConfig, Mode};
 use crate::counters::Counters;
 use crate::error::DhtError;
+use crate::meters::Meters;
+use crate::neighbourhood::Neighbourhood;
+use crate::network::Protocols;
 use crate::records::Records;
 
+/// How often the rest of the node is told who is in the routing table.
+const NEIGHBOURHOOD_EVERY: Duration = Duration::from_secs(1);
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// Peers banned at once.
@@ -44,8 +52,12 @@ pub(super) const DIAL_CONCURRENCY: std::num::NonZeroU8 =
 /// The channels between the driver and the rest of the node.
 pub(crate) struct Ways {
     pub(crate) commands: mpsc::Receiver<Command>,
-    pub(crate) values: mpsc::Sender<UncheckedValue>,
+    pub(crate) values: ValueQueue,
     pub(crate) routed: watch::Sender<usize>,
+    pub(crate) neighbourhood: watch::Sender<Arc<Neighbourhood>>,
+    pub(crate) origins: Arc<Origins>,
+    pub(crate) mode: watch::Sender<Mode>,
+    pub(crate) meters: Arc<Meters>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -58,6 +70,18 @@ pub(super) struct Connected {
     pub(super) agent: Option<String>,
     pub(super) addrs: Vec<Multiaddr>,
     pub(super) rtt: Option<Duration>,
+    /// Since when it is connected.
+    pub(super) since: Instant,
+    /// When it turned out to be of another network.
+    pub(super) foreign: Option<Instant>,
+}
+
+impl Connected {
+    /// Whether it is on this machine, and may tell where others are on it.
+    pub(super) fn is_near(&self) -> bool {
+        // Loopback addresses of those that are not were never taken.
+        addrs::is_loopback(&self.remote) || self.addrs.iter().any(addrs::is_loopback)
+    }
 }
 
 /// Owns the swarm.
@@ -68,10 +92,27 @@ pub(crate) struct Driver {
     pub(super) queries: Queries,
     pub(super) connected: HashMap<PeerId, Connected>,
     pub(super) listened: Listened,
-    pub(super) values: mpsc::Sender<UncheckedValue>,
+    pub(super) values: ValueQueue,
     pub(super) max_value_bytes: usize,
+    pub(super) max_connections: usize,
     commands: mpsc::Receiver<Command>,
-    routed: watch::Sender<usize>,
+    pub(super) routed: watch::Sender<usize>,
+    pub(super) neighbourhood: watch::Sender<Arc<Neighbourhood>>,
+    neighbourhood_at: Instant,
+    pub(super) origins: Arc<Origins>,
+    pub(super) meters: Arc<Meters>,
+    pub(super) protocols: Protocols,
+    pub(super) members: Members,
+    /// Peers from before.
+    pub(super) recalled: Recalled,
+    save_at: Instant,
+    save_every: Duration,
+    pub(super) reachability: Reachability,
+    /// Whether private addresses are tested like public ones.
+    pub(super) test_private: bool,
+    /// Dials that are to show whether a peer can be reached; at most as many as are asked for at once.
+    pub(super) back_dials: HashSet<ConnectionId>,
+    pub(super) mode: watch::Sender<Mode>,
     stop: CancellationToken,
     pub(super) dials: HashMap<ConnectionId, Answer<PeerId>>,
     pub(super) waiting: HashMap<PeerId, Vec<Answer<()>>>,
@@ -84,17 +125,25 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Sets up the swarm; nothing runs yet. The control opens and accepts streams.
+    /// Sets up the swarm; nothing runs yet. Returns the streams that others open, too: of the exchange, for
+    /// records, for reachability.
     pub(crate) fn build(
         config: &DhtConfig,
+        transport: Boxed<(PeerId, StreamMuxerBox)>,
         records: &Arc<Records>,
         counters: &Arc<Counters>,
         ways: Ways,
-    ) -> Result<(Self, Control), DhtError> {
+    ) -> Result<(Self, [IncomingStreams; 3]), DhtError> {
+        addrs::will_listen(&config.listen);
         let me = config.keypair.public().to_peer_id();
-        let transport = transport::build(&config.keypair).map_err(DhtError::Setup)?;
-        let behaviour = Behaviour::new(config, me, records);
-        let control = behaviour.streams.new_control();
+        let protocols = Protocols::of(&config.network);
+        let taken = [
+            protocols.exchange.clone(),
+            protocols.records.clone(),
+            protocols.reach.clone(),
+        ];
+        let (streams, incoming) = Streams::new(taken, counters.clone());
+        let behaviour = Behaviour::new(config, me, records, streams);
         let swarm = libp2p::swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(config.limits.idle_connection)
             .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
@@ -106,7 +155,7 @@ impl Driver {
             .bootstrap
             .iter()
             .filter(|addr| addrs::named_peer(addr) != Some(me));
-        let driver = Self {
+        let mut driver = Self {
             swarm: Swarm::new(transport, behaviour, me, swarm),
             records: records.clone(),
             counters: counters.clone(),
@@ -115,8 +164,26 @@ impl Driver {
             listened: Listened::new(),
             values: ways.values,
             max_value_bytes: config.limits.value_bytes,
+            max_connections: usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
             commands: ways.commands,
             routed: ways.routed,
+            neighbourhood: ways.neighbourhood,
+            neighbourhood_at: Instant::now(),
+            origins: ways.origins,
+            meters: ways.meters,
+            protocols,
+            recalled: Recalled::default(),
+            save_at: Instant::now() + config.membership.save,
+            save_every: config.membership.save,
+            members: Members::new(&me, config.membership.clone()),
+            reachability: Reachability::new(
+                config.mode,
+                config.membership.between_tests,
+                Instant::now(),
+            ),
+            test_private: config.membership.test_private,
+            back_dials: HashSet::new(),
+            mode: ways.mode,
             stop: ways.stop,
             dials: HashMap::new(),
             waiting: HashMap::new(),
@@ -128,7 +195,9 @@ impl Driver {
             backoff: Backoff::new(Instant::now()),
             local: LocalPeers::default(),
         };
-        Ok((driver, control))
+        driver.apply_mode();
+        driver.recall();
+        Ok((driver, incoming))
     }
 
     /// Listens on all addresses; returns when each is in use.
@@ -208,6 +277,7 @@ impl Driver {
                 _ = ticks.tick() => self.on_tick(),
             }
         }
+        self.remember();
         tracing::debug!("network stopped");
     }
 
@@ -229,13 +299,23 @@ impl Driver {
             self.bans.remove(&peer);
             self.swarm.behaviour_mut().blocked.unblock_peer(peer);
         }
+        self.make_room(now);
         for peer in self.local.due(now) {
             self.dial_known(peer);
+        }
+        if now >= self.neighbourhood_at {
+            self.neighbourhood_at = now + NEIGHBOURHOOD_EVERY;
+            self.tell_neighbourhood();
+            self.check_members(now);
+        }
+        if now >= self.save_at {
+            self.save_at = now + self.save_every;
+            self.remember();
         }
         let joined = *self.routed.borrow() > 0;
         match self.backoff.due(now, joined) {
             Some(Redial::Everybody) => self.join(),
-            Some(Redial::Bootstrap) => self.dial_bootstrap(),
+            Some(Redial::Bootstrap) => self.join_more(),
             None => {}
         }
     }
@@ -248,11 +328,26 @@ impl Driver {
                 addrs,
                 answer,
             } => self.connect(peer, addrs, answer),
+            Command::OpenStream {
+                peer,
+                protocol,
+                answer,
+            } => {
+                let streams = &mut self.swarm.behaviour_mut().streams;
+                streams.open(peer, protocol, answer);
+            }
             Command::Peers { answer } => {
                 let _ = answer.send(self.peers());
             }
             Command::ListenAddrs { answer } => {
                 let _ = answer.send(self.listen_addrs());
+            }
+            Command::Providers {
+                found,
+                connect,
+                answer,
+            } => {
+                let _ = answer.send(self.providers_heard_of(found, connect));
             }
             Command::Ban {
                 peer,
@@ -260,6 +355,24 @@ impl Driver {
                 answer,
             } => {
                 self.ban(peer, until);
+                let _ = answer.send(());
+            }
+            Command::WhomToAsk { answer } => {
+                let _ = answer.send(self.whom_to_ask());
+            }
+            Command::Tested {
+                by,
+                origin,
+                reached,
+            } => self.tested(by, origin, reached),
+            Command::DialBack {
+                peer,
+                ports,
+                answer,
+            } => self.dial_back(peer, &ports, answer),
+            Command::SetMode { mode, answer } => {
+                self.reachability.set(mode, Instant::now());
+                self.apply_mode();
                 let _ = answer.send(());
             }
             Command::Shutdown { answer } => {
@@ -289,62 +402,4 @@ impl Driver {
         self.swarm.behaviour_mut().blocked.block_peer(peer);
         let _ = self.swarm.disconnect_peer_id(peer);
     }
-
-    fn listen_addrs(&self) -> Vec<Multiaddr> {
-        let me = *self.swarm.local_peer_id();
-        let shown = addrs::to_show(self.swarm.listeners());
-        shown
-            .into_iter()
-            .map(|addr| addr.with(Protocol::P2p(me)))
-            .collect()
-    }
-
-    fn peers(&self) -> Vec<PeerInfo> {
-        let info = |(peer, known): (&PeerId, &Connected)| PeerInfo {
-            peer: *peer,
-            addrs: match known.addrs.is_empty() {
-                true => vec![known.remote.clone()],
-                false => known.addrs.clone(),
-            },
-            agent: known.agent.clone(),
-            outbound: known.outbound,
-            transport: transport_name(&known.remote),
-            rtt_ms: known
-                .rtt
-                .map(|rtt| u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX)),
-        };
-        let mut peers: Vec<_> = self.connected.iter().map(info).collect();
-        peers.sort_by_key(|info| info.peer);
-        peers
-    }
-
-    /// Tells the rest of the node how many connected peers are in the routing table.
-    pub(super) fn count_routed(&mut self) {
-        let table = self.routing_table();
-        let count = table
-            .iter()
-            .filter(|peer| self.connected.contains_key(peer))
-            .count();
-        self.routed
-            .send_if_modified(|was| std::mem::replace(was, count) != count);
-    }
-
-    pub(super) fn routing_table(&mut self) -> Vec<PeerId> {
-        let mut peers = Vec::new();
-        for bucket in self.swarm.behaviour_mut().kad.kbuckets() {
-            peers.extend(bucket.iter().map(|entry| *entry.node.key.preimage()));
-        }
-        peers
-    }
-}
-
-fn transport_name(remote: &Multiaddr) -> &'static str {
-    for part in remote {
-        match part {
-            Protocol::QuicV1 => return "quic",
-            Protocol::Tcp(_) => return "tcp",
-            _ => {}
-        }
-    }
-    "other"
 }

@@ -9,13 +9,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::addrs;
-use super::behaviour::{BehaviourEvent, KAD_PROTOCOL};
+use super::behaviour::BehaviourEvent;
 use super::driver::{Connected, Driver};
-use super::incoming::UncheckedValue;
+use super::gate::Refused;
 use crate::Key;
+use crate::records::Announcer;
+use crate::records::envelope::MAX_OVERHEAD_BYTES;
 
-/// The longest agent name kept.
-const MAX_AGENT_CHARS: usize = 64;
 /// How long a provider record that came over Kademlia's own protocol is kept.
 const PROVIDER_TTL: Duration = Duration::from_secs(48 * 3600);
 /// Addresses remembered that led to a peer while it was connected.
@@ -40,6 +40,8 @@ impl Driver {
                 ..
             } => {
                 self.connected.remove(&peer_id);
+                self.members.parted(&peer_id, Instant::now());
+                self.origins.disconnected(&peer_id);
                 self.count_routed();
             }
             SwarmEvent::OutgoingConnectionError {
@@ -93,6 +95,8 @@ impl Driver {
             self.swarm.add_external_address(new.clone());
         }
         self.records.set_own_addrs(&wanted);
+        self.reachability.listens(&wanted, Instant::now());
+        self.apply_mode();
         let peers: Vec<PeerId> = self.connected.keys().copied().collect();
         self.swarm.behaviour_mut().identify.push(peers);
     }
@@ -105,15 +109,24 @@ impl Driver {
             agent: None,
             addrs: Vec::new(),
             rtt: None,
+            since: Instant::now(),
+            foreign: None,
         });
         if endpoint.is_dialer() {
             let mut dialled = addrs::usable(&peer, [endpoint.get_remote_address().clone()]);
+            if let Some(addr) = dialled.first() {
+                let book = &mut self.swarm.behaviour_mut().book;
+                book.reached(peer, addr.clone());
+            }
             dialled.retain(|addr| !known.dialled.contains(addr));
             known.dialled.append(&mut dialled);
             // There are at most as many connections; more is history.
             let surplus = known.dialled.len().saturating_sub(MAX_DIALLED);
             known.dialled.drain(..surplus);
         }
+        self.origins.connected(peer, endpoint.get_remote_address());
+        self.note_connection(endpoint);
+        self.members.seen(&peer, Instant::now());
         self.count_routed();
     }
 
@@ -127,7 +140,7 @@ impl Driver {
         }
     }
 
-    fn count_denied(&self, cause: &ConnectionDenied) {
+    pub(super) fn count_denied(&self, cause: &ConnectionDenied) {
         if cause.downcast_ref::<allow_block_list::Blocked>().is_some() {
             self.counters.banned_connections.add(1);
         } else if cause
@@ -135,6 +148,8 @@ impl Driver {
             .is_some()
         {
             self.counters.refused_connections.add(1);
+        } else if let Some(Refused::Origin) = cause.downcast_ref() {
+            self.counters.refused_by_origin.add(1);
         }
     }
 
@@ -161,6 +176,7 @@ impl Driver {
                 // libp2p leaves dead connections to whoever notices.
                 tracing::debug!(%peer, "no answer to a ping");
                 self.swarm.close_connection(connection);
+                self.member_failed(&peer);
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.on_local_peers(found),
             BehaviourEvent::Mdns(mdns::Event::Expired(gone)) => self.on_local_expired(&gone),
@@ -188,62 +204,6 @@ impl Driver {
         }
     }
 
-    /// A peer has said who it is: its addresses go to the book, to its records and, if it serves
-    /// Kademlia, to the routing table.
-    fn on_identified(&mut self, peer: PeerId, info: identify::Info) {
-        let Some(known) = self.connected.get_mut(&peer) else {
-            return;
-        };
-        let near = addrs::is_loopback(&known.remote);
-        let mut listed = addrs::usable(&peer, info.listen_addrs);
-        // A loopback address of another machine would lead to this one.
-        listed.retain(|addr| near || !addrs::is_loopback(addr));
-        known.agent = Some(info.agent_version.chars().take(MAX_AGENT_CHARS).collect());
-        known.addrs = listed.clone();
-        let dialled = known.outbound.then(|| known.remote.clone());
-        self.records.tables().set_addrs(&peer, &listed);
-        let behaviour = self.swarm.behaviour_mut();
-        behaviour.book.insert(peer, listed.clone());
-        if info
-            .protocols
-            .iter()
-            .any(|protocol| protocol.as_ref() == KAD_PROTOCOL)
-        {
-            if listed.is_empty() {
-                listed = addrs::usable(&peer, dialled);
-            }
-            self.route(peer, &addrs::for_routing(&listed));
-        } else {
-            behaviour.kad.remove_peer(&peer);
-        }
-        self.count_routed();
-    }
-
-    /// Enters a peer into the routing table with exactly these addresses.
-    fn route(&mut self, peer: PeerId, newest: &[Multiaddr]) {
-        let kad = &mut self.swarm.behaviour_mut().kad;
-        for addr in newest {
-            kad.add_address(&peer, addr.clone());
-        }
-        let mut stale = Vec::new();
-        if let Some(bucket) = kad.kbucket(peer) {
-            let entry = bucket
-                .iter()
-                .find(|entry| *entry.node.key.preimage() == peer);
-            for addr in entry.iter().flat_map(|entry| entry.node.value.iter()) {
-                let plain = addrs::usable(&peer, [addr.clone()]);
-                if !plain.iter().all(|plain| newest.contains(plain)) || plain.is_empty() {
-                    stale.push(addr.clone());
-                }
-            }
-        }
-        if !newest.is_empty() {
-            for addr in stale {
-                kad.remove_address(&peer, &addr);
-            }
-        }
-    }
-
     fn on_kad(&mut self, event: kad::Event) {
         match event {
             kad::Event::OutboundQueryProgressed {
@@ -255,6 +215,13 @@ impl Driver {
                 self.on_progress(id, result, &stats, step.last);
             }
             kad::Event::InboundRequest { request } => self.on_request(request),
+            kad::Event::RoutingUpdated {
+                peer,
+                is_new_peer: true,
+                addresses,
+                old_peer,
+                ..
+            } => self.on_routing_updated(peer, &addresses, old_peer),
             kad::Event::RoutingUpdated { .. } => self.count_routed(),
             _ => {}
         }
@@ -271,14 +238,21 @@ impl Driver {
                 };
                 // Kademlia lets a record through only when it names the peer that sent it.
                 let peer = record.provider;
-                let listed = addrs::usable(&peer, record.addresses);
-                if self
-                    .records
-                    .add_provided(&peer, &listed, &[key], PROVIDER_TTL)
-                    == 0
-                {
-                    self.counters.over_quota_records.add(1);
+                let mut listed = addrs::usable(&peer, record.addresses);
+                let known = self.connected.get(&peer);
+                if !known.is_some_and(Connected::is_near) {
+                    listed = addrs::far(listed);
                 }
+                let from = Announcer {
+                    peer,
+                    origin: self.origins.of(&peer),
+                    addrs: &listed,
+                };
+                let near = self.neighbourhood.borrow().clone();
+                let taken = self
+                    .records
+                    .add_provided(&from, &[key], PROVIDER_TTL, &near);
+                self.counters.count_refused(&taken);
             }
             InboundRequest::PutRecord {
                 source,
@@ -290,16 +264,11 @@ impl Driver {
                     return;
                 };
                 // Before it waits: the queue is bounded in values, not in bytes.
-                if record.value.len() > self.max_value_bytes {
+                if record.value.len() > self.max_value_bytes + MAX_OVERHEAD_BYTES {
                     self.counters.bad_records.add(1);
                     return;
                 }
-                let unchecked = UncheckedValue {
-                    key,
-                    value: record.value,
-                    source,
-                };
-                if self.values.try_send(unchecked).is_err() {
+                if !self.values.push(key, record.value, source) {
                     self.counters.overflowed_records.add(1);
                 }
             }

@@ -10,9 +10,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::addrs;
-use super::driver::Driver;
+use super::driver::{Connected, Driver};
 use super::queries::{Purpose, Query};
+use crate::batch::Provider;
 use crate::command::{ClosestPeers, FindEvent, Lookup};
+use crate::find::Named;
 
 impl Driver {
     pub(super) fn start_query(
@@ -63,6 +65,7 @@ impl Driver {
             asked: 0,
             _permit: permit,
         };
+        self.meters.lookups.add(1);
         self.queries.insert(id, query);
     }
 
@@ -77,6 +80,7 @@ impl Driver {
     pub(super) fn end_query(&mut self, id: &QueryId) {
         self.finish_query(id);
         if let Some(query) = self.queries.remove(id) {
+            self.meters.ended(query.asked, query.timed_out);
             query.end();
         }
     }
@@ -107,47 +111,72 @@ impl Driver {
             QueryResult::PutRecord(result) => self.on_put(id, result),
             _ => {}
         }
+        if last {
+            self.report_rest(id);
+        }
         if last && let Some(query) = self.queries.remove(&id) {
+            self.meters.ended(query.asked, query.timed_out);
             query.end();
         }
     }
 
-    /// Reports new providers; ends the search when there are enough.
+    /// Reports new providers that an answer names; ends the search when there are enough.
     fn on_providers(&mut self, id: QueryId, peers: impl IntoIterator<Item = PeerId>) {
         let me = *self.swarm.local_peer_id();
-        let mut enough = false;
-        for peer in peers {
-            let Some(query) = self.queries.get_mut(&id) else {
-                return;
-            };
-            let Purpose::Providers(search) = &mut query.purpose else {
-                return;
-            };
-            let wanted = (peer != me || search.include_self)
-                && !self
-                    .swarm
-                    .behaviour()
-                    .blocked
-                    .blocked_peers()
-                    .contains(&peer);
-            if !wanted || search.found.len() >= search.limit || !search.found.insert(peer) {
-                continue;
-            }
-            enough = search.found.len() >= search.limit;
-            let (connect, events, key) = (search.connect, search.events.clone(), search.key);
+        let Some(query) = self.queries.get_mut(&id) else {
+            return;
+        };
+        // Nobody has been asked yet: these are the records this node holds, which who searches knows.
+        if query.asked == 0 {
+            return;
+        }
+        let Purpose::Providers(search) = &mut query.purpose else {
+            return;
+        };
+        let (include_self, blocked) = (
+            search.include_self,
+            self.swarm.behaviour().blocked.blocked_peers(),
+        );
+        let wanted = peers
+            .into_iter()
+            .filter(|peer| (*peer != me || include_self) && !blocked.contains(peer));
+        let named = search.take(wanted);
+        let is_full = search.is_full();
+        self.report_named(id, named);
+        if is_full {
+            self.end_query(&id);
+        }
+    }
+
+    /// Tells who searches; dials those that are counted, if that is wanted.
+    fn report_named(&mut self, id: QueryId, named: Vec<Named>) {
+        let me = *self.swarm.local_peer_id();
+        let Some(query) = self.queries.get_mut(&id) else {
+            return;
+        };
+        let Purpose::Providers(search) = &query.purpose else {
+            return;
+        };
+        let (connect, events, key) = (search.connect, search.events.clone(), search.key);
+        for Named { peer, beside } in named {
             let addrs = self.provider_addrs(peer);
             tracing::trace!(%peer, key = ?&key[..4], "provider found");
-            if connect
-                && peer != me
-                && let Err(error) = self.dial_peer(peer)
-            {
-                tracing::debug!(%peer, %error, "provider not dialled");
+            if connect && peer != me && !beside {
+                self.dial_known(peer);
             }
+            self.meters.found_providers.add(1);
             // The channel has room for as many as may be reported.
             let _ = events.try_send(FindEvent::Provider { peer, addrs });
         }
-        if enough {
-            self.end_query(&id);
+    }
+
+    /// Reports what was beyond the shares of its answers: the search has come to its end with room left.
+    fn report_rest(&mut self, id: QueryId) {
+        if let Some(query) = self.queries.get_mut(&id)
+            && let Purpose::Providers(search) = &mut query.purpose
+        {
+            let rest = search.take_rest();
+            self.report_named(id, rest);
         }
     }
 
@@ -158,6 +187,7 @@ impl Driver {
         // was heard before, what is stored.
         let connected = self.connected.get(&peer);
         let mut known = connected.map_or_else(Vec::new, |known| known.addrs.clone());
+        let near = self.hears_of_this_machine();
         let behaviour = self.swarm.behaviour_mut();
         if peer != *self.records.me() {
             let (id, role) = (
@@ -168,13 +198,53 @@ impl Driver {
                 behaviour
                     .kad
                     .handle_pending_outbound_connection(id, Some(peer), &[], role);
-            known.extend(from_kad.unwrap_or_default());
+            let from_kad = from_kad.unwrap_or_default();
+            known.extend(if near { from_kad } else { addrs::far(from_kad) });
             known.extend(behaviour.book.get(&peer));
         }
         known.extend(self.records.tables().addrs(&peer));
         let known = addrs::usable(&peer, known);
-        behaviour.book.insert(peer, known.clone());
+        behaviour.book.merge(peer, known.clone());
         known
+    }
+
+    /// Whether somebody on this machine is connected: then loopback addresses may be true. From elsewhere they
+    /// would lead to whoever listens here.
+    fn hears_of_this_machine(&self) -> bool {
+        self.connected.values().any(Connected::is_near)
+    }
+
+    /// Of providers that others have named, those that may be reported and that can be reached, with all that is
+    /// known of where they listen. Connected ones come first, in their order otherwise.
+    pub(super) fn providers_heard_of(
+        &mut self,
+        found: Vec<Provider>,
+        connect: bool,
+    ) -> Vec<Provider> {
+        let me = *self.swarm.local_peer_id();
+        let near = self.hears_of_this_machine();
+        let mut kept = Vec::with_capacity(found.len());
+        for (peer, mut told) in found {
+            if !near {
+                told = addrs::far(told);
+            }
+            if self.bans.contains_key(&peer) {
+                continue;
+            }
+            if peer != me {
+                self.swarm.behaviour_mut().book.merge(peer, told);
+            }
+            let addrs = self.provider_addrs(peer);
+            if addrs.is_empty() && !self.connected.contains_key(&peer) {
+                continue;
+            }
+            if connect && peer != me {
+                self.dial_known(peer);
+            }
+            kept.push((peer, addrs));
+        }
+        kept.sort_by_key(|(peer, _)| !self.connected.contains_key(peer));
+        kept
     }
 
     fn on_closest(&mut self, id: QueryId, result: kad::GetClosestPeersResult) {
@@ -182,10 +252,13 @@ impl Driver {
             Ok(found) => (found.peers, true),
             Err(GetClosestPeersError::Timeout { peers, .. }) => (peers, false),
         };
-        let found: Vec<_> = found
-            .into_iter()
-            .map(|info| (info.peer_id, addrs::usable(&info.peer_id, info.addrs)))
-            .collect();
+        let near = self.hears_of_this_machine();
+        let usable = |info: kad::PeerInfo| {
+            let listed = addrs::usable(&info.peer_id, info.addrs);
+            let listed = if near { listed } else { addrs::far(listed) };
+            (info.peer_id, listed)
+        };
+        let found: Vec<_> = found.into_iter().map(usable).collect();
         let book = &mut self.swarm.behaviour_mut().book;
         for (peer, addrs) in &found {
             book.merge(*peer, addrs.clone());
@@ -197,6 +270,7 @@ impl Driver {
             let _ = answer.send(ClosestPeers {
                 peers: found,
                 complete: complete && !query.timed_out,
+                asked_peers: query.asked,
             });
         }
     }

@@ -58,14 +58,14 @@ impl<C: AsyncRead + AsyncWrite + Unpin> OutboundConnectionUpgrade<C> for Multipl
 }
 
 /// A connection with many streams.
-pub(super) struct Multiplexed<C> {
+pub(crate) struct Multiplexed<C> {
     connection: Connection<C>,
     waiting: VecDeque<yamux::Stream>,
     taker: Option<Waker>,
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Multiplexed<C> {
-    fn new(socket: C, mode: Mode) -> Self {
+    pub(crate) fn new(socket: C, mode: Mode) -> Self {
         let mut config = Config::default();
         config.set_max_connection_receive_window(Some(RECEIVE_WINDOW_BYTES));
         config.set_split_send_size(PIECE_BYTES);

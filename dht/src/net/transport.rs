@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
+use hickory_resolver::config::NameServerConfig;
 use libp2p::core::Transport;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
@@ -14,7 +15,9 @@ use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId, dns, quic, tcp};
 
 use super::multiplex::Multiplexer;
+use super::named::Named;
 use super::security::Security;
+use crate::config::DhtConfig;
 
 /// How long a connection may take from its first byte to the multiplexer.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -26,8 +29,20 @@ const QUIC_DELAY: Duration = Duration::from_millis(150);
 type Muxed = (PeerId, StreamMuxerBox);
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// All transports of a node, with names (`/dns…`) resolved by the system's settings.
-pub(super) fn build(keypair: &Keypair) -> Result<Boxed<Muxed>, Error> {
+/// All transports of a node, with names (`/dns…`, `/dnsaddr`) resolved by the system's settings or where the
+/// configuration says. One dial follows at most 32 answers and tries at most 16 addresses.
+pub(crate) fn build(config: &DhtConfig) -> Result<Boxed<Muxed>, Error> {
+    let keypair = &config.keypair;
+    if let Some(server) = config.dns_server {
+        let mut there = NameServerConfig::udp_and_tcp(server.ip());
+        for connection in &mut there.connections {
+            connection.port = server.port();
+        }
+        let resolver = dns::ResolverConfig::from_name_servers(vec![there]);
+        let options = dns::ResolverOpts::default();
+        let named = dns::tokio::Transport::custom(by_number(keypair)?, resolver, options);
+        return Ok(named.boxed());
+    }
     match dns::tokio::Transport::system(by_number(keypair)?) {
         Ok(named) => Ok(named.boxed()),
         Err(error) => {
@@ -48,7 +63,9 @@ fn by_number(keypair: &Keypair) -> Result<Boxed<Muxed>, Error> {
     let quic = quic::tokio::Transport::new(quic::Config::new(keypair))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let either = Delayed(quic.boxed()).or_transport(tcp);
-    Ok(either.map(|either, _| either.into_inner()).boxed())
+    let either = either.map(|either, _| either.into_inner());
+    // Below the names: each address of a name is one of its own.
+    Ok(Named(either.boxed()).boxed())
 }
 
 /// A transport whose dials start late.

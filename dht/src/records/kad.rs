@@ -9,7 +9,9 @@ use libp2p::kad::store::{Error, RecordStore, Result};
 use libp2p::kad::{ProviderRecord, Record, RecordKey};
 
 use super::Records;
+use super::tables::ANSWER_PROVIDERS;
 use crate::Key;
+use crate::origin::Origin;
 
 /// The record store, for one Kademlia behaviour.
 pub(crate) struct KadStore(pub(crate) Arc<Records>);
@@ -39,6 +41,9 @@ impl RecordStore for KadStore {
 
     fn get(&self, key: &RecordKey) -> Option<Cow<'_, Record>> {
         let own = own_key(key)?;
+        if let Some(value) = self.0.own_sealed(&own) {
+            return Some(Cow::Owned(Record::new(key.clone(), value)));
+        }
         let now = self.0.now();
         let tables = self.0.tables();
         let (value, expires) = tables.value(&own, now)?;
@@ -54,10 +59,10 @@ impl RecordStore for KadStore {
     fn put(&mut self, record: Record) -> Result<()> {
         let key = own_key(&record.key).ok_or(Error::ValueTooLarge)?;
         let source = record.publisher.unwrap_or(self.0.me);
-        let (expires, now) = (self.unix(record.expires), self.0.now());
+        let (origin, now) = (Origin::default(), self.0.now());
         let mut tables = self.0.tables();
         tables
-            .put_value(key, record.value, &source, expires, now)
+            .put_value(key, record.value, &source, origin, now)
             .map_err(|_| Error::MaxRecords)
     }
 
@@ -76,7 +81,8 @@ impl RecordStore for KadStore {
         let key = own_key(&record.key).ok_or(Error::MaxProvidedKeys)?;
         let (expires, now) = (self.unix(record.expires), self.0.now());
         let mut tables = self.0.tables();
-        let added = tables.add_provider(key, &record.provider, expires, now);
+        let origin = Origin::default();
+        let added = tables.add_provider(key, &record.provider, origin, expires, now);
         added.map_err(|_| Error::MaxProvidedKeys)?;
         tables.set_addrs(&record.provider, &record.addresses);
         Ok(())
@@ -103,6 +109,7 @@ impl RecordStore for KadStore {
             tables
                 .providers(&own, now, rand::random())
                 .into_iter()
+                .take(ANSWER_PROVIDERS - usize::from(mine))
                 .map(|provider| ProviderRecord {
                     key: key.clone(),
                     provider: provider.peer,

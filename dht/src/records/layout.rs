@@ -1,41 +1,52 @@
-//! How records lie in the database: one tree, one prefix byte per kind of entry.
+//! How entries lie in the record log: each a kind, what it is about, and its present state. A later one
+//! about the same takes the place of an earlier one.
 //!
 //! ```text
-//! 'F'                          -> u32 LE         version of the layout
-//! 'a' peer u32 BE              -> StoredPeer     a peer that announces, and its addresses
-//! 'p' key [32] peer u32 BE     -> expiry         a provider record; unix seconds
-//! 'v' key [32] part u8         -> bytes          a value record, in parts of 2 KiB
-//! 'd' key [32]                 -> StoredDue      a key this node announces
+//! 'a' peer u32 | length u32 | StoredPeer            a peer that announces; length 0: forgotten
+//! 'p' key [32] | peer u32 | expires u32             a provider record; expires 0: gone
+//! 'v' key [32] | length u32 | source u32, envelope  a value record; length 0: gone
+//! 'd' key [32] | state u8 | copies u8 | last u32    a key this node announces; state 0: gone, 1: chunk, 2: file
+//! 'k' length u32 | list of StoredKnown              the remembered peers, all of them
 //! ```
 
-use crate::codec::{Decode, Encode};
 use libp2p::{Multiaddr, PeerId};
 
+use super::known::Remembered;
+use super::peers::Peer;
+use super::values::StoredValue;
 use crate::Key;
-use crate::announce::due::{Due, Kind};
-use crate::codec;
-
-/// Version of the layout as a whole.
-pub(crate) const LAYOUT_VERSION: u32 = 1;
-/// Key of the entry that holds the version.
-pub(crate) const FORMAT_KEY: &[u8] = b"F";
+use crate::announce::schedule::{Kind, Stored};
+use crate::codec::{self, Decode, Encode};
+use crate::origin::Origin;
 
 const PEER: u8 = b'a';
 const PROVIDER: u8 = b'p';
 const VALUE: u8 = b'v';
 const DUE: u8 = b'd';
+const KNOWN: u8 = b'k';
 
-/// Size of a part of a value. sled 0.34 moves tree nodes above 128 KiB into files that it does not
-/// sync, and a node holds dozens of entries; parts keep nodes far below that.
-const PART_BYTES: usize = 2048;
-/// The most parts of a value: 8 KiB and its header.
-const MAX_PARTS: u8 = 5;
+const GONE: u8 = 0;
+const CHUNK: u8 = 1;
+const FILE: u8 = 2;
 
-/// A change to the database.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum DiskOp {
-    Put(Vec<u8>, Vec<u8>),
-    Remove(Vec<u8>),
+/// What a provider record and a key of the schedule take, in bytes.
+pub(crate) const PROVIDER_BYTES: u64 = 41;
+pub(crate) const DUE_BYTES: u64 = 39;
+
+/// An entry for the log.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct DiskOp(Vec<u8>);
+
+impl DiskOp {
+    /// Whether it says that a key is gone from the schedule.
+    #[cfg(test)]
+    pub(crate) fn is_removal(&self) -> bool {
+        self.0.first() == Some(&DUE) && self.0.get(33) == Some(&GONE)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// An entry as it is read back.
@@ -43,159 +54,192 @@ pub(crate) enum DiskOp {
 pub(crate) enum Entry {
     Peer {
         index: u32,
-        peer: PeerId,
-        addrs: Vec<Multiaddr>,
+        peer: Option<(PeerId, Origin, Vec<Multiaddr>)>,
     },
     Provider {
         key: Key,
         index: u32,
         expires: u32,
     },
-    ValuePart {
+    Value {
         key: Key,
-        part: u8,
-        bytes: Vec<u8>,
+        stored: Option<StoredValue>,
     },
     Due {
         key: Key,
-        kind: Kind,
-        copies: u8,
-        last_ok: u32,
+        stored: Stored,
     },
+    NotDue {
+        key: Key,
+    },
+    Known(Vec<Remembered>),
 }
 
 #[derive(Encode, Decode)]
 struct StoredPeer {
     peer: Vec<u8>,
+    origin: u64,
     addrs: Vec<Vec<u8>>,
 }
 
-/// A value record as it is stored, cut into parts.
-#[derive(Encode, Decode, Debug, PartialEq, Eq)]
-pub(crate) struct StoredValue {
-    /// Peer it came from (0 is this node itself).
-    pub(crate) source: u32,
-    /// Unix seconds.
-    pub(crate) expires: u32,
-    pub(crate) value: Vec<u8>,
-}
-
 #[derive(Encode, Decode)]
-struct StoredDue {
-    file: bool,
-    copies: u8,
-    last_ok: u32,
+struct StoredKnown {
+    peer: Vec<u8>,
+    last_seen_secs: u64,
+    addrs: Vec<Vec<u8>>,
 }
 
-pub(crate) fn peer_op(index: u32, entry: Option<(&PeerId, &[Multiaddr])>) -> DiskOp {
-    let mut key = vec![PEER];
-    key.extend_from_slice(&index.to_be_bytes());
-    let stored = entry.map(|(peer, addrs)| StoredPeer {
-        peer: peer.to_bytes(),
-        addrs: addrs.iter().map(Multiaddr::to_vec).collect(),
+pub(super) fn peer_op(index: u32, entry: Option<&Peer>) -> DiskOp {
+    let mut bytes = vec![PEER];
+    bytes.extend_from_slice(&index.to_le_bytes());
+    let stored = entry.and_then(|peer| {
+        let stored = StoredPeer {
+            peer: peer.id.to_bytes(),
+            origin: peer.origin.0,
+            addrs: peer.addrs.iter().map(Multiaddr::to_vec).collect(),
+        };
+        codec::encode(&stored).ok()
     });
-    op(key, stored)
+    sized(bytes, &stored.unwrap_or_default())
 }
 
-pub(crate) fn provider_op(key: &Key, index: u32, expires: Option<u32>) -> DiskOp {
-    let mut name = prefixed(PROVIDER, key);
-    name.extend_from_slice(&index.to_be_bytes());
-    op(name, expires)
+pub(super) fn provider_op(key: &Key, index: u32, expires: Option<u32>) -> DiskOp {
+    let mut bytes = about(PROVIDER, key, 8);
+    bytes.extend_from_slice(&index.to_le_bytes());
+    bytes.extend_from_slice(&expires.unwrap_or(0).to_le_bytes());
+    DiskOp(bytes)
 }
 
-pub(crate) fn value_ops(key: &Key, stored: Option<&StoredValue>) -> Vec<DiskOp> {
-    let encoded = stored
-        .and_then(|stored| codec::encode(stored).ok())
-        .unwrap_or_default();
-    let mut parts = encoded.chunks(PART_BYTES);
-    (0..MAX_PARTS)
-        .map(|part| {
-            let mut name = prefixed(VALUE, key);
-            name.push(part);
-            match parts.next() {
-                Some(bytes) => DiskOp::Put(name, bytes.to_vec()),
-                None => DiskOp::Remove(name),
-            }
+pub(super) fn value_op(key: &Key, stored: Option<&StoredValue>) -> DiskOp {
+    let body = stored.map(|stored| [&stored.source.to_le_bytes()[..], &stored.sealed].concat());
+    let body = body.unwrap_or_default();
+    sized(about(VALUE, key, 4 + body.len()), &body)
+}
+
+pub(crate) fn due_op(key: &Key, due: Option<Stored>) -> DiskOp {
+    let mut bytes = about(DUE, key, 6);
+    bytes.push(due.map_or(GONE, |due| match due.kind {
+        Kind::Chunk => CHUNK,
+        Kind::File => FILE,
+    }));
+    bytes.push(due.map_or(0, |due| due.copies));
+    bytes.extend_from_slice(&due.map_or(0, |due| due.last_ok).to_le_bytes());
+    DiskOp(bytes)
+}
+
+pub(super) fn known_op(known: &[Remembered]) -> DiskOp {
+    let stored: Vec<_> = known
+        .iter()
+        .map(|known| StoredKnown {
+            peer: known.peer.to_bytes(),
+            last_seen_secs: known.last_seen_secs,
+            addrs: known.addrs.iter().map(Multiaddr::to_vec).collect(),
         })
-        .collect()
+        .collect();
+    sized(vec![KNOWN], &codec::encode(&stored).unwrap_or_default())
 }
 
-/// The value whose parts are these, joined.
-pub(crate) fn stored_value(joined: &[u8]) -> Option<StoredValue> {
-    codec::decode(joined).ok()
-}
-
-pub(crate) fn due_op(key: &Key, due: Option<&Due>) -> DiskOp {
-    let stored = due.map(|due| StoredDue {
-        file: due.kind == Kind::File,
-        copies: due.copies,
-        last_ok: due.last_ok,
-    });
-    op(prefixed(DUE, key), stored)
-}
-
-/// Reads an entry; `None` when it is not one of this version.
-pub(crate) fn read(name: &[u8], bytes: &[u8]) -> Option<Entry> {
-    let (&kind, rest) = name.split_first()?;
-    match kind {
-        PEER => {
-            let index = u32::from_be_bytes(rest.try_into().ok()?);
-            let stored: StoredPeer = codec::decode(bytes).ok()?;
-            let peer = PeerId::from_bytes(&stored.peer).ok()?;
-            let addrs = stored.addrs.into_iter();
-            let addrs = addrs
-                .filter_map(|addr| Multiaddr::try_from(addr).ok())
-                .collect();
-            Some(Entry::Peer { index, peer, addrs })
+/// Takes one entry off the front of `bytes`; `None` when there is none that this version knows.
+pub(super) fn take(bytes: &mut &[u8]) -> Option<Entry> {
+    match take_array::<1>(bytes)? {
+        [PEER] => {
+            let index = take_u32(bytes)?;
+            let peer = match take_sized(bytes)? {
+                [] => None,
+                body => Some(peer_of(body)?),
+            };
+            Some(Entry::Peer { index, peer })
         }
-        PROVIDER => {
-            let (key, index) = rest.split_first_chunk()?;
-            let index = u32::from_be_bytes(index.try_into().ok()?);
-            let expires = codec::decode(bytes).ok()?;
-            Some(Entry::Provider {
-                key: *key,
-                index,
-                expires,
-            })
+        [PROVIDER] => Some(Entry::Provider {
+            key: take_array(bytes)?,
+            index: take_u32(bytes)?,
+            expires: take_u32(bytes)?,
+        }),
+        [VALUE] => {
+            let key = take_array(bytes)?;
+            let mut body = take_sized(bytes)?;
+            let stored = match body.is_empty() {
+                true => None,
+                false => {
+                    let source = take_u32(&mut body)?;
+                    StoredValue::new(source, body.to_vec())
+                }
+            };
+            Some(Entry::Value { key, stored })
         }
-        VALUE => {
-            let (key, part) = rest.split_first_chunk()?;
-            let [part] = *part else { return None };
-            Some(Entry::ValuePart {
-                key: *key,
-                part,
-                bytes: bytes.to_vec(),
-            })
-        }
-        DUE => {
-            let key = rest.try_into().ok()?;
-            let StoredDue {
-                file,
-                copies,
-                last_ok,
-            } = codec::decode(bytes).ok()?;
-            let kind = if file { Kind::File } else { Kind::Chunk };
-            Some(Entry::Due {
-                key,
+        [DUE] => {
+            let key = take_array(bytes)?;
+            let [state, copies] = take_array(bytes)?;
+            let last_ok = take_u32(bytes)?;
+            let kind = match state {
+                GONE => return Some(Entry::NotDue { key }),
+                CHUNK => Kind::Chunk,
+                FILE => Kind::File,
+                _ => return None,
+            };
+            let stored = Stored {
                 kind,
                 copies,
                 last_ok,
-            })
+            };
+            Some(Entry::Due { key, stored })
+        }
+        [KNOWN] => {
+            let stored: Vec<StoredKnown> = codec::decode(take_sized(bytes)?).ok()?;
+            let known = stored.into_iter().filter_map(|known| {
+                Some(Remembered {
+                    peer: PeerId::from_bytes(&known.peer).ok()?,
+                    addrs: addrs_of(known.addrs),
+                    last_seen_secs: known.last_seen_secs,
+                })
+            });
+            Some(Entry::Known(known.collect()))
         }
         _ => None,
     }
 }
 
-fn prefixed(kind: u8, key: &Key) -> Vec<u8> {
-    let mut name = Vec::with_capacity(1 + key.len() + 4);
-    name.push(kind);
-    name.extend_from_slice(key);
-    name
+fn peer_of(body: &[u8]) -> Option<(PeerId, Origin, Vec<Multiaddr>)> {
+    let stored: StoredPeer = codec::decode(body).ok()?;
+    let peer = PeerId::from_bytes(&stored.peer).ok()?;
+    Some((peer, Origin(stored.origin), addrs_of(stored.addrs)))
 }
 
-fn op<T: Encode>(name: Vec<u8>, value: Option<T>) -> DiskOp {
-    match value.and_then(|value| codec::encode(&value).ok()) {
-        Some(bytes) => DiskOp::Put(name, bytes),
-        None => DiskOp::Remove(name),
-    }
+fn addrs_of(stored: Vec<Vec<u8>>) -> Vec<Multiaddr> {
+    let addrs = stored.into_iter();
+    addrs
+        .filter_map(|addr| Multiaddr::try_from(addr).ok())
+        .collect()
+}
+
+fn about(kind: u8, key: &Key, more: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + key.len() + more);
+    bytes.push(kind);
+    bytes.extend_from_slice(key);
+    bytes
+}
+
+fn sized(mut bytes: Vec<u8>, body: &[u8]) -> DiskOp {
+    // Nothing here comes near 4 GiB.
+    let len = u32::try_from(body.len()).unwrap_or(0);
+    bytes.extend_from_slice(&len.to_le_bytes());
+    bytes.extend_from_slice(body);
+    DiskOp(bytes)
+}
+
+fn take_array<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (first, rest) = bytes.split_first_chunk::<N>()?;
+    *bytes = rest;
+    Some(*first)
+}
+
+fn take_u32(bytes: &mut &[u8]) -> Option<u32> {
+    take_array(bytes).map(u32::from_le_bytes)
+}
+
+fn take_sized<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = usize::try_from(take_u32(bytes)?).ok()?;
+    let (body, rest) = bytes.split_at_checked(len)?;
+    *bytes = rest;
+    Some(body)
 }

@@ -1,30 +1,68 @@
 //! How the tables are filled from the disk.
 
-use super::holders::Holder;
-use super::layout::{self, Entry};
-use super::tables::{Change, Peer, SELF, Tables, is_kept, is_live};
-use crate::Key;
+use std::collections::HashMap;
+
+use super::disk::{Disk, StoreError};
+use super::held::Entry as Provided;
+use super::layout::{DUE_BYTES, Entry, PROVIDER_BYTES};
+use super::tables::{SELF, Tables};
+use crate::announce::schedule::Schedule;
+
+/// Reads everything in; what has expired, or belongs to nobody, is left out.
+pub(super) fn load(
+    disk: &mut Disk,
+    tables: &mut Tables,
+    due: &mut Schedule,
+    now: u32,
+) -> Result<(), StoreError> {
+    let unreadable_bytes = disk.load(|entry| match entry {
+        Entry::Due { key, stored } => due.load(key, stored),
+        Entry::NotDue { key } => due.unload(&key),
+        other => tables.load(other),
+    })?;
+    tables.loaded(now);
+    // The key may have been lost, or its removal kept, when the node was killed in between.
+    let ownerless = tables.retain_own_values(|key| due.is_file(key));
+    if ownerless > 0 {
+        tracing::debug!(ownerless, "values of files that are not announced dropped");
+    }
+    if unreadable_bytes > 0 {
+        tracing::warn!(
+            unreadable_bytes,
+            "the end of the record log could not be read"
+        );
+    }
+    disk.set_fresh_bytes(tables.log_bytes() + due.len() as u64 * DUE_BYTES);
+    tracing::debug!(
+        scheduled = due.len(),
+        held = tables.held.len(),
+        "record store opened"
+    );
+    Ok(())
+}
 
 impl Tables {
-    /// Takes an entry from the disk; entries come ordered by name, hence peers before providers.
-    pub(crate) fn load(&mut self, entry: Entry, now: u32) {
+    /// Takes an entry from the disk; they come in the order in which they were written.
+    fn load(&mut self, entry: Entry) {
         match entry {
-            Entry::Peer { index, peer, addrs } => {
-                self.next_index = self.next_index.max(index.saturating_add(1));
-                if index != SELF && !self.index_of.contains_key(&peer) {
-                    self.index_of.insert(peer, index);
-                    self.peers.insert(
-                        index,
-                        Peer {
-                            id: peer,
-                            addrs,
-                            provided: 0,
-                            values: 0,
-                            value_bytes: 0,
-                        },
-                    );
-                } else {
-                    self.touch(Change::Peer(index));
+            Entry::Peer { index, .. } if index == SELF => {}
+            Entry::Peer { index, peer: None } => {
+                self.peers.skip(index);
+                self.peers.remove(index);
+            }
+            Entry::Peer {
+                index,
+                peer: Some((id, origin, addrs)),
+            } => {
+                match self.peers.index_of(&id) {
+                    None => self.peers.insert(index, id, origin),
+                    Some(known) if known == index => {
+                        self.peers.moved(index, origin);
+                    }
+                    Some(_) => return,
+                }
+                if let Some(peer) = self.peers.get_mut(index) {
+                    peer.addrs = addrs;
                 }
             }
             Entry::Provider {
@@ -32,67 +70,64 @@ impl Tables {
                 index,
                 expires,
             } => {
-                let known = index != SELF && self.peers.contains_key(&index);
-                if !known || !is_live(expires, now) {
-                    self.touch(Change::Provider(key, index));
-                } else {
-                    self.insert_holder(
-                        key,
-                        Holder {
-                            peer: index,
-                            expires,
-                        },
-                    );
+                let entry = Provided {
+                    key,
+                    peer: index,
+                    expires,
+                };
+                match expires {
+                    0 => {
+                        self.held.remove(&key, index);
+                    }
+                    _ => {
+                        self.held.insert(entry);
+                    }
                 }
             }
-            Entry::ValuePart { key, part, bytes } => {
-                if part == 0 {
-                    self.finish_value(now);
-                    self.loading = Some((key, Vec::new()));
-                }
-                match &mut self.loading {
-                    Some((loading, joined)) if *loading == key => joined.extend_from_slice(&bytes),
-                    _ => self.touch(Change::Value(key)),
+            Entry::Value { key, stored } => {
+                // Counted when all are there.
+                self.values.remove(&key);
+                if let Some(stored) = stored {
+                    self.values.insert(key, stored);
                 }
             }
-            Entry::Due { .. } => {}
+            Entry::Known(known) => self.known = known,
+            Entry::Due { .. } | Entry::NotDue { .. } => {}
         }
     }
 
-    /// All entries have been loaded: drops what belongs to nobody.
-    pub(crate) fn loaded(&mut self, now: u32) {
-        self.finish_value(now);
-        let idle = self
-            .peers
+    /// All entries have been loaded: drops what belongs to nobody, and counts the rest.
+    fn loaded(&mut self, now: u32) {
+        let peers = &self.peers;
+        let is_known = |index: u32| index != SELF && peers.get(index).is_some();
+        let mut counts: HashMap<u32, u64> = HashMap::new();
+        self.held.sweep(usize::MAX, |entry| {
+            super::tables::is_live(entry.expires, now) && is_known(entry.peer)
+        });
+        for entry in self.held.iter() {
+            *counts.entry(entry.peer).or_default() += 1;
+        }
+        let stale = self.values.iter().filter(|(_, held)| {
+            !held.is_kept(now) || (held.source != SELF && !is_known(held.source))
+        });
+        let stale: Vec<_> = stale.map(|(key, _)| *key).collect();
+        for key in stale {
+            self.values.remove(&key);
+        }
+        self.peers.set_provided(&counts);
+        let values: Vec<_> = self.values.iter().map(|(_, held)| held.clone()).collect();
+        values.iter().for_each(|held| self.count_value(held, true));
+        let indices: Vec<u32> = self.peers.indices().collect();
+        indices.into_iter().for_each(|index| self.release(index));
+    }
+
+    /// What all this takes in the log, about.
+    fn log_bytes(&self) -> u64 {
+        let values = self
+            .values
             .iter()
-            .filter(|(_, peer)| peer.provided + peer.values == 0);
-        let idle: Vec<_> = idle
-            .map(|(index, _)| *index)
-            .filter(|index| *index != SELF)
-            .collect();
-        for index in idle {
-            self.release(index);
-        }
-    }
-
-    /// Drops the own values that nothing in the schedule stands for; returns how many. They have no
-    /// expiry, so nobody else would.
-    pub(crate) fn retain_own_values(&mut self, keep: impl Fn(&Key) -> bool) -> usize {
-        let own = self.own_value_keys();
-        let gone: Vec<Key> = own.filter(|key| !keep(key)).copied().collect();
-        gone.iter().for_each(|key| self.remove_value(key));
-        gone.len()
-    }
-
-    fn finish_value(&mut self, now: u32) {
-        let Some((key, joined)) = self.loading.take() else {
-            return;
-        };
-        match layout::stored_value(&joined) {
-            Some(stored) if is_kept(&stored, now) && self.peers.contains_key(&stored.source) => {
-                self.insert_value(key, stored);
-            }
-            _ => self.touch(Change::Value(key)),
-        }
+            .map(|(_, held)| held.sealed.len() as u64 + 41);
+        let peers = self.peers.len() as u64 * 256;
+        self.held.len() as u64 * PROVIDER_BYTES + values.sum::<u64>() + peers
     }
 }

@@ -1,43 +1,62 @@
-//! The record store: tables in memory, shared by Kademlia and the provide protocol, with a thread that
-//! writes their changes behind to a database and syncs them.
+//! The record store: tables in memory, shared by Kademlia and the records protocol, with a thread that
+//! writes their changes behind to a log and syncs it.
 //!
 //! Nothing here waits for the disk while a table is locked, and the network task never waits for it at
 //! all. Times are Unix seconds, so that expiry goes on while the node is off.
 
 mod asleep;
+mod changes;
+mod crowds;
 pub(crate) mod disk;
-mod holders;
+pub(crate) mod envelope;
+mod held;
 mod kad;
+mod known;
 pub(crate) mod layout;
 mod loading;
+mod peers;
+mod room;
 pub(crate) mod tables;
 #[cfg(test)]
 mod tests;
+mod values;
 mod writer;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
-pub use asleep::announce_status_of;
+pub use asleep::{SleepingSchedule, announce_status_of};
 pub use disk::StoreError;
 pub(crate) use kad::KadStore;
+pub(crate) use known::Remembered;
 pub(crate) use tables::Refused;
 
 use crate::Key;
-use crate::announce::due::{DueTable, Kind};
+use crate::announce::schedule::{Kind, Schedule};
 use crate::config::{AnnounceTimes, Limits};
+use crate::key::Point;
+use crate::neighbourhood::Neighbourhood;
+use crate::net::addrs::is_loopback;
+use crate::origin::Origin;
 use disk::Disk;
-use layout::Entry;
 use tables::Tables;
 use writer::Writer;
 
 /// Keys looked at in one step of the sweep: some milliseconds of a locked table.
 const SWEEP_KEYS: usize = 2048;
-/// An own value has no expiry; it goes with its key.
-const NEVER: u32 = u32::MAX;
+/// Announced keys taken while the tables are locked once: a few milliseconds at worst.
+pub(crate) const KEYS_AT_ONCE: usize = 64;
+/// How old the envelope of an own value may be when it goes out. As young as that, it outlives the records
+/// of those who took it a little later.
+const RESEAL_SECS: u32 = 3600;
+/// How long announcers are made to wait for the disk.
+const ROOM_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Where the time of day comes from; tests bring their own.
 pub(crate) type Clock = Arc<dyn Fn() -> u32 + Send + Sync>;
@@ -52,58 +71,91 @@ pub(crate) fn system_clock() -> Clock {
     })
 }
 
+/// Who announces keys.
+pub(crate) struct Announcer<'a> {
+    /// The peer at the other end of the connection.
+    pub(crate) peer: PeerId,
+    /// Where it comes from.
+    pub(crate) origin: Origin,
+    /// Where it says that it listens.
+    pub(crate) addrs: &'a [Multiaddr],
+}
+
+/// What became of announced keys.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// One for each key: whether a record of it is held now.
+    pub(crate) taken: Vec<bool>,
+    /// Whether a quota was in the way of any.
+    pub(crate) full: bool,
+    /// In the way of how many.
+    pub(crate) over_quota: usize,
+    /// How many were not taken because other nodes are closer.
+    pub(crate) far: usize,
+}
+
+impl Taken {
+    /// Joins what became of the next keys.
+    pub(crate) fn join(&mut self, next: Self) {
+        self.taken.extend(next.taken);
+        self.full |= next.full;
+        self.over_quota += next.over_quota;
+        self.far += next.far;
+    }
+
+    /// How many were taken.
+    pub(crate) fn count(&self) -> usize {
+        self.taken.iter().filter(|taken| **taken).count()
+    }
+}
+
 /// The record store.
 pub(crate) struct Records {
     me: PeerId,
+    /// Signs own values.
+    keypair: Keypair,
     /// Never locked together with `due`.
     tables: Mutex<Tables>,
-    due: Mutex<DueTable>,
-    writer: Writer,
+    due: Mutex<Schedule>,
+    /// `None` when everything stays in memory.
+    writer: Option<Writer>,
+    /// Told whenever changes have been written.
+    written: Notify,
     clock: Clock,
 }
 
 impl Records {
-    /// Opens the store below `dir` and reads everything in. Blocking.
+    /// Opens the store below `dir` and reads everything in. Blocking. Without a folder everything stays in
+    /// memory, with no file and no thread: for simulations with many nodes in one process.
     pub(crate) fn open(
-        dir: &Path,
-        me: PeerId,
+        dir: Option<&Path>,
+        keypair: &Keypair,
         limits: Limits,
         times: &AnnounceTimes,
         clock: Clock,
     ) -> Result<Arc<Self>, StoreError> {
-        let disk = Disk::open(dir)?;
-        let now = clock();
-        let mut tables = Tables::new(me, limits);
-        let mut due = DueTable::new(times);
-        let mut unreadable = 0u64;
-        disk.load(|name, bytes| match layout::read(name, bytes) {
-            Some(Entry::Due {
-                key,
-                kind,
-                copies,
-                last_ok,
-            }) => due.load(key, kind, copies, last_ok),
-            Some(entry) => tables.load(entry, now),
-            None => unreadable += 1,
-        })?;
-        tables.loaded(now);
-        // The key may have been lost, or its removal kept, when the node was killed in between.
-        let ownerless = tables.retain_own_values(|key| due.is_file(key));
-        if ownerless > 0 {
-            tracing::debug!(ownerless, "values of files that are not announced dropped");
+        let me = keypair.public().to_peer_id();
+        // Said at the start rather than with every value that cannot go out.
+        envelope::seal(keypair, &[0; 32], &[], 0).ok_or(StoreError::Key)?;
+        let mut disk = dir.map(Disk::open).transpose()?;
+        let mut tables = Tables::new(me, limits, disk.is_some());
+        let mut due = Schedule::new(times, &Point::of_peer(&me));
+        if let Some(disk) = &mut disk {
+            loading::load(disk, &mut tables, &mut due, clock())?;
         }
-        if unreadable > 0 {
-            tracing::warn!(unreadable, "entries of the record store could not be read");
-        }
-        tracing::debug!(scheduled = due.len(), "record store opened");
+        let writer = disk.as_ref().map(|_| Writer::new());
         let records = Arc::new(Self {
             me,
+            keypair: keypair.clone(),
             tables: Mutex::new(tables),
             due: Mutex::new(due),
-            writer: Writer::new(),
+            writer: writer.clone(),
+            written: Notify::new(),
             clock,
         });
-        records.writer.start(disk, &records);
+        if let (Some(writer), Some(disk)) = (writer, disk) {
+            writer.start(disk, &records);
+        }
         Ok(records)
     }
 
@@ -121,7 +173,7 @@ impl Records {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn due(&self) -> MutexGuard<'_, DueTable> {
+    pub(crate) fn due(&self) -> MutexGuard<'_, Schedule> {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -156,9 +208,62 @@ impl Records {
     }
 
     /// Keeps a value that this node publishes.
-    pub(crate) fn put_own_value(&self, key: Key, value: Vec<u8>) -> Result<(), Refused> {
+    pub(crate) fn put_own_value(&self, key: Key, value: &[u8]) -> Result<(), Refused> {
+        let sealed = self.seal(&key, value)?;
+        let (me, origin, now) = (self.me, Origin::default(), self.now());
+        self.tables().put_value(key, sealed, &me, origin, now)
+    }
+
+    /// A value of this node in its envelope, as it goes out. That of a kept value serves for an hour.
+    pub(crate) fn seal(&self, key: &Key, value: &[u8]) -> Result<Vec<u8>, Refused> {
         let now = self.now();
-        self.tables().put_value(key, value, &self.me, NEVER, now)
+        if let Some((sealed, published_at)) = self.tables().own_sealed(key)
+            && published_at <= now
+            && now - published_at < RESEAL_SECS
+            && envelope::read(sealed).is_ok_and(|held| held.value == value)
+        {
+            return Ok(sealed.to_vec());
+        }
+        envelope::seal(&self.keypair, key, value, now).ok_or(Refused::Unsigned)
+    }
+
+    /// The value this node publishes under a key, in a fresh envelope.
+    pub(crate) fn own_sealed(&self, key: &Key) -> Option<Vec<u8>> {
+        let value = self.tables().own_value(key)?.to_vec();
+        let sealed = self.seal(key, &value).ok()?;
+        let (me, origin, now) = (self.me, Origin::default(), self.now());
+        let mut tables = self.tables();
+        // Unless it has just been taken back, or replaced.
+        if tables.own_value(key) == Some(&value[..])
+            && tables
+                .own_sealed(key)
+                .is_some_and(|(held, _)| held != sealed)
+        {
+            tables
+                .put_value(*key, sealed.clone(), &me, origin, now)
+                .ok()?;
+        }
+        Some(sealed)
+    }
+
+    /// Opens a value that came from another node.
+    pub(crate) fn open_value<'a>(
+        &self,
+        key: &Key,
+        sealed: &'a [u8],
+        max_value_bytes: usize,
+    ) -> Result<envelope::Published<'a>, envelope::EnvelopeError> {
+        envelope::open(key, sealed, self.now(), max_value_bytes)
+    }
+
+    /// Notes peers to be dialled again after a restart. The freshest 512 are kept, with 4 addresses each.
+    pub(crate) fn remember(&self, news: Vec<Remembered>) {
+        self.tables().remember(news);
+    }
+
+    /// The peers noted before, the freshest first.
+    pub(crate) fn remembered(&self) -> Vec<Remembered> {
+        self.tables().remembered()
     }
 
     /// Notes where this node can be reached.
@@ -171,25 +276,61 @@ impl Records {
         self.tables().addrs(&self.me)
     }
 
-    /// Takes keys that `peer` provides for `ttl`, in order; returns how many were taken before the
-    /// first that was not.
+    /// Takes keys that a peer provides for `ttl`: those that this node is near to, as far as quotas allow. The
+    /// tables are locked meanwhile: many keys are to come in pieces of [`KEYS_AT_ONCE`].
     pub(crate) fn add_provided(
         &self,
-        peer: &PeerId,
-        addrs: &[Multiaddr],
+        from: &Announcer<'_>,
         keys: &[Key],
         ttl: Duration,
-    ) -> usize {
+        near: &Neighbourhood,
+    ) -> Taken {
         let now = self.now();
         let expires = now.saturating_add(u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX));
+        let mut taken = Taken::default();
         let mut tables = self.tables();
-        let taken = keys.iter().take_while(|key| {
-            let taken = tables.add_provider(**key, peer, expires, now);
-            taken.is_ok()
-        });
-        let taken = taken.count();
-        tables.set_addrs(peer, addrs);
+        for key in keys {
+            let is_near = near.is_near(key);
+            let result = match is_near {
+                true => tables.add_provider(*key, &from.peer, from.origin, expires, now),
+                false => Err(Refused::Far),
+            };
+            taken.far += usize::from(!is_near);
+            taken.over_quota += usize::from(result == Err(Refused::Quota));
+            taken.taken.push(result.is_ok());
+        }
+        taken.full = taken.over_quota > 0;
+        let known_remote = from.origin != Origin::default() && !from.origin.is_loopback();
+        let addrs = from.addrs.iter();
+        // Who comes from elsewhere is not to be found on this machine.
+        let addrs = addrs.filter(|addr| !(known_remote && is_loopback(addr)));
+        let addrs: Vec<Multiaddr> = addrs.cloned().collect();
+        tables.set_addrs(&from.peer, &addrs);
         taken
+    }
+
+    /// Has changes written at once rather than within half a second; nobody waits for it.
+    pub(crate) fn write_soon(&self) {
+        if let Some(writer) = &self.writer {
+            writer.hurry();
+        }
+    }
+
+    /// Waits until the disk has caught up with what others announce, so that nobody is refused because
+    /// it is slow; false when it has not within a while.
+    pub(crate) async fn room(&self) -> bool {
+        let wait = async {
+            loop {
+                // Before the look, so that no word of the writer is missed in between.
+                let written = self.written.notified();
+                if self.tables().dirty_len() < changes::MAX_WAITING {
+                    break;
+                }
+                self.write_soon();
+                written.await;
+            }
+        };
+        timeout(ROOM_DEADLINE, wait).await.is_ok()
     }
 
     /// Drops some of what has expired.
@@ -199,15 +340,32 @@ impl Records {
         if dropped > 0 {
             tracing::debug!(dropped, "expired records dropped");
         }
+        if self.writer.is_none() {
+            self.forget_changes();
+        }
     }
 
     /// Returns when everything changed before the call is durable.
     pub(crate) async fn sync(&self) -> Result<(), StoreError> {
-        self.writer.sync().await
+        match &self.writer {
+            Some(writer) => writer.sync().await,
+            None => {
+                self.forget_changes();
+                Ok(())
+            }
+        }
     }
 
-    /// Writes what is left and closes the database. Later changes stay in memory.
+    /// Writes what is left and closes the log. Later changes stay in memory.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
-        self.writer.close().await
+        match &self.writer {
+            Some(writer) => writer.close().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Nobody writes them.
+    fn forget_changes(&self) {
+        while !self.due().take_dirty(disk::BATCH_OPS).is_empty() {}
     }
 }

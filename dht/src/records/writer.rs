@@ -1,7 +1,7 @@
-//! The thread that carries changes to the database.
+//! The thread that carries changes to the disk.
 //!
 //! The tables say what has changed; the thread takes the present state of those entries in small
-//! batches. The queue is therefore bounded by the tables, and a hot entry is written once.
+//! batches. The queue is bounded by making announcers wait. What could not be written is tried again.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::Records;
-use super::disk::{BATCH_OPS, Disk, StoreError};
+use super::changes::Change;
+use super::disk::{BATCH_OPS, Disk, Sink, StoreError};
+use super::layout::DiskOp;
 
 /// Requests to sync that may wait: callers are a few at a time, and one sync serves all waiting.
 const MAX_WAITING: usize = 1024;
@@ -18,20 +20,24 @@ const MAX_WAITING: usize = 1024;
 const WRITE_EVERY: Duration = Duration::from_millis(500);
 /// How long a written change may stay unsynced when nobody asks for it.
 const SYNC_EVERY: Duration = Duration::from_secs(10);
+/// Parts in which the schedule is written anew.
+const SCHEDULE_PARTS: usize = 64;
 
-/// A value is cut into this many entries.
-const MAX_OPS_PER_CHANGE: usize = 5;
-
-struct Order {
-    close: bool,
-    done: oneshot::Sender<Result<(), StoreError>>,
+enum Order {
+    /// Write at once, but nobody waits for a sync.
+    Hurry,
+    Sync(Done),
+    Close(Done),
 }
 
+type Done = oneshot::Sender<Result<(), StoreError>>;
+
 /// The way to the thread.
+#[derive(Clone)]
 pub(super) struct Writer {
     orders: SyncSender<Order>,
     /// Taken by the thread when it starts.
-    inbox: Mutex<Option<Receiver<Order>>>,
+    inbox: Arc<Mutex<Option<Receiver<Order>>>>,
 }
 
 impl Writer {
@@ -39,7 +45,7 @@ impl Writer {
         let (orders, inbox) = sync_channel(MAX_WAITING);
         Self {
             orders,
-            inbox: Mutex::new(Some(inbox)),
+            inbox: Arc::new(Mutex::new(Some(inbox))),
         }
     }
 
@@ -63,16 +69,21 @@ impl Writer {
     }
 
     pub(super) async fn sync(&self) -> Result<(), StoreError> {
-        self.order(false).await
+        self.order(Order::Sync).await
     }
 
     pub(super) async fn close(&self) -> Result<(), StoreError> {
-        self.order(true).await
+        self.order(Order::Close).await
     }
 
-    async fn order(&self, close: bool) -> Result<(), StoreError> {
+    /// Asks for changes to be written now. Nothing is lost when too many ask: the thread is awake then.
+    pub(super) fn hurry(&self) {
+        let _ = self.orders.try_send(Order::Hurry);
+    }
+
+    async fn order(&self, order: impl FnOnce(Done) -> Order) -> Result<(), StoreError> {
         let (done, answer) = oneshot::channel();
-        let mut order = Order { close, done };
+        let mut order = order(done);
         loop {
             order = match self.orders.try_send(order) {
                 Ok(()) => break,
@@ -86,6 +97,8 @@ impl Writer {
 }
 
 fn run(disk: Disk, inbox: &Receiver<Order>, records: &Weak<Records>) {
+    let mut disk = disk;
+    let mut backlog = Backlog::default();
     let mut synced_at = Instant::now();
     let mut unsynced = false;
     loop {
@@ -97,73 +110,145 @@ fn run(disk: Disk, inbox: &Receiver<Order>, records: &Weak<Records>) {
         let Some(records) = records.upgrade() else {
             break;
         };
-        let orders: Vec<_> = first.into_iter().chain(inbox.try_iter()).collect();
-        let written = write_all(&disk, &records);
-        let mut result = written.and_then(|wrote| {
-            unsynced |= wrote;
+        let (mut waiting, mut close) = (Vec::new(), false);
+        for order in first.into_iter().chain(inbox.try_iter()) {
+            match order {
+                Order::Hurry => {}
+                Order::Sync(done) => waiting.push(done),
+                Order::Close(done) => {
+                    waiting.push(done);
+                    close = true;
+                }
+            }
+        }
+        let mut result = backlog.write_all(&mut disk, &records);
+        let wrote = backlog.wrote();
+        unsynced |= wrote;
+        if result.is_ok() && wrote {
             // What only this process holds goes with it when it is killed.
-            if wrote { disk.hand_over() } else { Ok(()) }
-        });
+            result = disk.hand_over();
+        }
         let due = unsynced && synced_at.elapsed() >= SYNC_EVERY;
-        if result.is_ok() && (!orders.is_empty() || due) {
+        if result.is_ok() && (!waiting.is_empty() || due) {
             result = disk.sync();
             synced_at = Instant::now();
             unsynced = result.is_err();
         }
         if let Err(error) = &result {
-            tracing::error!(%error, "the record store cannot write");
+            tracing::error!(%error, "the record store cannot write; it tries again");
         }
-        let close = orders.iter().any(|order| order.close);
         if close {
-            // Whoever asked may open the database again at once.
+            // Whoever asked may open the store again at once.
             drop(disk);
-            answer(orders, result);
+            answer(waiting, result);
             return;
         }
-        answer(orders, result);
+        answer(waiting, result);
+        if disk.is_stale()
+            && let Err(error) = write_anew(&mut disk, &records)
+        {
+            // The old log goes on, and is no worse than before. Not again before it has grown as much.
+            disk.put_off();
+            tracing::warn!(%error, "the record log could not be written anew");
+        }
     }
     if unsynced && let Err(error) = disk.sync() {
         tracing::error!(%error, "the record store cannot write");
     }
 }
 
-/// Writes what had changed at the call, oldest first; returns whether that was anything.
-fn write_all(disk: &Disk, records: &Records) -> Result<bool, StoreError> {
-    let mut wrote = false;
-    // What comes meanwhile has to wait for the next round, or a round might never end.
-    let mut batches = records
-        .tables()
-        .dirty_len()
-        .div_ceil(BATCH_OPS / MAX_OPS_PER_CHANGE);
-    while batches > 0 {
-        let ops = records.tables().take_dirty(BATCH_OPS);
-        if ops.is_empty() {
-            break;
+/// Changes that have been taken from the tables and are not on the disk yet.
+#[derive(Default)]
+pub(super) struct Backlog {
+    ops: Vec<DiskOp>,
+    wrote: bool,
+}
+
+impl Backlog {
+    /// Writes what had changed at the call, oldest first.
+    pub(super) fn write_all(
+        &mut self,
+        disk: &mut impl Sink,
+        records: &Records,
+    ) -> Result<(), StoreError> {
+        // What failed comes before what is newer.
+        self.write(disk)?;
+        // What comes meanwhile has to wait for the next round, or a round might never end.
+        let batches = records.tables().dirty_len().div_ceil(BATCH_OPS);
+        for _ in 0..batches {
+            self.ops = records.tables().take_dirty(BATCH_OPS);
+            records.written.notify_waiters();
+            self.write(disk)?;
         }
-        batches -= 1;
-        wrote = true;
-        disk.apply(ops)?;
+        let batches = records.due().dirty_len().div_ceil(BATCH_OPS);
+        for _ in 0..batches {
+            self.ops = records.due().take_dirty(BATCH_OPS);
+            self.write(disk)?;
+        }
+        Ok(())
     }
-    let mut batches = records.due().dirty_len().div_ceil(BATCH_OPS);
-    while batches > 0 {
-        let ops = records.due().take_dirty(BATCH_OPS);
-        batches -= 1;
-        wrote = true;
-        disk.apply(ops)?;
+
+    fn write(&mut self, disk: &mut impl Sink) -> Result<(), StoreError> {
+        if !self.ops.is_empty() {
+            disk.apply(&self.ops)?;
+            self.ops.clear();
+            self.wrote = true;
+        }
+        Ok(())
     }
-    Ok(wrote)
+
+    /// Whether anything was written since the last time this was asked.
+    fn wrote(&mut self) -> bool {
+        std::mem::take(&mut self.wrote)
+    }
+}
+
+/// Writes the present state into a new log, in small pieces. What changes meanwhile is still queued, and
+/// comes behind it.
+pub(super) fn write_anew(disk: &mut Disk, records: &Records) -> Result<(), StoreError> {
+    let mut new = disk.begin()?;
+    let indices: Vec<u32> = records.tables().peers.indices().collect();
+    for piece in indices.chunks(BATCH_OPS) {
+        let ops = records
+            .tables()
+            .ops(piece.iter().map(|index| Change::Peer(*index)));
+        new.apply(&ops)?;
+    }
+    for part in 0.. {
+        let Some(ops) = records.tables().provider_ops(part) else {
+            break;
+        };
+        new.apply(&ops)?;
+    }
+    let mut after = None;
+    loop {
+        let tables = records.tables();
+        let keys = tables.values.keys_after(after, BATCH_OPS / 16);
+        let Some(last) = keys.last() else { break };
+        after = Some(*last);
+        let ops = tables.ops(keys.into_iter().map(Change::Value));
+        drop(tables);
+        new.apply(&ops)?;
+    }
+    let known = records.tables().ops([Change::Known]);
+    new.apply(&known)?;
+    for part in 0..SCHEDULE_PARTS {
+        let ops = records.due().ops_of_part(part, SCHEDULE_PARTS);
+        new.apply(&ops)?;
+    }
+    disk.replace(new)
 }
 
 /// Errors cannot be copied: the first who waits gets the true one.
-fn answer(orders: Vec<Order>, result: Result<(), StoreError>) {
+fn answer(waiting: Vec<Done>, result: Result<(), StoreError>) {
     let failed = result.is_err();
     let mut result = Some(result);
-    for order in orders {
+    for done in waiting {
         let again = if failed {
             Err(StoreError::Closed)
         } else {
             Ok(())
         };
-        let _ = order.done.send(result.take().unwrap_or(again));
+        let _ = done.send(result.take().unwrap_or(again));
     }
 }

@@ -1,6 +1,8 @@
 //! Nodes on loopback, in this process.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod crowd;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,20 +125,24 @@ pub async fn providers(
     }
 }
 
-/// Whether a search finds this provider, with an address.
+/// Whether a search finds this provider, with an address. Does not wait for the peers that have yet to answer once it is
+/// found: those that are silent take ten seconds.
 pub async fn finds(dht: &Dht, key: Key, provider: PeerId) -> bool {
-    let (found, _) = providers(
-        dht,
-        key,
-        FindOptions {
-            deadline: LONG,
-            ..FindOptions::default()
-        },
-    )
-    .await;
-    found
-        .iter()
-        .any(|(peer, addrs)| *peer == provider && !addrs.is_empty())
+    let options = FindOptions {
+        deadline: LONG,
+        ..FindOptions::default()
+    };
+    let mut events = dht.find_providers(key, options);
+    loop {
+        let event = tokio::time::timeout(LONG, events.recv()).await.unwrap();
+        match event.expect("an end") {
+            FindEvent::Provider { peer, addrs } if peer == provider && !addrs.is_empty() => {
+                return true;
+            }
+            FindEvent::Provider { .. } => {}
+            FindEvent::Done { .. } => return false,
+        }
+    }
 }
 
 /// Asks again and again until it is so; fails after [`LONG`].

@@ -3,11 +3,15 @@
 mod error;
 pub(crate) mod events;
 pub(crate) mod frame;
+mod network;
 pub mod proto;
 pub(crate) mod server;
 pub(crate) mod socket;
+mod state;
 mod upkeep;
 
 pub use error::{ApiError, ErrorKind};
+pub use network::*;
 pub use proto::*;
+pub use state::*;
 pub use upkeep::*;

@@ -7,10 +7,14 @@ use std::ffi::OsString;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ApiError, FileUsage, GcPlanReport, GcReport, PinReport, ScrubReport, VerifyReport};
+use super::{
+    ApiError, DhtGetReport, DhtLookupReport, DhtMode, DhtModeReport, DhtPutTestReport, FileUsage,
+    GcPlanReport, GcReport, MetricReport, PeerReport, PinReport, ProvideFileReport,
+    ProvideNowReport, ProvideReport, ProvidersReport, StatusReport, VerifyReport,
+};
 
 /// Version of these messages. A client and a daemon of different versions refuse each other with advice.
-pub const API_VERSION: u32 = 2;
+pub const API_VERSION: u32 = 3;
 
 /// Files that a report names; it counts the others. With the longest names and paths it fits one frame.
 pub const MAX_LISTED: usize = 500;
@@ -151,6 +155,46 @@ pub enum Request {
         /// Give up after this long.
         timeout_ms: Option<u64>,
     },
+    /// How announcing stands.
+    ProvideStatus {
+        /// 64 hex digits; everything when absent.
+        address: Option<String>,
+    },
+    /// Announce again, now.
+    ProvideNow {
+        /// 64 hex digits; everything when absent.
+        address: Option<String>,
+        /// Wait until it is done.
+        wait: bool,
+        /// Wait no longer than this.
+        timeout_ms: Option<u64>,
+    },
+    /// The peers closest to a key.
+    DhtLookup {
+        /// 64 hex digits.
+        key: String,
+        /// Give up after this long.
+        timeout_ms: Option<u64>,
+    },
+    /// What the DHT holds under a key.
+    DhtGet {
+        /// 64 hex digits.
+        key: String,
+        /// Give up after this long.
+        timeout_ms: Option<u64>,
+    },
+    /// Put a record of made-up content, and read it back.
+    DhtPutTest {
+        /// Give up after this long.
+        timeout_ms: Option<u64>,
+    },
+    /// Say, or change, which part in the DHT this node takes.
+    DhtMode {
+        /// From now until the daemon ends; absent: only say.
+        mode: Option<DhtMode>,
+    },
+    /// Numbers for a monitoring system.
+    Metrics,
     /// This node's own state.
     Status,
     /// The peers it is connected to.
@@ -244,6 +288,25 @@ pub enum Response {
     Verify(VerifyReport),
     /// Of [`Request::Providers`].
     Providers(ProvidersReport),
+    /// Of [`Request::ProvideStatus`].
+    ProvideStatus(ProvideReport),
+    /// Of [`Request::ProvideStatus`] with an address.
+    ProvideFile(ProvideFileReport),
+    /// Of [`Request::ProvideNow`].
+    ProvideNow(ProvideNowReport),
+    /// Of [`Request::DhtLookup`].
+    DhtLookup(DhtLookupReport),
+    /// Of [`Request::DhtGet`].
+    DhtGet(DhtGetReport),
+    /// Of [`Request::DhtPutTest`].
+    DhtPutTest(DhtPutTestReport),
+    /// Of [`Request::DhtMode`].
+    DhtMode(DhtModeReport),
+    /// Of [`Request::Metrics`].
+    Metrics {
+        /// Every number there is.
+        metrics: Vec<MetricReport>,
+    },
     /// Of [`Request::Status`].
     Status(StatusReport),
     /// Of [`Request::Peers`].
@@ -370,91 +433,4 @@ pub struct RmReport {
     pub freed_chunks: u64,
     /// Their bytes.
     pub freed_bytes: u64,
-}
-
-/// What the DHT says of a key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProvidersReport {
-    /// The key.
-    pub key: String,
-    /// Who has it; this node too, if it does.
-    pub providers: Vec<ProviderInfo>,
-    /// Peers that answered the lookup.
-    pub asked_peers: u32,
-}
-
-/// A provider of a key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProviderInfo {
-    /// Its peer id.
-    pub peer: String,
-    /// Where it said it listens.
-    pub addrs: Vec<String>,
-}
-
-/// A node's own state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StatusReport {
-    /// Its peer id.
-    pub peer_id: String,
-    /// Full multiaddrs with `/p2p/…`; empty when no daemon runs.
-    pub listen: Vec<String>,
-    /// True when a daemon answered.
-    pub daemon: bool,
-    /// The process that owns the data directory.
-    pub pid: u32,
-    /// Version of the software that answered.
-    pub version: String,
-    /// Connected peers.
-    pub peers: u32,
-    /// Files here.
-    pub files: u64,
-    /// Chunks here.
-    pub chunks: u64,
-    /// Bytes of those chunks.
-    pub stored_bytes: u64,
-    /// Bytes on the disk, packs and index.
-    pub disk_bytes: u64,
-    /// The store takes no more than this of the disk; absent: no limit.
-    pub max_store_bytes: Option<u64>,
-    /// The part of those that nothing needs; a collection gives back most of it.
-    pub reclaimable_bytes: u64,
-    /// Files that are kept whatever happens.
-    pub pinned_files: u64,
-    /// True when the store can only be read.
-    pub read_only: bool,
-    /// What the background check of the stored bytes has done; absent when none runs.
-    pub scrub: Option<ScrubReport>,
-    /// Keys announced and not yet due again.
-    pub announced: u64,
-    /// Keys due.
-    pub to_announce: u64,
-    /// What the network sent that was refused, by kind; only kinds that happened.
-    pub dropped: Vec<DropCount>,
-}
-
-/// A count of refused input.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DropCount {
-    /// What it was.
-    pub what: String,
-    /// How often.
-    pub count: u64,
-}
-
-/// A connected peer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeerReport {
-    /// Its peer id.
-    pub peer: String,
-    /// Addresses of the connections.
-    pub addrs: Vec<String>,
-    /// What software it says it is.
-    pub agent: Option<String>,
-    /// True when this node dialled.
-    pub outbound: bool,
-    /// `tcp` or `quic`.
-    pub transport: String,
-    /// Last measured round trip.
-    pub rtt_ms: Option<u32>,
 }

@@ -67,7 +67,7 @@ pub(crate) enum ServerMessage {
     Files(Vec<FileInfo>),
     /// The same of what files occupy.
     Usage(Vec<FileUsage>),
-    Outcome(Outcome),
+    Outcome(Box<Outcome>),
 }
 
 /// Where callers come from.
@@ -116,7 +116,9 @@ async fn serve_caller(stream: UnixStream, node: Arc<Node>) -> io::Result<()> {
     };
     let hello: Hello = match check_hello(&body) {
         Ok(hello) => hello,
-        Err(error) => return write_message(&mut writer, &ServerMessage::Outcome(Err(error))).await,
+        Err(error) => {
+            return write_message(&mut writer, &ServerMessage::Outcome(Box::new(Err(error)))).await;
+        }
     };
     let cancel = CancellationToken::new();
     let _guard = cancel.clone().drop_guard();
@@ -173,7 +175,7 @@ pub(crate) async fn send_outcome(
         Ok(Response::Du { files }) => send_parts(writer, files, ServerMessage::Usage).await?,
         _ => {}
     }
-    write_message(writer, &ServerMessage::Outcome(outcome)).await
+    write_message(writer, &ServerMessage::Outcome(Box::new(outcome))).await
 }
 
 /// Empties a list that is too long for one frame.
@@ -287,7 +289,7 @@ mod tests {
         let ServerMessage::Outcome(outcome) = parse(&body).unwrap() else {
             panic!("not an outcome")
         };
-        assert_eq!(outcome, Ok(Response::Ls { files: Vec::new() }));
+        assert_eq!(*outcome, Ok(Response::Ls { files: Vec::new() }));
         node.shutdown().await;
     }
 }

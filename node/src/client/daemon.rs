@@ -96,9 +96,14 @@ pub(super) async fn call(
     on_event: &mut (dyn FnMut(Event) + Send),
 ) -> Result<Outcome, CallError> {
     let short = match &request {
-        Request::Ls | Request::Stat { .. } | Request::PinLs | Request::Status | Request::Peers => {
-            Some(SHORT_ANSWER)
-        }
+        Request::Ls
+        | Request::Stat { .. }
+        | Request::PinLs
+        | Request::ProvideStatus { address: None }
+        | Request::DhtMode { .. }
+        | Request::Metrics
+        | Request::Status
+        | Request::Peers => Some(SHORT_ANSWER),
         _ => None,
     };
     let resumable = matches!(request, Request::Get { .. });
@@ -196,12 +201,12 @@ async fn read_answers(
                     if let Some(out) = &mut output {
                         out.flush().await.map_err(CallError::Output)?;
                     }
-                    match &mut outcome {
+                    match &mut *outcome {
                         Ok(Response::Ls { files }) => files.splice(0..0, listed).for_each(drop),
                         Ok(Response::Du { files }) => files.splice(0..0, used).for_each(drop),
                         _ => {}
                     }
-                    return Ok(outcome);
+                    return Ok(*outcome);
                 }
             },
         }

@@ -1,9 +1,10 @@
 //! Looking for peers that may have the file: hints, peers already connected, and the DHT.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use casnode_cas::{Address, FileRecord};
-use casnode_dht::{Dht, FindEvent, FindOptions, Key, Multiaddr};
+use casnode_dht::{Dht, FindEvent, FindManyEvent, FindOptions, Key, MAX_FIND_KEYS, Multiaddr};
 use tokio::sync::mpsc;
 
 use super::engine::EngineEvent;
@@ -17,7 +18,7 @@ const RECORD_DEADLINE: Duration = Duration::from_secs(8);
 /// A dial to a peer named by hand.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Providers taken from one lookup: many records name peers that are gone, and finding that out is cheap.
+/// Providers taken of one key: many records name peers that are gone, and finding that out is cheap.
 const PROVIDERS_WANTED: usize = 32;
 
 /// Peers already connected that are asked although nobody named them.
@@ -78,40 +79,51 @@ impl Discovery {
         Ok(())
     }
 
-    /// One lookup of the file's providers.
-    pub(super) async fn lookup(self) -> Result<(), std::convert::Infallible> {
-        let key: Key = *self.address.as_bytes();
-        let (asked_peers, found) = self.find(key, None).await;
+    /// One lookup of the file's providers. What was found a moment ago will do only for the first.
+    pub(super) async fn lookup(self, first: bool) -> Result<(), std::convert::Infallible> {
+        let (asked_peers, found) = self.find(first).await;
         self.tell(EngineEvent::LookupDone { asked_peers, found })
             .await;
         Ok(())
     }
 
-    /// Looks up who has single chunks that no known provider has.
+    /// Looks up who has single chunks that no known provider has, all in one go.
     pub(super) async fn chunks(
         self,
         orphans: Vec<(u32, Key)>,
+        first: bool,
     ) -> Result<(), std::convert::Infallible> {
+        // Equal chunks have one key.
+        let mut indices: HashMap<Key, Vec<u32>> = HashMap::new();
         for (index, key) in orphans {
-            self.find(key, Some(index)).await;
+            indices.entry(key).or_default().push(index);
+        }
+        let keys: Vec<Key> = indices.keys().copied().collect();
+        for keys in keys.chunks(MAX_FIND_KEYS) {
+            let mut answers = self.dht.find_many(keys.to_vec(), options(first));
+            while let Some(answer) = answers.recv().await {
+                let FindManyEvent::Provider { key, peer, .. } = answer else {
+                    continue;
+                };
+                for index in indices.get(&key).into_iter().flatten() {
+                    let claim = Some(*index);
+                    self.tell(EngineEvent::Candidate { peer, claim }).await;
+                }
+            }
         }
         self.tell(EngineEvent::OrphansDone).await;
         Ok(())
     }
 
-    async fn find(&self, key: Key, claim: Option<u32>) -> (u32, u32) {
-        let options = FindOptions {
-            limit: PROVIDERS_WANTED,
-            deadline: LOOKUP_DEADLINE,
-            connect: true,
-            ..FindOptions::default()
-        };
-        let mut answers = self.dht.find_providers(key, options);
+    async fn find(&self, first: bool) -> (u32, u32) {
+        let key: Key = *self.address.as_bytes();
+        let mut answers = self.dht.find_providers(key, options(first));
         let mut outcome = (0, 0);
         while let Some(answer) = answers.recv().await {
             match answer {
                 FindEvent::Provider { peer, .. } => {
-                    self.tell(EngineEvent::Candidate { peer, claim }).await
+                    self.tell(EngineEvent::Candidate { peer, claim: None })
+                        .await
                 }
                 FindEvent::Done {
                     asked_peers, found, ..
@@ -123,5 +135,16 @@ impl Discovery {
 
     async fn tell(&self, event: EngineEvent) {
         let _ = self.events.send(event).await;
+    }
+}
+
+/// How a download looks for providers. Where what earlier searches found was of no use, it is not taken again.
+fn options(first: bool) -> FindOptions {
+    FindOptions {
+        limit: PROVIDERS_WANTED,
+        deadline: LOOKUP_DEADLINE,
+        connect: true,
+        use_cache: first,
+        ..FindOptions::default()
     }
 }

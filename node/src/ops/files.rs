@@ -127,7 +127,12 @@ pub(crate) fn source_state(state: SourceState) -> &'static str {
 }
 
 fn chunker(manifest: &Manifest) -> String {
-    match manifest.params() {
+    chunker_text(manifest.params())
+}
+
+/// How a file was cut, in words with numbers.
+pub(super) fn chunker_text(params: ChunkerParams) -> String {
+    match params {
         ChunkerParams::Fixed { chunk_bytes } => format!("fixed, {} KiB", chunk_bytes >> 10),
         ChunkerParams::FastCdc {
             min_bytes,

@@ -1,10 +1,13 @@
 //! What each call does.
 
 mod collect;
+mod dht;
 mod files;
 mod get;
+mod metrics;
 mod network;
 mod pins;
+mod provide;
 mod room;
 mod steps;
 mod store;
@@ -88,6 +91,26 @@ pub(crate) async fn execute(
             verified.map(Response::Verify)
         }
         Request::Providers { key, timeout_ms } => network::providers(node, &key, timeout_ms).await,
+        Request::ProvideStatus { address } => provide::status(node, address.as_deref()).await,
+        Request::ProvideNow {
+            address,
+            wait,
+            timeout_ms,
+        } => {
+            let call = provide::NowCall {
+                address,
+                wait,
+                timeout_ms,
+            };
+            provide::now(node, call, &events)
+                .await
+                .map(Response::ProvideNow)
+        }
+        Request::DhtLookup { key, timeout_ms } => dht::lookup(node, &key, timeout_ms).await,
+        Request::DhtGet { key, timeout_ms } => dht::get(node, &key, timeout_ms).await,
+        Request::DhtPutTest { timeout_ms } => dht::put_test(node, timeout_ms).await,
+        Request::DhtMode { mode } => dht::mode(node, mode).await,
+        Request::Metrics => metrics::metrics(node).await,
         Request::Status => network::status(node).await.map(Response::Status),
         Request::Peers => Ok(network::peers(node).await),
     }

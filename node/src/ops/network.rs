@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use casnode_cas::{ChunkHash, StoreError};
-use casnode_dht::{AnnounceStatus, FindEvent, FindOptions, announce_status_of};
+use casnode_dht::{AnnounceStatus, Dht, FindEvent, FindOptions, Key, announce_status_of};
 
 use crate::{
     api::{
@@ -23,53 +23,25 @@ const PROVIDERS_LISTED: usize = 64;
 
 pub(super) async fn providers(node: &Arc<Node>, key: &str, timeout_ms: Option<u64>) -> Outcome {
     let key: ChunkHash = super::parse("an address or a chunk hash", key)?;
-    let Some(dht) = &node.dht else {
-        return Err(ApiError::new(
-            ErrorKind::Failure,
-            "providers could not be looked up",
-            "this command runs without a network",
-            "start `casnode daemon`, or give --bootstrap",
-        ));
-    };
+    let dht = joined(node, "providers could not be looked up")?;
     let limit = timeout_ms.map_or(PROVIDERS_DEADLINE, Duration::from_millis);
     let ends = clock::now() + limit;
     let connected = dht
         .connected_within(node.network_patience().min(limit))
         .await;
-    let options = FindOptions {
-        limit: PROVIDERS_LISTED,
-        deadline: ends.saturating_duration_since(clock::now()),
-        connect: false,
-        include_self: true,
-    };
-    let mut timed_out = false;
-    let mut answers = dht.find_providers(*key.as_bytes(), options);
-    let mut report = ProvidersReport {
+    let left = ends.saturating_duration_since(clock::now());
+    let found = find(dht, *key.as_bytes(), left).await;
+    let timed_out = found.timed_out;
+    let report = ProvidersReport {
         key: key.to_string(),
-        providers: Vec::new(),
-        asked_peers: 0,
+        providers: found.providers,
+        asked_peers: found.asked_peers,
     };
-    while let Some(answer) = answers.recv().await {
-        match answer {
-            FindEvent::Provider { peer, addrs } => report.providers.push(ProviderInfo {
-                peer: peer.to_string(),
-                addrs: addrs.iter().map(ToString::to_string).collect(),
-            }),
-            FindEvent::Done {
-                asked_peers,
-                timed_out: late,
-                ..
-            } => {
-                report.asked_peers = asked_peers;
-                timed_out = late;
-            }
-        }
-    }
     if report.providers.is_empty() {
         let what = format!("nobody is known to have {key}");
         let asked = errors::count(report.asked_peers.into(), "peer");
         return Err(match (connected, timed_out) {
-            (0, _) if report.asked_peers == 0 => errors::no_peers(ErrorKind::NotFound, what, node),
+            (0, _) if report.asked_peers == 0 => errors::alone(ErrorKind::NotFound, what, node),
             (_, true) => ApiError::new(
                 ErrorKind::TimedOut,
                 format!("the providers of {key} could not be looked up"),
@@ -90,6 +62,57 @@ pub(super) async fn providers(node: &Arc<Node>, key: &str, timeout_ms: Option<u6
     Ok(Response::Providers(report))
 }
 
+/// What a search for providers has brought.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) providers: Vec<ProviderInfo>,
+    pub(super) asked_peers: u32,
+    pub(super) timed_out: bool,
+}
+
+/// Looks for the providers of a key, this node among them.
+pub(super) async fn find(dht: &Dht, key: Key, deadline: Duration) -> Found {
+    let options = FindOptions {
+        limit: PROVIDERS_LISTED,
+        deadline,
+        connect: false,
+        include_self: true,
+        // Who asks wants to know how it is now.
+        use_cache: false,
+    };
+    let mut found = Found::default();
+    let mut answers = dht.find_providers(key, options);
+    while let Some(answer) = answers.recv().await {
+        match answer {
+            FindEvent::Provider { peer, addrs } => found.providers.push(ProviderInfo {
+                peer: peer.to_string(),
+                addrs: addrs.iter().map(ToString::to_string).collect(),
+            }),
+            FindEvent::Done {
+                asked_peers,
+                timed_out,
+                ..
+            } => {
+                found.asked_peers = asked_peers;
+                found.timed_out = timed_out;
+            }
+        }
+    }
+    found
+}
+
+/// The network, or why there is none.
+pub(super) fn joined<'a>(node: &'a Node, what: &str) -> Result<&'a Dht, ApiError> {
+    node.dht.as_ref().ok_or_else(|| {
+        ApiError::new(
+            ErrorKind::Failure,
+            what,
+            "this command runs without a network",
+            "start `casnode daemon`, or give --bootstrap",
+        )
+    })
+}
+
 /// This node's own state.
 pub(crate) async fn status(node: &Arc<Node>) -> Result<StatusReport, ApiError> {
     let store = node.store.clone();
@@ -107,6 +130,10 @@ pub(crate) async fn status(node: &Arc<Node>) -> Result<StatusReport, ApiError> {
         daemon: node.serve_dht,
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        network: None,
+        dht_mode: None,
+        dht_serving: None,
+        network_peers: None,
         peers: 0,
         files: stats.files,
         chunks: stats.chunks,
@@ -130,6 +157,10 @@ pub(crate) async fn status(node: &Arc<Node>) -> Result<StatusReport, ApiError> {
             .map(ToString::to_string)
             .collect();
         report.peers = u32::try_from(dht.peers().await.len()).unwrap_or(u32::MAX);
+        report.network = node.network.as_ref().map(|name| name.as_str().to_owned());
+        report.dht_mode = Some(node.mode());
+        report.dht_serving = Some(super::dht::is_serving(dht));
+        report.network_peers = Some(dht.provide_status().network_peers);
         report.announced = announce.announced;
         report.to_announce = announce.to_announce;
         report.dropped = dropped(dht);
@@ -152,7 +183,7 @@ async fn asleep(node: &Node) -> Option<AnnounceStatus> {
     }
 }
 
-fn dropped(dht: &casnode_dht::Dht) -> Vec<DropCount> {
+fn dropped(dht: &Dht) -> Vec<DropCount> {
     dht.dropped()
         .iter()
         .filter(|(_, count)| *count > 0)

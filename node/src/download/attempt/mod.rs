@@ -1,5 +1,6 @@
 //! One attempt to fetch a file under one manifest: the loop that owns the scheduler.
 
+mod claims;
 mod report;
 mod running;
 mod search;
@@ -16,7 +17,7 @@ use casnode_dht::PeerId;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::DropGuard;
 
-use self::{running::Running, search::Search};
+use self::{claims::Claims, running::Running, search::Search};
 use super::{
     engine::{Bad, EngineEvent, Job, interrupted},
     lent::Lent,
@@ -82,6 +83,7 @@ pub(super) struct Attempt<'a> {
     /// The chosen manifest lies; these of its chunks are proven all the same.
     forged: Option<HaveBitmap>,
     search: Search,
+    claims: Claims,
 }
 
 impl<'a> Attempt<'a> {
@@ -104,6 +106,7 @@ impl<'a> Attempt<'a> {
             offered_by: HashMap::new(),
             forged: None,
             search,
+            claims: Claims::default(),
         }
     }
 

@@ -272,6 +272,9 @@ impl Attempt<'_> {
                 tracing::warn!(%peer, chunk = index, "a peer sent bytes that do not have the chunk's hash; it is banned");
             }
         }
+        if fault == Fault::NotFound && self.claims.take_one(slot, index) {
+            self.forget_claim(slot, index);
+        }
         self.schedule(Event::Failed {
             peer: slot,
             index,

@@ -43,7 +43,7 @@ const STARVED_PAUSE: Duration = Duration::from_secs(1);
 
 /// Between two searches for chunks that no known provider has, and how many are searched for at a time.
 const ORPHAN_PAUSE: Duration = Duration::from_secs(5);
-const ORPHANS_AT_A_TIME: usize = 16;
+const ORPHANS_AT_A_TIME: usize = 1024;
 
 /// Peers remembered to have offered one manifest.
 const MAX_OFFERERS: usize = 64;
@@ -62,6 +62,7 @@ pub(super) struct Search {
     pub(super) next_lookup: Instant,
     next_orphans: Instant,
     pub(super) orphans_run: bool,
+    orphans_tried: bool,
     /// Where the next search for orphans begins, so that each gets its turn.
     orphan_start: u32,
     hints: Vec<Hint>,
@@ -129,6 +130,7 @@ impl Search {
             next_lookup: now,
             next_orphans: now,
             orphans_run: false,
+            orphans_tried: false,
             orphan_start: 0,
             hints: addrs.into_iter().map(|addr| Hint::new(addr, now)).collect(),
             began: now,
@@ -174,7 +176,8 @@ impl Attempt<'_> {
         }
         if !self.search.lookup_runs && now >= self.search.next_lookup {
             self.search.lookup_runs = true;
-            self.tasks.spawn("lookup", discovery.clone().lookup());
+            let first = self.search.lookups == 0;
+            self.tasks.spawn("lookup", discovery.clone().lookup(first));
         }
         self.look_for_orphans(discovery, now);
     }
@@ -202,7 +205,9 @@ impl Attempt<'_> {
                     .map(|c| (i, *c.hash.as_bytes()))
             })
             .collect();
-        self.tasks.spawn("chunk lookups", discovery.chunks(orphans));
+        let first = !std::mem::replace(&mut self.search.orphans_tried, true);
+        self.tasks
+            .spawn("chunk lookups", discovery.chunks(orphans, first));
     }
 
     pub(super) fn candidate(&mut self, peer: PeerId, claim: Option<u32>) {
@@ -210,6 +215,7 @@ impl Attempt<'_> {
             return;
         };
         if let (Some(slot), Some(index)) = (self.job.sources.slot_of(&peer), claim) {
+            self.claims.note(slot, index);
             self.schedule(Event::PeerHasChunk { peer: slot, index });
             return;
         }
@@ -220,6 +226,9 @@ impl Attempt<'_> {
         };
         if let Some(idle) = evicted {
             self.schedule(Event::PeerLeft { peer: idle });
+        }
+        if let Some(index) = claim {
+            self.claims.note(slot, index);
         }
         let session = Session {
             dht,
@@ -319,6 +328,17 @@ impl Attempt<'_> {
         self.choose(manifest).await
     }
 
+    /// A peer that was found for a chunk does not have it, or is not there.
+    pub(super) fn forget_claim(&self, slot: PeerSlot, index: u32) {
+        let chunks = self.running.as_ref().map(|r| r.manifest.chunks());
+        let chunk = chunks.and_then(|chunks| chunks.get(index as usize));
+        if let (Some(chunk), Some(dht), Some(peer)) =
+            (chunk, &self.job.node.dht, self.job.sources.peer(slot))
+        {
+            dht.forget_provider(*chunk.hash.as_bytes(), peer);
+        }
+    }
+
     pub(super) fn gone(&mut self, slot: PeerSlot, end: &SessionEnd) {
         let was_active = self.job.sources.get(slot).is_some();
         if was_active {
@@ -326,6 +346,15 @@ impl Attempt<'_> {
         }
         self.job.sources.gone(slot, end, clock::now());
         self.schedule(Event::PeerLeft { peer: slot });
+        let claims = self.claims.take(slot);
+        if matches!(end, SessionEnd::Unreachable(_) | SessionEnd::NotHere)
+            && let (Some(dht), Some(peer)) = (&self.job.node.dht, self.job.sources.peer(slot))
+        {
+            dht.forget_provider(*self.job.address.as_bytes(), peer);
+            for index in claims {
+                self.forget_claim(slot, index);
+            }
+        }
         if end.is_peer_fault()
             && let Some(peer) = self.job.sources.peer(slot)
         {

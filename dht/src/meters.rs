@@ -1,0 +1,186 @@
+//! Counts of what a node does, for people who watch it.
+
+use crate::counters::Counter;
+use crate::handle::Inner;
+use crate::records::tables::Sizes;
+use crate::report::Metric;
+
+/// Declares the meters with the names and explanations under which they are told, so that none is forgotten.
+macro_rules! meters {
+    ($($name:ident: $told:literal, $help:literal;)*) => {
+        /// What this node has done since its start.
+        #[derive(Debug, Default)]
+        pub(crate) struct Meters { $(#[doc = $help] pub(crate) $name: Counter,)* }
+
+        impl Meters {
+            /// Name, explanation and value of each.
+            pub(crate) fn told(&self) -> Vec<(&'static str, &'static str, u64)> {
+                vec![$(($told, $help, self.$name.get()),)*]
+            }
+        }
+    };
+}
+
+meters! {
+    announced_keys: "casnode_dht_announced_keys_total", "Keys announced: acknowledged by a first peer, once a run.";
+    announced_copies: "casnode_dht_announced_copies_total", "Provider records that peers have acknowledged.";
+    value_copies: "casnode_dht_value_copies_total", "Value records that peers have answered; they check them only then, so not all need have been kept.";
+    failed_keys: "casnode_dht_failed_keys_total", "Keys of a run that nobody acknowledged.";
+    failed_sends: "casnode_dht_failed_sends_total", "Peers that keys could not be sent to.";
+    runs: "casnode_dht_announce_runs_total", "Runs of the announcer.";
+    region_lookups: "casnode_dht_region_lookups_total", "Lookups of regions, for announcing.";
+    lookups: "casnode_dht_lookups_total", "Lookups of any kind begun.";
+    requests: "casnode_dht_requests_total", "Requests sent in lookups.";
+    timed_out_lookups: "casnode_dht_timed_out_lookups_total", "Lookups that their deadline ended.";
+    found_providers: "casnode_dht_found_providers_total", "Providers that searches have found.";
+}
+
+impl Meters {
+    /// A lookup has ended after so many requests.
+    pub(crate) fn ended(&self, requests: u32, timed_out: bool) {
+        self.requests.add(requests.into());
+        self.timed_out_lookups.add(timed_out.into());
+    }
+}
+
+/// All numbers of a node for a monitoring system.
+pub(crate) fn metrics(inner: &Inner) -> Vec<Metric> {
+    let counted = inner.meters.told().into_iter();
+    let mut metrics: Vec<_> = counted
+        .map(|(name, help, value)| Metric {
+            name,
+            help,
+            counter: true,
+            value: as_f64(value),
+        })
+        .collect();
+    let mut gauge = |name, help, value: u64| {
+        let (counter, value) = (false, as_f64(value));
+        metrics.push(Metric {
+            name,
+            help,
+            counter,
+            value,
+        });
+    };
+    let status = crate::announce::status(inner);
+    gauge(
+        "casnode_dht_scheduled_keys",
+        "Keys in the announce schedule.",
+        status.keys,
+    );
+    gauge(
+        "casnode_dht_done_keys",
+        "Scheduled keys that somebody holds a record of.",
+        status.done,
+    );
+    gauge(
+        "casnode_dht_due_keys",
+        "Scheduled keys to be announced now.",
+        status.due,
+    );
+    gauge(
+        "casnode_dht_failing_keys",
+        "Due keys whose latest announcement nobody acknowledged.",
+        status.failed,
+    );
+    gauge(
+        "casnode_dht_announced_keys_per_hour",
+        "Keys announced in the last hour.",
+        status.keys_per_hour,
+    );
+    gauge(
+        "casnode_dht_behind",
+        "1 when records will run out before they are renewed.",
+        status.behind.is_some().into(),
+    );
+    gauge(
+        "casnode_dht_interval_seconds",
+        "Time between two announcements of a key.",
+        status.interval.as_secs(),
+    );
+    gauge(
+        "casnode_dht_network_peers",
+        "How many peers the network seems to have.",
+        status.network_peers,
+    );
+    let sizes = inner.records.tables().sizes();
+    for (name, help, value) in held(&sizes) {
+        gauge(name, help, value as u64);
+    }
+    let routed = *inner.routed.borrow();
+    gauge(
+        "casnode_dht_connected_routing_peers",
+        "Connected peers in the routing table.",
+        routed as u64,
+    );
+    let known = inner.neighbourhood.borrow().peers().len();
+    gauge(
+        "casnode_dht_routing_peers",
+        "Peers in the routing table.",
+        known as u64,
+    );
+    metrics
+}
+
+/// What is held for others.
+fn held(sizes: &Sizes) -> [(&'static str, &'static str, usize); 5] {
+    [
+        (
+            "casnode_dht_held_provider_records",
+            "Provider records held for others.",
+            sizes.providers,
+        ),
+        (
+            "casnode_dht_held_peers",
+            "Peers whose records are held.",
+            sizes.peers,
+        ),
+        (
+            "casnode_dht_held_value_records",
+            "Value records held for others.",
+            sizes.values,
+        ),
+        (
+            "casnode_dht_held_value_bytes",
+            "Bytes of these value records.",
+            sizes.value_bytes,
+        ),
+        (
+            "casnode_dht_remembered_peers",
+            "Peers remembered for the next start.",
+            sizes.remembered,
+        ),
+    ]
+}
+
+/// Exact up to 2^53.
+fn as_f64(value: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge may be rounded")]
+    let value = value as f64;
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meters_are_named_as_counters_are_and_no_two_alike() {
+        let meters = Meters::default();
+        meters.runs.add(3);
+        let told = meters.told();
+        for (name, help, _) in &told {
+            assert!(
+                name.starts_with("casnode_dht_") && name.ends_with("_total"),
+                "{name}"
+            );
+            assert!(help.ends_with('.'), "{help}");
+            assert_eq!(told.iter().filter(|(other, ..)| other == name).count(), 1);
+        }
+        let runs = told
+            .iter()
+            .find(|(name, ..)| *name == "casnode_dht_announce_runs_total");
+        assert_eq!(runs.unwrap().2, 3);
+    }
+}

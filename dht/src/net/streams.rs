@@ -1,0 +1,609 @@
+//! Streams of this node's own protocols: opened on demand, and taken from others.
+//!
+//! An opening always gets its answer: a stream, or why there is none. A stream that others open waits in a
+//! bounded queue until somebody takes it; when that is full it is refused, and counted.
+
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::Stream as Raw;
+
+use libp2p::core::transport::PortUse;
+use libp2p::core::{Endpoint, InboundUpgrade, OutboundUpgrade, UpgradeInfo};
+use libp2p::swarm::handler::{
+    ConnectionEvent, ConnectionHandlerEvent, DialUpgradeError, FullyNegotiatedInbound,
+    FullyNegotiatedOutbound,
+};
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionHandler, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler,
+    StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
+use tokio::sync::{mpsc, oneshot};
+
+use super::addrs::{self, Transport};
+use crate::counters::Counters;
+
+/// Streams of one protocol, opened by others, that wait to be taken.
+const MAX_WAITING: usize = 64;
+/// Openings on one connection that wait or are being negotiated. More are refused.
+const MAX_OPENING: usize = 64;
+/// Openings that wait for the swarm to hand them to their connection.
+const MAX_ORDERS: usize = 1024;
+
+/// Why there is no stream.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// Nobody of that name is connected, or not any more.
+    #[error("not connected")]
+    NotConnected,
+    /// The other side does not speak the protocol.
+    #[error("the peer does not speak the protocol")]
+    Unsupported,
+    /// Too many streams are being opened.
+    #[error("too many streams are being opened")]
+    Busy,
+    /// The other side did not answer in time, or the connection broke.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// How many streams there are with each peer.
+#[derive(Debug, Default)]
+struct InUse(Mutex<HashMap<PeerId, usize>>);
+
+impl InUse {
+    fn change(&self, peer: PeerId, change: impl FnOnce(usize) -> usize) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(peer).or_default();
+        *count = change(*count);
+        if *count == 0 {
+            all.remove(&peer);
+        }
+    }
+
+    fn has(&self, peer: &PeerId) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.contains_key(peer)
+    }
+}
+
+/// A stream. While it lives its connection counts as used.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    raw: Raw,
+    peer: PeerId,
+    in_use: Arc<InUse>,
+}
+
+impl Stream {
+    fn new(raw: Raw, peer: PeerId, in_use: &Arc<InUse>) -> Self {
+        in_use.change(peer, |count| count + 1);
+        let in_use = in_use.clone();
+        Self { raw, peer, in_use }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.in_use
+            .change(self.peer, |count| count.saturating_sub(1));
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.raw).poll_read(cx, bytes)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.raw).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.raw).poll_write_vectored(cx, parts)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.raw).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.raw).poll_close(cx)
+    }
+}
+
+/// Streams that others open for one protocol.
+pub(crate) type Incoming = mpsc::Receiver<(PeerId, Stream)>;
+
+/// One stream to be opened.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    protocol: StreamProtocol,
+    /// Taken when it is answered.
+    answer: Option<oneshot::Sender<Result<Stream, OpenError>>>,
+}
+
+impl Opening {
+    fn end(mut self, result: Result<Stream, OpenError>) {
+        self.answer(result);
+    }
+
+    fn answer(&mut self, result: Result<Stream, OpenError>) {
+        if let Some(answer) = self.answer.take() {
+            // Whoever asked may have given up.
+            let _ = answer.send(result);
+        }
+    }
+}
+
+impl Drop for Opening {
+    /// Its connection has gone, and the opening with it.
+    fn drop(&mut self) {
+        self.answer(Err(OpenError::NotConnected));
+    }
+}
+
+/// Who takes the streams of which protocol.
+struct Takers {
+    protocols: Vec<(StreamProtocol, mpsc::Sender<(PeerId, Stream)>)>,
+    counters: Arc<Counters>,
+    in_use: Arc<InUse>,
+}
+
+/// The behaviour.
+pub(super) struct Streams {
+    takers: Arc<Takers>,
+    /// The connections with each peer and what they run over, oldest first.
+    connections: HashMap<PeerId, Vec<(ConnectionId, Option<Transport>)>>,
+    orders: VecDeque<(PeerId, ConnectionId, Opening)>,
+    waker: Option<Waker>,
+}
+
+impl Streams {
+    /// Takes streams of these protocols; returns where each protocol's come out.
+    pub(super) fn new<const N: usize>(
+        protocols: [StreamProtocol; N],
+        counters: Arc<Counters>,
+    ) -> (Self, [Incoming; N]) {
+        let mut takers = Vec::with_capacity(N);
+        let incoming = protocols.map(|protocol| {
+            let (sender, receiver) = mpsc::channel(MAX_WAITING);
+            takers.push((protocol, sender));
+            receiver
+        });
+        let streams = Self {
+            takers: Arc::new(Takers {
+                protocols: takers,
+                counters,
+                in_use: Arc::default(),
+            }),
+            connections: HashMap::new(),
+            orders: VecDeque::new(),
+            waker: None,
+        };
+        (streams, incoming)
+    }
+
+    /// Opens a stream on a connection that stands: over TCP if there is one, for bulk data costs a third there.
+    pub(super) fn open(
+        &mut self,
+        peer: PeerId,
+        protocol: StreamProtocol,
+        answer: oneshot::Sender<Result<Stream, OpenError>>,
+    ) {
+        let answer = Some(answer);
+        let opening = Opening { protocol, answer };
+        let Some(connection) = self.best_connection(&peer) else {
+            return opening.end(Err(OpenError::NotConnected));
+        };
+        if self.orders.len() >= MAX_ORDERS {
+            return opening.end(Err(OpenError::Busy));
+        }
+        self.orders.push_back((peer, connection, opening));
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether there is any stream with this peer.
+    pub(super) fn is_used(&self, peer: &PeerId) -> bool {
+        self.takers.in_use.has(peer)
+    }
+
+    fn best_connection(&self, peer: &PeerId) -> Option<ConnectionId> {
+        let all = self.connections.get(peer)?;
+        let tcp = all.iter().find(|(_, over)| *over == Some(Transport::Tcp));
+        tcp.or(all.first()).map(|(id, _)| *id)
+    }
+
+    fn handler(&mut self, id: ConnectionId, peer: PeerId, remote: &Multiaddr) -> Handler {
+        let connections = self.connections.entry(peer).or_default();
+        connections.push((id, addrs::transport(remote)));
+        Handler {
+            peer,
+            takers: self.takers.clone(),
+            waiting: VecDeque::new(),
+            negotiating: 0,
+            waker: None,
+        }
+    }
+
+    fn over(&mut self, peer: &PeerId, id: ConnectionId) {
+        if let Some(connections) = self.connections.get_mut(peer) {
+            connections.retain(|(other, _)| *other != id);
+            if connections.is_empty() {
+                self.connections.remove(peer);
+            }
+        }
+        self.orders.retain(|(_, connection, _)| *connection != id);
+    }
+}
+
+impl NetworkBehaviour for Streams {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Infallible;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(self.handler(id, peer, remote))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        remote: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(self.handler(id, peer, remote))
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm) {
+        match event {
+            FromSwarm::ConnectionClosed(closed) => {
+                self.over(&closed.peer_id, closed.connection_id);
+            }
+            // Another protocol may refuse a connection after this one was asked.
+            FromSwarm::DialFailure(failed) => {
+                if let Some(peer) = failed.peer_id {
+                    self.over(&peer, failed.connection_id);
+                }
+            }
+            FromSwarm::ListenFailure(failed) => {
+                if let Some(peer) = failed.peer_id {
+                    self.over(&peer, failed.connection_id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        _: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        match event {}
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        if let Some((peer_id, id, event)) = self.orders.pop_front() {
+            return Poll::Ready(ToSwarm::NotifyHandler {
+                peer_id,
+                handler: NotifyHandler::One(id),
+                event,
+            });
+        }
+        self.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// One connection's streams.
+pub(super) struct Handler {
+    peer: PeerId,
+    takers: Arc<Takers>,
+    waiting: VecDeque<Opening>,
+    negotiating: usize,
+    waker: Option<Waker>,
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = Opening;
+    type ToBehaviour = Infallible;
+    type InboundProtocol = Speak;
+    type OutboundProtocol = Speak;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = Opening;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
+        let names = self.takers.protocols.iter();
+        let names = names.map(|(name, _)| name.clone()).collect();
+        SubstreamProtocol::new(Speak(names), ())
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        !self.waiting.is_empty() || self.negotiating > 0
+    }
+
+    fn on_behaviour_event(&mut self, opening: Self::FromBehaviour) {
+        if self.waiting.len() + self.negotiating >= MAX_OPENING {
+            return opening.end(Err(OpenError::Busy));
+        }
+        self.waiting.push_back(opening);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Opening, Self::ToBehaviour>> {
+        if let Some(opening) = self.waiting.pop_front() {
+            self.negotiating += 1;
+            let speak = Speak(vec![opening.protocol.clone()]);
+            return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
+                protocol: SubstreamProtocol::new(speak, opening),
+            });
+        }
+        self.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<Self::InboundProtocol, Self::OutboundProtocol, (), Opening>,
+    ) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (stream, name),
+                ..
+            }) => self.taken(stream, &name),
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol: (stream, _),
+                info,
+            }) => {
+                self.negotiating -= 1;
+                let in_use = &self.takers.in_use;
+                info.end(Ok(Stream::new(stream, self.peer, in_use)));
+            }
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
+                self.negotiating -= 1;
+                info.end(Err(match error {
+                    StreamUpgradeError::Timeout => {
+                        OpenError::Io(std::io::ErrorKind::TimedOut.into())
+                    }
+                    StreamUpgradeError::NegotiationFailed => OpenError::Unsupported,
+                    StreamUpgradeError::Io(error) => OpenError::Io(error),
+                    StreamUpgradeError::Apply(never) => match never {},
+                }));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Handler {
+    /// Another peer has opened a stream.
+    fn taken(&self, stream: Raw, name: &StreamProtocol) {
+        let mut takers = self.takers.protocols.iter();
+        let taker = takers.find(|(protocol, _)| protocol == name);
+        let Some((_, taker)) = taker else { return };
+        let stream = Stream::new(stream, self.peer, &self.takers.in_use);
+        if taker.try_send((self.peer, stream)).is_err() {
+            self.takers.counters.refused_streams.add(1);
+            tracing::debug!(peer = %self.peer, %name, "nobody takes a stream: refused");
+        }
+    }
+}
+
+/// Settles which protocol a stream speaks, and does nothing more.
+pub(super) struct Speak(Vec<StreamProtocol>);
+
+impl UpgradeInfo for Speak {
+    type Info = StreamProtocol;
+    type InfoIter = std::vec::IntoIter<StreamProtocol>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.0.clone().into_iter()
+    }
+}
+
+impl InboundUpgrade<Raw> for Speak {
+    type Output = (Raw, StreamProtocol);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Self::Error>>;
+
+    fn upgrade_inbound(self, stream: Raw, name: Self::Info) -> Self::Future {
+        ready(Ok((stream, name)))
+    }
+}
+
+impl OutboundUpgrade<Raw> for Speak {
+    type Output = (Raw, StreamProtocol);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Self::Error>>;
+
+    fn upgrade_outbound(self, stream: Raw, name: Self::Info) -> Self::Future {
+        ready(Ok((stream, name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+    use libp2p::core::Transport as _;
+    use libp2p::core::muxing::StreamMuxerBox;
+    use libp2p::core::transport::MemoryTransport;
+    use libp2p::core::upgrade::Version;
+    use libp2p::identity::Keypair;
+    use libp2p::swarm::{Config, Swarm, SwarmEvent};
+    use libp2p::{noise, yamux};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+    const ONE: StreamProtocol = StreamProtocol::new("/one");
+    const TWO: StreamProtocol = StreamProtocol::new("/two");
+
+    fn swarm(protocols: [StreamProtocol; 1]) -> (Swarm<Streams>, Incoming, Arc<Counters>) {
+        let keypair = Keypair::generate_ed25519();
+        let transport = MemoryTransport::default()
+            .upgrade(Version::V1)
+            .authenticate(noise::Config::new(&keypair).unwrap())
+            .multiplex(yamux::Config::default())
+            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+            .boxed();
+        let counters = Arc::new(Counters::default());
+        let (streams, [incoming]) = Streams::new(protocols, counters.clone());
+        let config = Config::with_tokio_executor()
+            .with_idle_connection_timeout(LONG)
+            .with_max_negotiating_inbound_streams(256);
+        let swarm = Swarm::new(transport, streams, keypair.public().to_peer_id(), config);
+        (swarm, incoming, counters)
+    }
+
+    type Ask = (
+        PeerId,
+        StreamProtocol,
+        oneshot::Sender<Result<Stream, OpenError>>,
+    );
+
+    /// Two connected swarms, run by tasks: the first opens what is asked for.
+    async fn pair() -> (mpsc::Sender<Ask>, PeerId, Incoming, Arc<Counters>) {
+        let (mut opener, _, _) = swarm([TWO]);
+        let (mut taker, incoming, counters) = swarm([ONE]);
+        taker.listen_on("/memory/0".parse().unwrap()).unwrap();
+        let SwarmEvent::NewListenAddr { address, .. } = taker.select_next_some().await else {
+            panic!("it does not listen")
+        };
+        let peer = *taker.local_peer_id();
+        tokio::spawn(async move {
+            loop {
+                taker.select_next_some().await;
+            }
+        });
+        opener.dial(address).unwrap();
+        while !opener.is_connected(&peer) {
+            opener.select_next_some().await;
+        }
+        let (ask, mut asked) = mpsc::channel::<Ask>(256);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = opener.select_next_some() => {}
+                    Some((peer, protocol, answer)) = asked.recv() => {
+                        opener.behaviour_mut().open(peer, protocol, answer);
+                    }
+                }
+            }
+        });
+        (ask, peer, incoming, counters)
+    }
+
+    async fn open(
+        ask: &mpsc::Sender<Ask>,
+        peer: PeerId,
+        protocol: StreamProtocol,
+    ) -> Result<Stream, OpenError> {
+        let (answer, answered) = oneshot::channel();
+        ask.send((peer, protocol, answer)).await.unwrap();
+        timeout(LONG, answered).await.unwrap().unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn many_streams_opened_at_once_all_arrive() {
+        let (ask, peer, mut incoming, counters) = pair().await;
+        let opened = (0..50u8).map(|n| {
+            let ask = ask.clone();
+            async move {
+                let mut stream = open(&ask, peer, ONE).await.unwrap();
+                stream.write_all(&[n]).await.unwrap();
+                stream.close().await.unwrap();
+            }
+        });
+        futures::future::join_all(opened).await;
+        let mut seen = Vec::new();
+        for _ in 0..50 {
+            let (_, mut stream) = timeout(LONG, incoming.recv()).await.unwrap().unwrap();
+            let mut byte = [0];
+            stream.read_exact(&mut byte).await.unwrap();
+            seen.push(byte[0]);
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (0..50).collect::<Vec<_>>());
+        assert_eq!(counters.refused_streams.get(), 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_opening_is_always_answered() {
+        let (ask, peer, incoming, counters) = pair().await;
+        let unknown = open(&ask, PeerId::random(), ONE).await;
+        assert!(matches!(unknown, Err(OpenError::NotConnected)));
+        let other = open(&ask, peer, TWO).await;
+        assert!(matches!(other, Err(OpenError::Unsupported)), "{other:?}");
+        // Nobody takes them: what does not fit is refused, and counted.
+        for _ in 0..MAX_WAITING + 5 {
+            let mut stream = open(&ask, peer, ONE).await.unwrap();
+            // The name of the protocol goes with the first byte; a refused stream takes none.
+            let _ = stream.write_all(&[1]).await;
+            let _ = stream.flush().await;
+        }
+        let refused = async {
+            while counters.refused_streams.get() < 5 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(LONG, refused).await.unwrap();
+        assert_eq!(incoming.len(), MAX_WAITING);
+    }
+
+    #[test]
+    fn an_opening_that_is_dropped_says_so() {
+        let (answer, mut answered) = oneshot::channel();
+        let answer = Some(answer);
+        drop(Opening {
+            protocol: ONE,
+            answer,
+        });
+        assert!(matches!(
+            answered.try_recv(),
+            Ok(Err(OpenError::NotConnected))
+        ));
+    }
+}

@@ -1,0 +1,100 @@
+//! What calls about this node and its neighbours return.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DhtMode, ScrubReport};
+
+/// What the DHT says of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvidersReport {
+    /// The key.
+    pub key: String,
+    /// Who has it; this node too, if it does.
+    pub providers: Vec<ProviderInfo>,
+    /// Peers that answered the lookup.
+    pub asked_peers: u32,
+}
+
+/// A provider of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderInfo {
+    /// Its peer id.
+    pub peer: String,
+    /// Where it said it listens.
+    pub addrs: Vec<String>,
+}
+
+/// A node's own state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// Its peer id.
+    pub peer_id: String,
+    /// Full multiaddrs with `/p2p/…`; empty when no daemon runs.
+    pub listen: Vec<String>,
+    /// True when a daemon answered.
+    pub daemon: bool,
+    /// The process that owns the data directory.
+    pub pid: u32,
+    /// Version of the software that answered.
+    pub version: String,
+    /// The network it is in; absent when no daemon runs.
+    pub network: Option<String>,
+    /// The part in the DHT that was chosen for it; absent when no daemon runs.
+    pub dht_mode: Option<DhtMode>,
+    /// Whether it holds records for others now; absent when no daemon runs.
+    pub dht_serving: Option<bool>,
+    /// How many peers the network seems to have, this node among them; absent when no daemon runs.
+    pub network_peers: Option<u64>,
+    /// Connected peers.
+    pub peers: u32,
+    /// Files here.
+    pub files: u64,
+    /// Chunks here.
+    pub chunks: u64,
+    /// Bytes of those chunks.
+    pub stored_bytes: u64,
+    /// Bytes on the disk, packs and index.
+    pub disk_bytes: u64,
+    /// The store takes no more than this of the disk; absent: no limit.
+    pub max_store_bytes: Option<u64>,
+    /// The part of those that nothing needs; a collection gives back most of it.
+    pub reclaimable_bytes: u64,
+    /// Files that are kept whatever happens.
+    pub pinned_files: u64,
+    /// True when the store can only be read.
+    pub read_only: bool,
+    /// What the background check of the stored bytes has done; absent when none runs.
+    pub scrub: Option<ScrubReport>,
+    /// Keys announced and not yet due again.
+    pub announced: u64,
+    /// Keys due.
+    pub to_announce: u64,
+    /// What the network sent that was refused, by kind; only kinds that happened.
+    pub dropped: Vec<DropCount>,
+}
+
+/// A count of refused input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropCount {
+    /// What it was.
+    pub what: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// A connected peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerReport {
+    /// Its peer id.
+    pub peer: String,
+    /// Addresses of the connections.
+    pub addrs: Vec<String>,
+    /// What software it says it is.
+    pub agent: Option<String>,
+    /// True when this node dialled.
+    pub outbound: bool,
+    /// `tcp` or `quic`.
+    pub transport: String,
+    /// Last measured round trip.
+    pub rtt_ms: Option<u32>,
+}

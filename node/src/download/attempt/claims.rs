@@ -1,0 +1,61 @@
+//! Which chunks peers were found for. What turns out untrue is told to the DHT, which is not to name them again for a while.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::sched::PeerSlot;
+
+/// Claims noted; as many as the DHT could be told to forget.
+const MAX_CLAIMS: usize = 4096;
+
+/// The chunks that somebody said a peer has, by its slot.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    of_slots: HashMap<PeerSlot, BTreeSet<u32>>,
+    count: usize,
+}
+
+impl Claims {
+    pub(super) fn note(&mut self, slot: PeerSlot, index: u32) {
+        if self.count < MAX_CLAIMS && self.of_slots.entry(slot).or_default().insert(index) {
+            self.count += 1;
+        }
+    }
+
+    /// Takes one back; whether it was noted.
+    pub(super) fn take_one(&mut self, slot: PeerSlot, index: u32) -> bool {
+        let claims = self.of_slots.get_mut(&slot);
+        let was_noted = claims.is_some_and(|claims| claims.remove(&index));
+        self.count -= usize::from(was_noted);
+        was_noted
+    }
+
+    /// Takes all of a slot back: its session has ended.
+    pub(super) fn take(&mut self, slot: PeerSlot) -> BTreeSet<u32> {
+        let claims = self.of_slots.remove(&slot).unwrap_or_default();
+        self.count -= claims.len();
+        claims
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_taken_back_once_and_are_bounded() {
+        let (mut claims, a, b) = (Claims::default(), PeerSlot(1), PeerSlot(2));
+        for index in [3, 4, 4] {
+            claims.note(a, index);
+        }
+        claims.note(b, 3);
+        assert!(claims.take_one(a, 3) && !claims.take_one(a, 3) && !claims.take_one(b, 4));
+        assert_eq!(claims.take(a), [4].into());
+        assert!(claims.take(a).is_empty());
+        assert_eq!(claims.count, 1);
+        let many = u32::try_from(2 * MAX_CLAIMS).unwrap();
+        (0..many).for_each(|index| claims.note(a, index));
+        assert_eq!(claims.count, MAX_CLAIMS);
+        assert_eq!(claims.take(a).len() + claims.take(b).len(), MAX_CLAIMS);
+        assert_eq!(claims.count, 0);
+    }
+}

@@ -1,0 +1,144 @@
+//! `metrics`: numbers for a monitoring system.
+
+use std::sync::Arc;
+
+use casnode_dht::Dht;
+
+use super::network::status;
+use crate::{
+    api::{ApiError, MetricReport, MetricValue, Outcome, Response, ScrubReport, StatusReport},
+    node::Node,
+};
+
+const DROPPED_NAME: &str = "casnode_dht_dropped_total";
+const DROPPED_HELP: &str = "What the network sent that was refused, by kind.";
+
+/// Every number there is: those of the store, and with a network those of the network.
+pub(super) async fn metrics(node: &Arc<Node>) -> Outcome {
+    let metrics = all(node).await?;
+    Ok(Response::Metrics { metrics })
+}
+
+async fn all(node: &Arc<Node>) -> Result<Vec<MetricReport>, ApiError> {
+    let status = status(node).await?;
+    let mut metrics = of_store(&status);
+    if let Some(scrub) = &status.scrub {
+        metrics.extend(of_scrub(scrub));
+    }
+    if let Some(dht) = &node.dht {
+        metrics.extend(of_dht(dht));
+    }
+    Ok(metrics)
+}
+
+fn of_store(status: &StatusReport) -> Vec<MetricReport> {
+    let mut metrics = vec![
+        gauge(
+            "casnode_store_files",
+            "File entries, unfinished downloads included.",
+            status.files,
+        ),
+        gauge(
+            "casnode_store_pinned_files",
+            "Files that are kept whatever happens.",
+            status.pinned_files,
+        ),
+        gauge(
+            "casnode_store_chunks",
+            "Chunks in the index, each counted once.",
+            status.chunks,
+        ),
+        gauge(
+            "casnode_store_chunk_bytes",
+            "Bytes of these chunks.",
+            status.stored_bytes,
+        ),
+        gauge(
+            "casnode_store_disk_bytes",
+            "Bytes on the disk: packs, index and reserve.",
+            status.disk_bytes,
+        ),
+        gauge(
+            "casnode_store_reclaimable_bytes",
+            "Bytes on the disk that nothing needs.",
+            status.reclaimable_bytes,
+        ),
+        gauge(
+            "casnode_store_read_only",
+            "1 when the store can only be read.",
+            u64::from(status.read_only),
+        ),
+    ];
+    if let Some(max) = status.max_store_bytes {
+        let help = "The most that the store may take of the disk.";
+        metrics.push(gauge("casnode_store_max_bytes", help, max));
+    }
+    metrics
+}
+
+fn of_scrub(scrub: &ScrubReport) -> [MetricReport; 4] {
+    [
+        counter(
+            "casnode_scrub_checked_bytes_total",
+            "Stored bytes that were read and checked.",
+            scrub.checked_bytes,
+        ),
+        counter(
+            "casnode_scrub_rounds_total",
+            "How often all that is stored was gone through.",
+            scrub.rounds,
+        ),
+        counter(
+            "casnode_scrub_bad_chunks_total",
+            "Chunks that were found damaged.",
+            scrub.bad_chunks,
+        ),
+        counter(
+            "casnode_scrub_repaired_chunks_total",
+            "Damaged chunks that were fetched again.",
+            scrub.repaired_chunks,
+        ),
+    ]
+}
+
+fn of_dht(dht: &Dht) -> Vec<MetricReport> {
+    let told = dht.metrics();
+    let mut metrics: Vec<_> = told
+        .iter()
+        // What is no number is left out: JSON has no form for it.
+        .filter(|metric| metric.value.is_finite())
+        .map(|metric| {
+            let kind = if metric.counter { "counter" } else { "gauge" };
+            single(metric.name, metric.help, kind, metric.value)
+        })
+        .collect();
+    let dropped = dht.dropped();
+    let values = dropped.iter().map(|(what, count)| MetricValue {
+        what: Some(what.to_owned()),
+        value: count as f64,
+    });
+    metrics.push(MetricReport {
+        name: DROPPED_NAME.to_owned(),
+        help: DROPPED_HELP.to_owned(),
+        kind: "counter".to_owned(),
+        values: values.collect(),
+    });
+    metrics
+}
+
+fn gauge(name: &str, help: &str, value: u64) -> MetricReport {
+    single(name, help, "gauge", value as f64)
+}
+
+fn counter(name: &str, help: &str, value: u64) -> MetricReport {
+    single(name, help, "counter", value as f64)
+}
+
+fn single(name: &str, help: &str, kind: &str, value: f64) -> MetricReport {
+    MetricReport {
+        name: name.to_owned(),
+        help: help.to_owned(),
+        kind: kind.to_owned(),
+        values: vec![MetricValue { what: None, value }],
+    }
+}
