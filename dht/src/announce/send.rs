@@ -233,13 +233,14 @@ fn note_taken(inner: &Inner, run: &Mutex<Announcement>, positions: &[usize], man
     let new = taken.iter().filter(|(_, copies)| *copies == 1).count();
     inner.meters.announced_keys.add(new as u64);
     inner.meters.announced_copies.add(taken.len() as u64);
-    inner.records.due().acknowledged(taken, now);
-    // A node that is killed now is to know of it.
-    inner.records.write_soon();
     let mut state = inner.announcer.state();
     state.rate.add(new, now);
     state.failing_since = None;
     drop(state);
+    // Last, for whoever sees the keys done is to find the rest as well.
+    inner.records.due().acknowledged(taken, now);
+    // A node that is killed now is to know of it.
+    inner.records.write_soon();
     if let Some(acknowledged) = &manner.acknowledged {
         // Whoever waits needs one; the channel has room for as many as there are peers.
         let _ = acknowledged.try_send(());
