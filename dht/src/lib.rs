@@ -14,6 +14,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation))]
 
 mod announce;
+mod bandwidth;
 mod batch;
 mod codec;
 mod command;
@@ -39,6 +40,7 @@ mod start;
 pub use libp2p::identity::Keypair;
 pub use libp2p::{Multiaddr, PeerId};
 
+pub use bandwidth::{Bandwidth, PeerTraffic, Traffic};
 pub use codec::CodecError;
 pub use command::{
     AnnounceStatus, Announced, FindEvent, FindManyEvent, FindOptions, PeerInfo, RecordFound,

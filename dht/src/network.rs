@@ -72,7 +72,7 @@ impl Protocols {
             kad: own(format!("/casnode/{name}/kad/1.0.0")),
             records: own(format!("/casnode/{name}/records/1")),
             reach: own(format!("/casnode/{name}/reach/1")),
-            exchange: own(format!("/casnode/{name}/exchange/1")),
+            exchange: own(format!("/casnode/{name}/exchange/2")),
             family: format!("/casnode/{name}/1"),
         }
     }
@@ -103,7 +103,7 @@ mod tests {
         let other = Protocols::of(&NetworkName::new("other").unwrap());
         assert_eq!(main.kad.as_ref(), "/casnode/main/kad/1.0.0");
         assert_eq!(main.records.as_ref(), "/casnode/main/records/1");
-        assert_eq!(main.exchange.as_ref(), "/casnode/main/exchange/1");
+        assert_eq!(main.exchange.as_ref(), "/casnode/main/exchange/2");
         assert_ne!(main.kad, other.kad);
         assert_ne!(main.records, other.records);
         assert_ne!(main.exchange, other.exchange);

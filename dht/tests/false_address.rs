@@ -25,6 +25,6 @@ async fn a_false_address_of_a_peer_does_not_hide_the_true_one() {
         config.known_peers = vec![(id, told), (id2, true_addr)];
     })
     .await;
-    let opened = asker.dht.open_exchange(honest.id(), LONG).await;
+    let opened = asker.dht.open_exchange(honest.id(), &[], LONG).await;
     assert!(opened.is_ok(), "{:?}", opened.err());
 }

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 const KAD: StreamProtocol = StreamProtocol::new("/casnode/main/kad/1.0.0");
 const PROVIDE: StreamProtocol = StreamProtocol::new("/casnode/main/records/1");
-const EXCHANGE: StreamProtocol = StreamProtocol::new("/casnode/main/exchange/1");
+const EXCHANGE: StreamProtocol = StreamProtocol::new("/casnode/main/exchange/2");
 
 /// A stock libp2p node with Kademlia and raw streams, which does as it is told.
 #[derive(NetworkBehaviour)]
@@ -322,7 +322,7 @@ async fn a_banned_peer_is_gone_until_the_ban_ends() {
     a.dht.ban(b.id(), Duration::from_secs(3600)).await;
     eventually("disconnected", || async { a.dht.peers().await.is_empty() }).await;
     assert!(
-        matches!(a.dht.open_exchange(b.id(), LONG).await, Err(DhtError::Banned(peer)) if peer == b.id())
+        matches!(a.dht.open_exchange(b.id(), &[], LONG).await, Err(DhtError::Banned(peer)) if peer == b.id())
     );
     eventually("gone there too", || async {
         b.dht.peers().await.is_empty()
@@ -349,7 +349,13 @@ async fn one_peer_may_open_few_streams_and_gets_them_back() {
     let mut open = Vec::new();
     let mut served = Vec::new();
     for _ in 0..2 {
-        open.push(asker.dht.open_exchange(server.id(), LONG).await.unwrap());
+        open.push(
+            asker
+                .dht
+                .open_exchange(server.id(), &[], LONG)
+                .await
+                .unwrap(),
+        );
         served.push(
             tokio::time::timeout(LONG, server.incoming.recv())
                 .await
@@ -357,12 +363,16 @@ async fn one_peer_may_open_few_streams_and_gets_them_back() {
                 .unwrap(),
         );
     }
-    let third = asker.dht.open_exchange(server.id(), LONG).await;
+    let third = asker.dht.open_exchange(server.id(), &[], LONG).await;
     assert!(matches!(third, Err(DhtError::Exchange { .. })));
     assert!(server.dht.dropped().refused_streams >= 1);
     served.pop();
     eventually("a place again", || async {
-        asker.dht.open_exchange(server.id(), LONG).await.is_ok()
+        asker
+            .dht
+            .open_exchange(server.id(), &[], LONG)
+            .await
+            .is_ok()
     })
     .await;
     open[0]
@@ -447,7 +457,7 @@ async fn what_cannot_be_reached_is_an_error_in_time() {
     ));
     let unknown = Keypair::generate_ed25519().public().to_peer_id();
     assert!(matches!(
-        a.dht.open_exchange(unknown, LONG).await,
+        a.dht.open_exchange(unknown, &[], LONG).await,
         Err(DhtError::Dial { .. })
     ));
     assert_eq!(a.dht.connected_within(Duration::from_millis(50)).await, 0);

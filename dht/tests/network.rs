@@ -46,15 +46,27 @@ async fn a_file_is_found_through_a_node_in_the_middle() {
         let mut incoming = a.incoming.recv().await.unwrap();
         assert_eq!(incoming.peer, c.id());
         let (id, request) = incoming.requests.next().await.unwrap().unwrap();
-        assert_eq!(request, Request::Chunk { hash: key });
+        assert_eq!(
+            request,
+            Request::Chunk {
+                index: 0,
+                hash: key
+            }
+        );
         let chunk = Reply::Chunk(vec![7; 300_000].into());
         incoming.replies.send(id, &chunk).await.unwrap();
         incoming.requests.next().await.unwrap()
     };
     let ask = async {
-        let (mut requests, mut replies) = c.dht.open_exchange(a_id, LONG).await.unwrap();
+        let (mut requests, mut replies) = c.dht.open_exchange(a_id, &[], LONG).await.unwrap();
         requests
-            .send(9, &Request::Chunk { hash: key })
+            .send(
+                9,
+                &Request::Chunk {
+                    index: 0,
+                    hash: key,
+                },
+            )
             .await
             .unwrap();
         let reply = replies.next().await.unwrap();

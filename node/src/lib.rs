@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;
+mod choke;
 mod client;
 mod clock;
 mod config;
@@ -23,11 +24,15 @@ mod repair;
 mod room;
 mod sched;
 mod seeder;
+mod seeding;
+mod swarm;
 mod tasks;
 mod upkeep;
 
 pub use casnode_dht::{BadNetworkName, NetworkName, Profile};
+pub use choke::SwarmMode;
 pub use client::{Client, Streams};
 pub use config::{NetworkConfig, NodeConfig, StoreLimit};
 pub use daemon::run_daemon;
 pub use rebuild::rebuild_index;
+pub use seeding::SeedPolicy;

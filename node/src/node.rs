@@ -23,6 +23,7 @@ use crate::{
     config::{NetworkConfig, NodeConfig, StoreLimit},
     download::Downloads,
     errors, identity, ops, publish, seeder,
+    swarm::Swarms,
     tasks::{Tasks, blocking},
     upkeep::{self, Upkeep},
 };
@@ -48,6 +49,7 @@ pub(crate) struct Node {
     pub(crate) dht: Option<Dht>,
     pub(crate) tasks: Tasks,
     pub(crate) downloads: Arc<Downloads>,
+    pub(crate) swarms: Arc<Swarms>,
     pub(crate) upkeep: Upkeep,
     pub(crate) serve_dht: bool,
     /// This node's peer id; without a network, of an earlier life in one.
@@ -104,6 +106,7 @@ impl Node {
             dht,
             tasks,
             downloads: Arc::default(),
+            swarms: Arc::default(),
             upkeep: Upkeep::new(config.scrub_bytes_per_s),
             serve_dht: config.serve_dht,
             mode: Mutex::new(mode_of(&config)),

@@ -155,8 +155,12 @@ async fn answer_all(
         if script.manner == Manner::Slow && matches!(request, Request::Chunk { .. }) {
             tokio::time::sleep(SLOW_CHUNK).await;
         }
+        let joins = matches!(request, Request::Join { .. });
         if let Some(reply) = script.answer(request, served) {
             replies.send(id, &reply).await?;
+        }
+        if joins {
+            replies.send(0, &Reply::Unchoke).await?;
         }
     }
     Ok(())
@@ -170,15 +174,13 @@ impl Script {
                 bytes: Bytes::from(vec![7; MAX_MANIFEST_PART_BYTES]),
             }),
             (Request::Manifest { offset, .. }, _) => Some(part_of(self.manifest.encode(), offset)),
-            (Request::Have { .. }, Manner::WrongBitmap) => {
+            (Request::Join { .. }, Manner::WrongBitmap) => {
                 Some(everything(self.manifest.chunk_count() + 9))
             }
-            // Nothing new will ever be here.
-            (Request::Have { seen, .. }, _) if seen == self.manifest.chunk_count() => None,
-            (Request::Have { .. }, _) => Some(everything(self.manifest.chunk_count())),
+            (Request::Join { .. }, _) => Some(everything(self.manifest.chunk_count())),
             (Request::Chunk { .. }, Manner::Silent) => None,
             (Request::Chunk { .. }, Manner::AlwaysBusy) => Some(Reply::Busy { retry_after_ms: 50 }),
-            (Request::Chunk { hash }, _) => Some(match self.chunks.get(&hash) {
+            (Request::Chunk { hash, .. }, _) => Some(match self.chunks.get(&hash) {
                 Some(bytes) => {
                     served.fetch_add(1, Ordering::Relaxed);
                     Reply::Chunk(bytes.clone())

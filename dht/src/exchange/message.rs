@@ -14,21 +14,36 @@ pub const MAX_MANIFEST_PART_BYTES: usize = 1 << 20;
 pub const MAX_CHUNK_BYTES: usize = 4 << 20;
 /// The most chunks a have-bitmap may speak of.
 pub const MAX_HAVE_CHUNKS: u32 = 1 << 20;
+/// The most chunks that one [`Request::Got`] or [`Reply::Got`] may tell of.
+pub const MAX_GOT: usize = 1024;
+/// The most peers in one [`Reply::Peers`].
+pub const MAX_SWARM_PEERS: usize = 32;
+/// The most addresses of each of them, and the longest, in bytes.
+pub const MAX_SWARM_ADDRS: usize = 4;
+/// See [`MAX_SWARM_ADDRS`].
+pub const MAX_SWARM_ADDR_BYTES: usize = 128;
 
 /// First frame of the accepting side: it has taken the stream and speaks this protocol.
 pub(super) const KIND_HELLO: u8 = 0x80;
 
 const KIND_REQUEST_MANIFEST: u8 = 0x01;
-const KIND_REQUEST_HAVE: u8 = 0x02;
+const KIND_REQUEST_JOIN: u8 = 0x02;
 const KIND_REQUEST_CHUNK: u8 = 0x03;
 const KIND_REQUEST_CANCEL: u8 = 0x04;
+const KIND_REQUEST_INTEREST: u8 = 0x05;
+const KIND_REQUEST_GOT: u8 = 0x06;
 const KIND_REPLY_MANIFEST: u8 = 0x81;
 const KIND_REPLY_HAVE: u8 = 0x82;
 const KIND_REPLY_CHUNK: u8 = 0x83;
 const KIND_REPLY_NOT_FOUND: u8 = 0x84;
 const KIND_REPLY_BUSY: u8 = 0x85;
+const KIND_REPLY_CHOKED: u8 = 0x86;
+const KIND_TELL_GOT: u8 = 0x90;
+const KIND_TELL_CHOKE: u8 = 0x91;
+const KIND_TELL_UNCHOKE: u8 = 0x92;
+const KIND_TELL_PEERS: u8 = 0x93;
 
-/// What the asking side sends. Every request but `Cancel` gets one reply with the same id.
+/// What the asking side sends. `Manifest`, `Join` and `Chunk` get one reply with the same id, the others none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Request {
@@ -39,27 +54,38 @@ pub enum Request {
         /// First byte wanted.
         offset: u64,
     },
-    /// Which chunks of a manifest the peer has.
-    Have {
+    /// Joins the swarm of a manifest, once on a stream: what the asker has of it, and the question what the other side
+    /// has, which from then on also tells what it gets, whether it serves the asker, and whom else it knows.
+    Join {
         /// Id of the manifest (the hash of its encoding).
         manifest: Key,
-        /// How many of its chunks the asker knows the peer to have: the peer may hold the answer
-        /// back until the number is another.
-        seen: u32,
+        /// Number of chunks of the manifest, at most [`MAX_HAVE_CHUNKS`].
+        chunks: u32,
+        /// What the asker has: one bit a chunk, rounded up to whole bytes.
+        bits: Bytes,
     },
     /// The bytes of a chunk.
     Chunk {
+        /// Its place in the manifest that was joined.
+        index: u32,
         /// Hash of the chunk.
         hash: Key,
     },
-    /// The reply to an earlier request is not needed any more. Gets no reply itself.
+    /// The reply to an earlier request is not needed any more.
     Cancel {
         /// Id of that request.
         target: u32,
     },
+    /// Whether the other side has anything that the asker wants. Not so before it says so.
+    Interest(bool),
+    /// The asker has these chunks now, too; 1 to [`MAX_GOT`] of them.
+    Got {
+        /// Their places in the manifest.
+        indices: Vec<u32>,
+    },
 }
 
-/// What the serving side sends.
+/// What the serving side sends. Choked is the state before a first `Unchoke`; what is asked then is answered `Choked`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reply {
@@ -70,7 +96,7 @@ pub enum Reply {
         /// The part, at most [`MAX_MANIFEST_PART_BYTES`].
         bytes: Bytes,
     },
-    /// Which chunks the peer has.
+    /// To `Join`: which chunks the peer has.
     Have {
         /// Number of chunks of the manifest, at most [`MAX_HAVE_CHUNKS`].
         chunks: u32,
@@ -86,6 +112,28 @@ pub enum Reply {
         /// When to ask again, in milliseconds.
         retry_after_ms: u32,
     },
+    /// The asker is choked: it is to ask again when it is unchoked.
+    Choked,
+    /// Unasked, with id 0: the peer has these chunks now, too; 1 to [`MAX_GOT`] of them.
+    Got {
+        /// Their places in the manifest.
+        indices: Vec<u32>,
+    },
+    /// Unasked, with id 0: chunks are not sent from now on.
+    Choke,
+    /// Unasked, with id 0: chunks are sent from now on.
+    Unchoke,
+    /// Unasked, with id 0: others of this swarm; 1 to [`MAX_SWARM_PEERS`] of them.
+    Peers(Vec<SwarmPeer>),
+}
+
+/// Another peer of a swarm, as somebody tells of it. The bytes are not checked further than their lengths.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SwarmPeer {
+    /// Its peer id, as a multihash.
+    pub peer: Vec<u8>,
+    /// Its multiaddrs, at most [`MAX_SWARM_ADDRS`] of at most [`MAX_SWARM_ADDR_BYTES`] each.
+    pub addrs: Vec<Vec<u8>>,
 }
 
 #[derive(Encode, Decode)]
@@ -94,10 +142,17 @@ struct ManifestRequest {
     offset: u64,
 }
 
-#[derive(Encode, Decode)]
-struct HaveRequest {
+#[derive(Encode, BorrowDecode)]
+struct JoinRequest<'a> {
     manifest: Key,
-    seen: u32,
+    chunks: u32,
+    bits: &'a [u8],
+}
+
+#[derive(Encode, Decode)]
+struct ChunkRequest {
+    index: u32,
+    hash: Key,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -119,12 +174,29 @@ pub(super) fn encode_request(request: &Request) -> Result<(u8, Bytes), ExchangeE
             KIND_REQUEST_MANIFEST,
             codec::encode(&ManifestRequest { address, offset }),
         ),
-        &Request::Have { manifest, seen } => (
-            KIND_REQUEST_HAVE,
-            codec::encode(&HaveRequest { manifest, seen }),
+        Request::Join {
+            manifest,
+            chunks,
+            bits,
+        } => {
+            check_have(KIND_REQUEST_JOIN, *chunks, bits)?;
+            let join = JoinRequest {
+                manifest: *manifest,
+                chunks: *chunks,
+                bits,
+            };
+            (KIND_REQUEST_JOIN, codec::encode(&join))
+        }
+        &Request::Chunk { index, hash } => (
+            KIND_REQUEST_CHUNK,
+            codec::encode(&ChunkRequest { index, hash }),
         ),
-        Request::Chunk { hash } => (KIND_REQUEST_CHUNK, codec::encode(hash)),
         Request::Cancel { target } => (KIND_REQUEST_CANCEL, codec::encode(target)),
+        Request::Interest(wants) => (KIND_REQUEST_INTEREST, codec::encode(wants)),
+        Request::Got { indices } => {
+            check_got(KIND_REQUEST_GOT, indices)?;
+            (KIND_REQUEST_GOT, codec::encode(indices))
+        }
     };
     Ok((kind, body?.into()))
 }
@@ -137,13 +209,30 @@ pub(super) fn decode_request(frame: &Frame) -> Result<Request, ExchangeError> {
             let ManifestRequest { address, offset } = codec::decode(body)?;
             Ok(Request::Manifest { address, offset })
         }
-        KIND_REQUEST_HAVE => {
-            let HaveRequest { manifest, seen } = codec::decode(body)?;
-            Ok(Request::Have { manifest, seen })
+        KIND_REQUEST_JOIN => {
+            let JoinRequest {
+                manifest,
+                chunks,
+                bits,
+            } = codec::decode_borrowed(body)?;
+            check_have(frame.kind, chunks, bits)?;
+            let bits = frame.body.slice_ref(bits);
+            Ok(Request::Join {
+                manifest,
+                chunks,
+                bits,
+            })
         }
-        KIND_REQUEST_CHUNK => Ok(Request::Chunk {
-            hash: codec::decode(body)?,
-        }),
+        KIND_REQUEST_CHUNK => {
+            let ChunkRequest { index, hash } = codec::decode(body)?;
+            Ok(Request::Chunk { index, hash })
+        }
+        KIND_REQUEST_INTEREST => Ok(Request::Interest(codec::decode(body)?)),
+        KIND_REQUEST_GOT => {
+            let indices: Vec<u32> = codec::decode(body)?;
+            check_got(frame.kind, &indices)?;
+            Ok(Request::Got { indices })
+        }
         KIND_REQUEST_CANCEL => Ok(Request::Cancel {
             target: codec::decode(body)?,
         }),
@@ -163,7 +252,7 @@ pub(super) fn encode_reply(reply: &Reply) -> Result<(u8, Bytes), ExchangeError> 
             (KIND_REPLY_MANIFEST, body?.into())
         }
         Reply::Have { chunks, bits } => {
-            check_have(*chunks, bits)?;
+            check_have(KIND_REPLY_HAVE, *chunks, bits)?;
             let body = codec::encode(&HaveReply {
                 chunks: *chunks,
                 bits,
@@ -176,6 +265,17 @@ pub(super) fn encode_reply(reply: &Reply) -> Result<(u8, Bytes), ExchangeError> 
         }
         Reply::NotFound => (KIND_REPLY_NOT_FOUND, Bytes::new()),
         Reply::Busy { retry_after_ms } => (KIND_REPLY_BUSY, codec::encode(retry_after_ms)?.into()),
+        Reply::Choked => (KIND_REPLY_CHOKED, Bytes::new()),
+        Reply::Got { indices } => {
+            check_got(KIND_TELL_GOT, indices)?;
+            (KIND_TELL_GOT, codec::encode(indices)?.into())
+        }
+        Reply::Choke => (KIND_TELL_CHOKE, Bytes::new()),
+        Reply::Unchoke => (KIND_TELL_UNCHOKE, Bytes::new()),
+        Reply::Peers(peers) => {
+            check_peers(peers)?;
+            (KIND_TELL_PEERS, codec::encode(peers)?.into())
+        }
     };
     Ok((kind, body))
 }
@@ -192,7 +292,7 @@ pub(super) fn decode_reply(frame: &Frame) -> Result<Reply, ExchangeError> {
         }
         KIND_REPLY_HAVE => {
             let HaveReply { chunks, bits } = codec::decode_borrowed(body)?;
-            check_have(chunks, bits)?;
+            check_have(frame.kind, chunks, bits)?;
             let bits = body.slice_ref(bits);
             Ok(Reply::Have { chunks, bits })
         }
@@ -200,8 +300,20 @@ pub(super) fn decode_reply(frame: &Frame) -> Result<Reply, ExchangeError> {
             at_most(body.len(), MAX_CHUNK_BYTES)?;
             Ok(Reply::Chunk(body.clone()))
         }
-        KIND_REPLY_NOT_FOUND if body.is_empty() => Ok(Reply::NotFound),
-        KIND_REPLY_NOT_FOUND => Err(ExchangeError::BadBody { kind: frame.kind }),
+        KIND_REPLY_NOT_FOUND => empty(frame, Reply::NotFound),
+        KIND_REPLY_CHOKED => empty(frame, Reply::Choked),
+        KIND_TELL_CHOKE => empty(frame, Reply::Choke),
+        KIND_TELL_UNCHOKE => empty(frame, Reply::Unchoke),
+        KIND_TELL_GOT => {
+            let indices: Vec<u32> = codec::decode(body)?;
+            check_got(frame.kind, &indices)?;
+            Ok(Reply::Got { indices })
+        }
+        KIND_TELL_PEERS => {
+            let peers: Vec<SwarmPeer> = codec::decode(body)?;
+            check_peers(&peers)?;
+            Ok(Reply::Peers(peers))
+        }
         KIND_REPLY_BUSY => Ok(Reply::Busy {
             retry_after_ms: codec::decode(body)?,
         }),
@@ -216,12 +328,40 @@ fn at_most(len: usize, max: usize) -> Result<(), ExchangeError> {
     Ok(())
 }
 
-fn check_have(chunks: u32, bits: &[u8]) -> Result<(), ExchangeError> {
-    let whole_bytes = usize::try_from(chunks.div_ceil(8)).unwrap_or(usize::MAX);
-    if chunks > MAX_HAVE_CHUNKS || bits.len() != whole_bytes {
-        return Err(ExchangeError::BadBody {
-            kind: KIND_REPLY_HAVE,
-        });
+fn empty(frame: &Frame, reply: Reply) -> Result<Reply, ExchangeError> {
+    match frame.body.is_empty() {
+        true => Ok(reply),
+        false => Err(ExchangeError::BadBody { kind: frame.kind }),
     }
-    Ok(())
+}
+
+fn check_have(kind: u8, chunks: u32, bits: &[u8]) -> Result<(), ExchangeError> {
+    let whole_bytes = usize::try_from(chunks.div_ceil(8)).unwrap_or(usize::MAX);
+    good(kind, chunks <= MAX_HAVE_CHUNKS && bits.len() == whole_bytes)
+}
+
+fn check_got(kind: u8, indices: &[u32]) -> Result<(), ExchangeError> {
+    let known = |index: &u32| *index < MAX_HAVE_CHUNKS;
+    good(
+        kind,
+        (1..=MAX_GOT).contains(&indices.len()) && indices.iter().all(known),
+    )
+}
+
+fn check_peers(peers: &[SwarmPeer]) -> Result<(), ExchangeError> {
+    let short = |bytes: &Vec<u8>| bytes.len() <= MAX_SWARM_ADDR_BYTES;
+    let bounded = |p: &SwarmPeer| {
+        short(&p.peer) && p.addrs.len() <= MAX_SWARM_ADDRS && p.addrs.iter().all(short)
+    };
+    good(
+        KIND_TELL_PEERS,
+        (1..=MAX_SWARM_PEERS).contains(&peers.len()) && peers.iter().all(bounded),
+    )
+}
+
+fn good(kind: u8, is_good: bool) -> Result<(), ExchangeError> {
+    match is_good {
+        true => Ok(()),
+        false => Err(ExchangeError::BadBody { kind }),
+    }
 }

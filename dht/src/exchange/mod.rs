@@ -17,13 +17,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 
 pub use frame::MAX_FRAME_BYTES;
 pub(crate) use frame::{FrameReader, FrameWriter};
-pub use message::{MAX_CHUNK_BYTES, MAX_HAVE_CHUNKS, MAX_MANIFEST_PART_BYTES, Reply, Request};
+pub use message::{
+    MAX_CHUNK_BYTES, MAX_GOT, MAX_HAVE_CHUNKS, MAX_MANIFEST_PART_BYTES, MAX_SWARM_ADDR_BYTES,
+    MAX_SWARM_ADDRS, MAX_SWARM_PEERS, Reply, Request, SwarmPeer,
+};
 
 use crate::codec::{self, CodecError};
 use crate::counters::Counters;
 
-/// The largest frame that holds a request: hostile askers cannot make us keep more.
-pub const MAX_REQUEST_FRAME_BYTES: usize = 256;
+/// The largest frame that holds a request, a `Join` with the largest bitmap: hostile askers cannot make us keep more.
+pub const MAX_REQUEST_FRAME_BYTES: usize = (MAX_HAVE_CHUNKS as usize) / 8 + 64;
 
 /// How long the accepting side may take to greet.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);

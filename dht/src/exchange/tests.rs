@@ -17,11 +17,30 @@ fn any_request() -> impl Strategy<Value = Request> {
     prop_oneof![
         (any::<[u8; 32]>(), any::<u64>())
             .prop_map(|(address, offset)| Request::Manifest { address, offset }),
-        (any::<[u8; 32]>(), any::<u32>())
-            .prop_map(|(manifest, seen)| Request::Have { manifest, seen }),
-        any::<[u8; 32]>().prop_map(|hash| Request::Chunk { hash }),
+        (any::<[u8; 32]>(), any_bits()).prop_map(|(manifest, bits)| Request::Join {
+            manifest,
+            chunks: u32::try_from(bits.len() * 8).unwrap(),
+            bits,
+        }),
+        (any::<u32>(), any::<[u8; 32]>()).prop_map(|(index, hash)| Request::Chunk { index, hash }),
         any::<u32>().prop_map(|target| Request::Cancel { target }),
+        any::<bool>().prop_map(Request::Interest),
+        any_indices().prop_map(|indices| Request::Got { indices }),
     ]
+}
+
+fn any_bits() -> impl Strategy<Value = Bytes> {
+    proptest::collection::vec(any::<u8>(), 0..300).prop_map(Bytes::from)
+}
+
+fn any_indices() -> impl Strategy<Value = Vec<u32>> {
+    proptest::collection::vec(0..MAX_HAVE_CHUNKS, 1..=MAX_GOT)
+}
+
+fn any_peer() -> impl Strategy<Value = SwarmPeer> {
+    let bytes = || proptest::collection::vec(any::<u8>(), 0..=MAX_SWARM_ADDR_BYTES);
+    let addrs = proptest::collection::vec(bytes(), 0..=MAX_SWARM_ADDRS);
+    (bytes(), addrs).prop_map(|(peer, addrs)| SwarmPeer { peer, addrs })
 }
 
 fn any_reply() -> impl Strategy<Value = Reply> {
@@ -29,13 +48,18 @@ fn any_reply() -> impl Strategy<Value = Reply> {
     prop_oneof![
         (any::<u64>(), bytes())
             .prop_map(|(total_bytes, bytes)| Reply::Manifest { total_bytes, bytes }),
-        proptest::collection::vec(any::<u8>(), 0..300).prop_map(|bits| Reply::Have {
+        any_bits().prop_map(|bits| Reply::Have {
             chunks: u32::try_from(bits.len() * 8).unwrap(),
-            bits: bits.into(),
+            bits,
         }),
         bytes().prop_map(Reply::Chunk),
         Just(Reply::NotFound),
         any::<u32>().prop_map(|retry_after_ms| Reply::Busy { retry_after_ms }),
+        Just(Reply::Choked),
+        Just(Reply::Choke),
+        Just(Reply::Unchoke),
+        any_indices().prop_map(|indices| Reply::Got { indices }),
+        proptest::collection::vec(any_peer(), 1..=MAX_SWARM_PEERS).prop_map(Reply::Peers),
     ]
 }
 
@@ -124,13 +148,14 @@ fn an_oversized_request_is_refused_from_its_header_alone() {
         first_request(&bytes),
         Err(ExchangeError::TooLarge { .. })
     ));
-    bytes = 257u32.to_le_bytes().to_vec();
+    let over = MAX_REQUEST_FRAME_BYTES + 1;
+    bytes = u32::try_from(over).unwrap().to_le_bytes().to_vec();
     assert!(matches!(
         first_request(&bytes),
         Err(ExchangeError::TooLarge {
-            len: 257,
+            len,
             max: MAX_REQUEST_FRAME_BYTES
-        })
+        }) if len == over
     ));
     bytes = 4u32.to_le_bytes().to_vec();
     assert!(matches!(
@@ -218,7 +243,10 @@ fn a_cancelled_read_loses_nothing() {
     runtime().block_on(async {
         let (mut raw, theirs) = duplex(1024);
         let (mut requests, _replies) = serve_over(theirs).await.unwrap();
-        let request = Request::Chunk { hash: [9; 32] };
+        let request = Request::Chunk {
+            index: 7,
+            hash: [9; 32],
+        };
         let (kind, body) = encode_request(&request).unwrap();
         for byte in frame_bytes(kind, 5, &body) {
             raw.write_all(&[byte]).await.unwrap();

@@ -60,8 +60,12 @@ pub(crate) enum EngineEvent {
     KnowsFile,
     /// A session is ready for requests.
     Joined { peer: PeerSlot, have: HaveBitmap },
-    /// A peer has more than before.
-    Has { peer: PeerSlot, have: HaveBitmap },
+    /// A peer has these chunks, too.
+    Got { peer: PeerSlot, indices: Vec<u32> },
+    /// A peer sends no chunks from now on.
+    Choked { peer: PeerSlot },
+    /// A peer sends chunks from now on.
+    Unchoked { peer: PeerSlot },
     /// A chunk came; it is being checked.
     Arrived { peer: PeerSlot, index: u32 },
     /// A chunk did not come.

@@ -19,7 +19,7 @@ mod verdict;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use casnode_cas::{Address, HaveBitmap, Manifest, ManifestId};
@@ -32,16 +32,26 @@ pub(crate) use engine::{GetOptions, Stay, Target, get};
 #[derive(Debug)]
 pub(crate) struct LiveHave {
     manifest: Arc<Manifest>,
-    have: Mutex<HaveBitmap>,
+    have: Mutex<Had>,
     /// Number of chunks here; changes wake whoever waits for more.
     count: watch::Sender<usize>,
     /// Groups proven from the start without a gap.
     proven: watch::Sender<usize>,
 }
 
+/// The chunks that are here, and in which order they came.
+#[derive(Debug)]
+struct Had {
+    bits: HaveBitmap,
+    log: Vec<u32>,
+}
+
 impl LiveHave {
     fn new(manifest: Arc<Manifest>) -> Self {
-        let have = Mutex::new(HaveBitmap::new(manifest.chunks().len()));
+        let have = Mutex::new(Had {
+            bits: HaveBitmap::new(manifest.chunks().len()),
+            log: Vec::new(),
+        });
         Self {
             manifest,
             have,
@@ -51,9 +61,11 @@ impl LiveHave {
     }
 
     fn set(&self, index: usize) {
-        let mut have = self.have.lock().unwrap_or_else(PoisonError::into_inner);
-        have.set(index);
-        let count = have.count();
+        let mut have = self.lock();
+        if have.bits.set(index) {
+            have.log.push(u32::try_from(index).unwrap_or(u32::MAX));
+        }
+        let count = have.log.len();
         drop(have);
         self.count.send_replace(count);
     }
@@ -64,10 +76,23 @@ impl LiveHave {
 
     /// The bitmap right now.
     pub(crate) fn snapshot(&self) -> HaveBitmap {
-        self.have
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.lock().bits.clone()
+    }
+
+    /// How many chunks have come, in the order of [`LiveHave::got_since`].
+    pub(crate) fn got_count(&self) -> usize {
+        self.lock().log.len()
+    }
+
+    /// Chunks in the order they came, the first `from` left out, `at_most` of them.
+    pub(crate) fn got_since(&self, from: usize, at_most: usize) -> Vec<u32> {
+        let have = self.lock();
+        let log = have.log.iter().skip(from).take(at_most);
+        log.copied().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Had> {
+        self.have.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes when the number of chunks changes.

@@ -44,6 +44,8 @@ pub(crate) enum Fault {
     NotFound,
     /// The peer asked to be left alone for a moment.
     Busy,
+    /// The peer had choked this node by then.
+    Choked,
     /// The bytes did not match the hash.
     WrongBytes,
 }
@@ -53,8 +55,12 @@ pub(crate) enum Fault {
 pub(crate) enum Event {
     /// A peer is ready to be asked; `have` is what it said it has.
     PeerJoined { peer: PeerSlot, have: HaveBitmap },
-    /// A peer has more than before.
-    PeerHas { peer: PeerSlot, have: HaveBitmap },
+    /// A peer has these chunks, too.
+    PeerGot { peer: PeerSlot, indices: Vec<u32> },
+    /// A peer sends nothing from now on; whatever was asked of it goes back. So it is until a first `Unchoked`.
+    Choked { peer: PeerSlot },
+    /// A peer sends what it is asked for from now on.
+    Unchoked { peer: PeerSlot },
     /// A peer was found to have one chunk that it did not tell of.
     PeerHasChunk { peer: PeerSlot, index: u32 },
     /// A group is proven: the manifest may be believed as far as that.
@@ -86,6 +92,8 @@ pub(crate) enum Action {
     Request { peer: PeerSlot, index: u32 },
     /// Tell `peer` that the chunk is no longer needed from it.
     Cancel { peer: PeerSlot, index: u32 },
+    /// Tell `peer` whether it has anything that is wanted: it is not so until it is said.
+    Interest { peer: PeerSlot, wants: bool },
     /// Let the peer go, for this reason.
     Drop { peer: PeerSlot, reason: DropReason },
 }

@@ -86,12 +86,15 @@ impl Scheduler {
                 self.forget(peer);
                 self.peers.insert(peer, Peer::new(have, now));
             }
-            Event::PeerHas { peer, have } => {
+            Event::PeerGot { peer, indices } => {
                 if let Some(p) = self.peers.get_mut(&peer) {
-                    p.have = have;
+                    for index in indices {
+                        p.have.set(index as usize);
+                    }
                     p.cursor = 0;
                 }
             }
+            Event::Choked { .. } | Event::Unchoked { .. } => {}
             Event::PeerHasChunk { peer, index } => {
                 if let Some(p) = self.peers.get_mut(&peer)
                     && (index as usize) < p.have.len()
@@ -146,6 +149,7 @@ impl Scheduler {
             Fault::NotFound => {
                 p.have.unset(index as usize);
             }
+            Fault::Choked => {}
             Fault::Busy => p.paused_until = now.plus(self.cfg.busy_pause),
             Fault::WrongBytes => self.drop_peer(peer, DropReason::WrongBytes),
         }

@@ -141,6 +141,7 @@ impl World {
                     }
                 }
                 // What is on the wire already comes all the same.
+                Action::Interest { .. } => {}
                 Action::Cancel { peer, index } => {
                     let queue = &mut self.queues[peer.0 as usize];
                     let first = queue.first().map(|(i, _)| *i);
@@ -476,8 +477,9 @@ fn any_event(chunks: u32) -> impl Strategy<Value = Event> {
         Just(Fault::WrongBytes)
     ];
     prop_oneof![
-        (peer.clone(), have.clone()).prop_map(|(peer, have)| Event::PeerJoined { peer, have }),
-        (peer.clone(), have).prop_map(|(peer, have)| Event::PeerHas { peer, have }),
+        (peer.clone(), have).prop_map(|(peer, have)| Event::PeerJoined { peer, have }),
+        (peer.clone(), proptest::collection::vec(0..chunks, 1..9))
+            .prop_map(|(peer, indices)| Event::PeerGot { peer, indices }),
         (peer.clone(), 0..chunks).prop_map(|(peer, index)| Event::Arrived { peer, index }),
         (peer.clone(), 0..chunks).prop_map(|(peer, index)| Event::Verified { peer, index }),
         (peer.clone(), 0..chunks, fault).prop_map(|(peer, index, fault)| Event::Failed {

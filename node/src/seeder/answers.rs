@@ -14,13 +14,11 @@ use casnode_dht::exchange::Reply;
 use tokio::sync::Mutex;
 
 use super::recent::{Limits, Recent};
-use crate::{clock, download::Downloads, tasks::blocking};
-
-/// How long a have request is held back while nothing changes.
-const POLL_SPAN: Duration = Duration::from_secs(10);
-
-/// How often a changing bitmap is sent at most.
-const POLL_PACE: Duration = Duration::from_millis(200);
+use crate::{
+    clock,
+    download::{Downloads, LiveHave},
+    tasks::blocking,
+};
 
 /// Bytes of a manifest sent at a time.
 const MANIFEST_PART_BYTES: usize = 512 << 10;
@@ -38,7 +36,7 @@ const MANIFESTS: Limits = Limits {
 const BITMAPS: Limits = Limits {
     items: 16,
     bytes: 2 << 20,
-    age: POLL_SPAN,
+    age: Duration::from_secs(10),
 };
 
 /// Answers out of the store and the running downloads.
@@ -61,6 +59,11 @@ impl Answers {
             bitmaps: Recent::new(BITMAPS),
             turn: Arc::default(),
         }
+    }
+
+    /// The running download of a manifest.
+    pub(super) fn live(&self, manifest: &ManifestId) -> Option<Arc<LiveHave>> {
+        self.downloads.live(manifest)
     }
 
     /// Every read is checked against the hash: a damaged chunk is never served.
@@ -100,21 +103,11 @@ impl Answers {
         }
     }
 
-    /// Which chunks of a manifest are here: at once when the asker has seen another number of them, else when there is
-    /// news or [`POLL_SPAN`] is over.
-    pub(super) async fn have(self: &Arc<Self>, manifest: ManifestId, seen: usize) -> Reply {
+    /// Which chunks of a manifest are here.
+    pub(super) async fn have(self: &Arc<Self>, manifest: ManifestId) -> Reply {
         if let Some(live) = self.downloads.live(&manifest) {
-            let mut count = live.watch_count();
-            if seen > 0 {
-                tokio::time::sleep(POLL_PACE).await;
-                let news = count.wait_for(|count| *count != seen);
-                let _ = tokio::time::timeout(POLL_SPAN, news).await;
-            }
             let have = live.snapshot();
             return have_reply(have.len(), Bytes::from(have.to_wire()));
-        }
-        if seen > 0 {
-            tokio::time::sleep(POLL_SPAN).await;
         }
         self.stored_have(manifest).await
     }

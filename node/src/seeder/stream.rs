@@ -9,12 +9,12 @@ use std::{
 };
 
 use casnode_cas::{Address, ChunkHash, ManifestId};
-use casnode_dht::exchange::{ExchangeError, Reply, ReplySender, Request, RequestReceiver};
+use casnode_dht::exchange::{ExchangeError, MAX_GOT, Reply, ReplySender, Request, RequestReceiver};
 use futures::{StreamExt, stream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::{answers::Answers, places::Place};
-use crate::{clock, tasks::Tasks};
+use crate::{clock, download::LiveHave, tasks::Tasks};
 
 /// Requests of one stream that wait; a peer that asks for more is not read until there is room.
 const REQUEST_QUEUE: usize = 128;
@@ -25,11 +25,8 @@ const READ_AHEAD: usize = 3;
 /// Replies that wait for the wire.
 const REPLY_QUEUE: usize = 2;
 
-/// Long polls of one stream at a time.
-pub(super) const MAX_POLLS: usize = 4;
-
-/// When a peer that has that many is told to ask again.
-const BUSY_MS: u32 = 1000;
+/// How often news of chunks is sent at most.
+const NEWS_PACE: Duration = Duration::from_millis(100);
 
 /// A peer that takes nothing for this long is let go.
 const WRITE_DEADLINE: Duration = Duration::from_secs(60);
@@ -56,7 +53,6 @@ pub(super) async fn serve(
         tasks,
         work: work_tx,
         replies: reply_tx.clone(),
-        polls: Arc::new(Semaphore::new(MAX_POLLS)),
         cancelled: cancelled.clone(),
     };
     tokio::select! {
@@ -119,7 +115,7 @@ async fn work(
 
 async fn answer(answers: &Arc<Answers>, request: Request) -> Reply {
     match request {
-        Request::Chunk { hash } => answers.chunk(ChunkHash::from_bytes(hash)).await,
+        Request::Chunk { hash, .. } => answers.chunk(ChunkHash::from_bytes(hash)).await,
         Request::Manifest { address, offset } => {
             let address = Address::from_bytes(address);
             answers.manifest(address, offset).await
@@ -133,7 +129,6 @@ struct Reader<'a> {
     tasks: &'a Tasks,
     work: mpsc::Sender<(u32, Request)>,
     replies: mpsc::Sender<(u32, Reply)>,
-    polls: Arc<Semaphore>,
     cancelled: Cancelled,
 }
 
@@ -148,12 +143,12 @@ impl Reader<'_> {
             match next? {
                 None => return Ok(()),
                 Some((_, Request::Cancel { target })) => self.cancel(target),
-                Some((id, Request::Have { manifest, seen })) => {
-                    let manifest = ManifestId::from_bytes(manifest);
-                    if !self.poll(id, manifest, seen as usize).await {
+                Some((id, Request::Join { manifest, .. })) => {
+                    if !self.join(id, ManifestId::from_bytes(manifest)).await {
                         return Ok(());
                     }
                 }
+                Some((_, Request::Interest(_) | Request::Got { .. })) => {}
                 Some(request) => {
                     if self.work.send(request).await.is_err() {
                         return Ok(());
@@ -175,22 +170,40 @@ impl Reader<'_> {
         cancelled.insert(target);
     }
 
-    /// Answers a have request beside the others. One too many is refused here and now: until that answer has room,
-    /// nothing more is read. False when the stream has ended.
-    async fn poll(&self, id: u32, manifest: ManifestId, seen: usize) -> bool {
-        let Ok(place) = self.polls.clone().try_acquire_owned() else {
-            let busy = Reply::Busy {
-                retry_after_ms: BUSY_MS,
-            };
-            return self.replies.send((id, busy)).await.is_ok();
-        };
-        let (answers, replies) = (self.answers.clone(), self.replies.clone());
-        self.tasks.spawn("have", async move {
-            let reply = answers.have(manifest, seen).await;
-            let _ = replies.send((id, reply)).await;
-            drop(place);
+    /// Answers a join, and tells of news from then on. False when the stream has ended.
+    async fn join(&self, id: u32, manifest: ManifestId) -> bool {
+        let live = self.answers.live(&manifest);
+        let told = live.as_ref().map_or(0, |live| live.got_count());
+        let reply = self.answers.have(manifest).await;
+        if self.replies.send((id, reply)).await.is_err()
+            || self.replies.send((0, Reply::Unchoke)).await.is_err()
+        {
+            return false;
+        }
+        let Some(live) = live else { return true };
+        let replies = self.replies.clone();
+        self.tasks.spawn("news", async move {
+            tell_news(&live, told, &replies).await;
             Ok::<(), Infallible>(())
         });
         true
+    }
+}
+
+async fn tell_news(live: &LiveHave, mut told: usize, replies: &mpsc::Sender<(u32, Reply)>) {
+    let mut count = live.watch_count();
+    loop {
+        let indices = live.got_since(told, MAX_GOT);
+        if indices.is_empty() {
+            if count.changed().await.is_err() {
+                return;
+            }
+            tokio::time::sleep(NEWS_PACE).await;
+            continue;
+        }
+        told += indices.len();
+        if replies.send((0, Reply::Got { indices })).await.is_err() {
+            return;
+        }
     }
 }

@@ -57,6 +57,13 @@ impl Served {
     }
 }
 
+fn manifest_bytes(reply: Reply) -> Option<Bytes> {
+    match reply {
+        Reply::Manifest { bytes, .. } => Some(bytes),
+        _ => None,
+    }
+}
+
 #[tokio::test]
 async fn a_file_is_served_whole() {
     let store = Store::in_memory().unwrap();
@@ -73,9 +80,11 @@ async fn a_file_is_served_whole() {
         (&bytes, total_bytes),
         (manifest.encode(), bytes.len() as u64)
     );
-    let request = Request::Have {
+    let nothing = HaveBitmap::new(manifest.chunks().len());
+    let request = Request::Join {
         manifest: *manifest.id().as_bytes(),
-        seen: 0,
+        chunks: manifest.chunk_count(),
+        bits: nothing.to_wire().into(),
     };
     let Reply::Have { chunks, bits } = served.ask(2, request).await else {
         panic!("no bitmap")
@@ -85,51 +94,17 @@ async fn a_file_is_served_whole() {
     assert!(have.is_complete());
     for (id, chunk) in (3..).zip(manifest.chunks()) {
         let hash = *chunk.hash.as_bytes();
-        let Reply::Chunk(bytes) = served.ask(id, Request::Chunk { hash }).await else {
+        let index = id - 3;
+        let Reply::Chunk(bytes) = served.ask(id, Request::Chunk { index, hash }).await else {
             panic!("no chunk")
         };
         assert_eq!(casnode_cas::ChunkHash::of(&bytes), chunk.hash);
     }
-    let unknown = Request::Chunk { hash: [9; 32] };
+    let unknown = Request::Chunk {
+        index: 0,
+        hash: [9; 32],
+    };
     assert!(matches!(served.ask(99, unknown).await, Reply::NotFound));
-}
-
-#[tokio::test]
-async fn polls_beyond_the_limit_are_refused_and_hold_nothing() {
-    const POLLS: u32 = 300;
-    let store = Store::in_memory().unwrap();
-    let manifest = *import(&store).manifest.id().as_bytes();
-    let mut served = Served::start(&store, 64).await;
-    // Each is a poll that waits: what is here does not change.
-    let poll = Request::Have { manifest, seen: 1 };
-    let mut sent = 0;
-    let flood = async {
-        while sent < POLLS {
-            served.ask.send(sent, &poll).await.unwrap();
-            sent += 1;
-        }
-    };
-    let enough_turns = async {
-        for _ in 0..100 * POLLS {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::select! {
-        () = flood => panic!("a peer that takes no answers was read to the end"),
-        () = enough_turns => {}
-    }
-    // The stream's own task and its polls.
-    assert!(served.tasks.count() <= 1 + stream::MAX_POLLS);
-    let (id, reply) = served.hear.next().await.unwrap().unwrap();
-    assert_eq!(id as usize, stream::MAX_POLLS);
-    assert!(matches!(reply, Reply::Busy { .. }), "{reply:?}");
-}
-
-fn manifest_bytes(reply: Reply) -> Option<Bytes> {
-    match reply {
-        Reply::Manifest { bytes, .. } => Some(bytes),
-        _ => None,
-    }
 }
 
 #[tokio::test]
@@ -175,7 +150,7 @@ async fn the_bitmap_of_an_unfinished_file_is_made_once_for_many_polls() {
     let answers = answers(&store);
     let mut heard = Vec::new();
     for _ in 0..2 {
-        let Reply::Have { chunks, bits } = answers.have(manifest.id(), 0).await else {
+        let Reply::Have { chunks, bits } = answers.have(manifest.id()).await else {
             panic!("no bitmap")
         };
         let have = HaveBitmap::from_wire(&bits, chunks as usize).unwrap();
@@ -184,6 +159,6 @@ async fn the_bitmap_of_an_unfinished_file_is_made_once_for_many_polls() {
     }
     assert_eq!(heard[0].as_ptr(), heard[1].as_ptr(), "it was made again");
     store.remove_file(&manifest.address()).unwrap().unwrap();
-    let gone = answers.have(manifest.id(), 0).await;
+    let gone = answers.have(manifest.id()).await;
     assert!(matches!(gone, Reply::NotFound));
 }

@@ -197,6 +197,7 @@ impl<'a> Attempt<'a> {
             let (slot, command) = match action {
                 Action::Request { peer, index } => (peer, Command::Request { index }),
                 Action::Cancel { peer, index } => (peer, Command::Cancel { index }),
+                Action::Interest { peer, wants } => (peer, Command::Interest(wants)),
                 Action::Drop { peer, reason } => {
                     if reason == DropReason::Stalled {
                         self.job
@@ -237,7 +238,9 @@ impl<'a> Attempt<'a> {
                 self.job.sources.joined(peer);
                 self.schedule(Event::PeerJoined { peer, have });
             }
-            EngineEvent::Has { peer, have } => self.schedule(Event::PeerHas { peer, have }),
+            EngineEvent::Got { peer, indices } => self.schedule(Event::PeerGot { peer, indices }),
+            EngineEvent::Choked { peer } => self.schedule(Event::Choked { peer }),
+            EngineEvent::Unchoked { peer } => self.schedule(Event::Unchoked { peer }),
             EngineEvent::Arrived { peer, index } => self.schedule(Event::Arrived { peer, index }),
             EngineEvent::Failed { peer, index, fault } => self.failed(peer, index, fault),
             EngineEvent::Duplicate { bytes } => self.job.tally.duplicate_bytes += u64::from(bytes),

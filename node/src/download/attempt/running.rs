@@ -109,6 +109,7 @@ impl Attempt<'_> {
             .filter(|_| self.job.stay.keep != Keep::Store);
         let lent = kept_outside.map(|o| Lent::new(&self.job.node, &manifest, o.file().clone()));
         let live = Arc::new(LiveHave::new(manifest.clone()));
+        let shown = live.clone();
         let registered = self.job.node.downloads.enter(live.clone());
         let to_stream = self.job.stream.clone().filter(|_| path.is_none());
         let emitted = to_stream.is_none();
@@ -173,7 +174,11 @@ impl Attempt<'_> {
             announced: false,
             _registered: registered,
         });
-        self.goal.send_replace(Some(Goal { manifest, jobs }));
+        self.goal.send_replace(Some(Goal {
+            manifest,
+            live: shown,
+            jobs,
+        }));
     }
 
     pub(super) fn stored(&mut self, slot: PeerSlot, index: u32) {

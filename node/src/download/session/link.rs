@@ -2,13 +2,12 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use casnode_cas::HaveBitmap;
 use casnode_dht::exchange::{Reply, ReplyReceiver, Request, RequestSender};
 use tokio::sync::mpsc;
 
 use super::{
     super::{assembler::Job, engine::EngineEvent},
-    Command, Goal, HAVE_ID, Session, SessionEnd, have_request, parse_have,
+    Command, Goal, Session, SessionEnd, TOLD,
     pending::{Answered, Pending},
 };
 use crate::sched::Fault;
@@ -27,16 +26,10 @@ impl Link<'_> {
         sender: RequestSender,
         receiver: ReplyReceiver,
         commands: mpsc::Receiver<Command>,
-        have: HaveBitmap,
     ) -> Result<(), SessionEnd> {
-        // At most one have request is out at a time.
-        let (have_tx, have_rx) = mpsc::channel(1);
-        if !have.is_complete() && self.session.claim.is_none() {
-            let _ = have_tx.try_send(have.count());
-        }
         tokio::select! {
-            end = self.send_all(sender, commands, have_rx) => end,
-            end = self.receive_all(receiver, have_tx) => end,
+            end = self.send_all(sender, commands) => end,
+            end = self.receive_all(receiver) => end,
         }
     }
 
@@ -44,42 +37,38 @@ impl Link<'_> {
         &self,
         mut sender: RequestSender,
         mut commands: mpsc::Receiver<Command>,
-        mut have_rx: mpsc::Receiver<usize>,
     ) -> Result<(), SessionEnd> {
-        loop {
-            tokio::select! {
-                command = commands.recv() => match command {
-                    None => return Ok(()),
-                    Some(Command::Request { index }) => {
-                        let Some(chunk) = self.goal.manifest.chunks().get(index as usize) else { continue };
-                        let id = self.lock().ask(index);
-                        sender.send(id, &Request::Chunk { hash: *chunk.hash.as_bytes() }).await?;
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Request { index } => {
+                    let Some(chunk) = self.goal.manifest.chunks().get(index as usize) else {
+                        continue;
+                    };
+                    let id = self.lock().ask(index);
+                    let hash = *chunk.hash.as_bytes();
+                    sender.send(id, &Request::Chunk { index, hash }).await?;
+                }
+                Command::Cancel { index } => {
+                    let target = self.lock().cancel(index);
+                    if let Some(target) = target {
+                        sender.send(TOLD, &Request::Cancel { target }).await?;
                     }
-                    Some(Command::Cancel { index }) => {
-                        let target = self.lock().cancel(index);
-                        if let Some(target) = target {
-                            sender.send(0, &Request::Cancel { target }).await?;
-                        }
-                    }
-                },
-                Some(seen) = have_rx.recv() => {
-                    sender.send(HAVE_ID, &have_request(&self.goal.manifest.id(), seen)).await?;
+                }
+                Command::Interest(wants) => {
+                    sender.send(TOLD, &Request::Interest(wants)).await?;
                 }
             }
         }
+        Ok(())
     }
 
-    async fn receive_all(
-        &self,
-        mut receiver: ReplyReceiver,
-        have_tx: mpsc::Sender<usize>,
-    ) -> Result<(), SessionEnd> {
+    async fn receive_all(&self, mut receiver: ReplyReceiver) -> Result<(), SessionEnd> {
         loop {
             let Some((id, reply)) = receiver.next().await? else {
                 return Err(SessionEnd::Closed);
             };
-            if id == HAVE_ID {
-                self.have_reply(reply, &have_tx).await?;
+            if id == TOLD {
+                self.told(reply).await?;
                 continue;
             }
             let answered = self.lock().answer(id);
@@ -97,25 +86,23 @@ impl Link<'_> {
         }
     }
 
-    async fn have_reply(
-        &self,
-        reply: Reply,
-        have_tx: &mpsc::Sender<usize>,
-    ) -> Result<(), SessionEnd> {
-        let Reply::Have { chunks, bits } = reply else {
-            // The peer no longer has the file; chunks that are under way may still come.
-            return Ok(());
+    /// What the peer tells unasked.
+    async fn told(&self, reply: Reply) -> Result<(), SessionEnd> {
+        let peer = self.session.slot;
+        let event = match reply {
+            Reply::Got { indices } => {
+                let count = self.goal.manifest.chunk_count();
+                if indices.iter().any(|index| *index >= count) {
+                    return Err(SessionEnd::Protocol("news of a chunk that there is not"));
+                }
+                EngineEvent::Got { peer, indices }
+            }
+            Reply::Choke => EngineEvent::Choked { peer },
+            Reply::Unchoke => EngineEvent::Unchoked { peer },
+            Reply::Peers(_) => return Ok(()),
+            _ => return Err(SessionEnd::Protocol("a reply to what was not asked")),
         };
-        let have = parse_have(&self.goal, chunks, &bits)?;
-        if !have.is_complete() {
-            let _ = have_tx.try_send(have.count());
-        }
-        self.session
-            .tell(EngineEvent::Has {
-                peer: self.session.slot,
-                have,
-            })
-            .await;
+        self.session.tell(event).await;
         Ok(())
     }
 
@@ -143,6 +130,7 @@ impl Link<'_> {
             Reply::Chunk(_) => self.session.tell(failed(Fault::WrongBytes)).await,
             Reply::NotFound => self.session.tell(failed(Fault::NotFound)).await,
             Reply::Busy { .. } => self.session.tell(failed(Fault::Busy)).await,
+            Reply::Choked => self.session.tell(failed(Fault::Choked)).await,
             _ => return Err(SessionEnd::Protocol("another reply than was asked for")),
         }
         Ok(())

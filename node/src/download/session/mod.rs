@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use casnode_cas::{Address, HaveBitmap, MAX_MANIFEST_BYTES, Manifest, ManifestId};
+use casnode_cas::{Address, HaveBitmap, MAX_MANIFEST_BYTES, Manifest};
 use casnode_dht::{
     Dht, DhtError, PeerId,
     exchange::{ExchangeError, Reply, ReplyReceiver, Request, RequestSender},
@@ -17,7 +17,7 @@ use casnode_dht::{
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use self::{link::Link, pending::Pending};
-use super::{assembler::Job, engine::EngineEvent};
+use super::{LiveHave, assembler::Job, engine::EngineEvent};
 use crate::sched::PeerSlot;
 
 /// Commands that may wait for a session: more than the scheduler ever has out at one peer, with their cancels.
@@ -38,14 +38,22 @@ const MIN_MANIFEST_PART_BYTES: u64 = 64 << 10;
 /// What the engine tells a session.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Command {
-    Request { index: u32 },
-    Cancel { index: u32 },
+    Request {
+        index: u32,
+    },
+    Cancel {
+        index: u32,
+    },
+    /// Whether the peer has anything that is wanted.
+    Interest(bool),
 }
 
 /// What is being downloaded, once a manifest is chosen.
 #[derive(Debug, Clone)]
 pub(super) struct Goal {
     pub(super) manifest: Arc<Manifest>,
+    /// What this node has of it.
+    pub(super) live: Arc<LiveHave>,
     pub(super) jobs: mpsc::Sender<Job>,
 }
 
@@ -108,12 +116,15 @@ impl Session {
     }
 
     async fn work(&mut self, commands: mpsc::Receiver<Command>) -> Result<(), SessionEnd> {
-        let (mut sender, mut receiver) = self.dht.open_exchange(self.peer, OPEN_DEADLINE).await?;
+        let (mut sender, mut receiver) = self
+            .dht
+            .open_exchange(self.peer, &[], OPEN_DEADLINE)
+            .await?;
         let goal = self.agree_on_manifest(&mut sender, &mut receiver).await?;
         let have = self.first_have(&goal, &mut sender, &mut receiver).await?;
         self.tell(EngineEvent::Joined {
             peer: self.slot,
-            have: have.clone(),
+            have,
         })
         .await;
         let link = Link {
@@ -121,7 +132,7 @@ impl Session {
             goal,
             pending: Mutex::new(Pending::default()),
         };
-        link.exchange(sender, receiver, commands, have).await
+        link.exchange(sender, receiver, commands).await
     }
 
     /// Waits for the engine's manifest or offers this peer's.
@@ -221,8 +232,8 @@ impl Session {
         sender: &mut RequestSender,
         receiver: &mut ReplyReceiver,
     ) -> Result<HaveBitmap, SessionEnd> {
-        let request = have_request(&goal.manifest.id(), 0);
-        match ask(sender, receiver, FIRST_HAVE_ID, &request).await? {
+        let request = join_request(goal);
+        match ask(sender, receiver, JOIN_ID, &request).await? {
             Reply::Have { chunks, bits } => {
                 self.tell(EngineEvent::KnowsFile).await;
                 parse_have(goal, chunks, &bits)
@@ -266,8 +277,9 @@ impl Session {
 
 /// Request ids of the handshake; chunk requests count from 1.
 const MANIFEST_IDS: u32 = 0x8000_0000;
-const FIRST_HAVE_ID: u32 = 0xc000_0000;
-const HAVE_ID: u32 = 0xc000_0001;
+const JOIN_ID: u32 = 0xc000_0000;
+/// What the other side tells unasked.
+const TOLD: u32 = 0;
 
 async fn chosen(goal: &mut watch::Receiver<Option<Goal>>) -> Option<Goal> {
     goal.wait_for(Option::is_some)
@@ -295,10 +307,12 @@ async fn ask(
         .unwrap_or(Err(SessionEnd::Silent))
 }
 
-fn have_request(manifest: &ManifestId, seen: usize) -> Request {
-    Request::Have {
-        manifest: *manifest.as_bytes(),
-        seen: u32::try_from(seen).unwrap_or(u32::MAX),
+fn join_request(goal: &Goal) -> Request {
+    let have = goal.live.snapshot();
+    Request::Join {
+        manifest: *goal.manifest.id().as_bytes(),
+        chunks: goal.manifest.chunk_count(),
+        bits: have.to_wire().into(),
     }
 }
 

@@ -1,0 +1,50 @@
+//! Whom this node sends chunks: choking, as in BEP 3 and its successors, and super-seeding.
+//!
+//! Pure decision logic: time comes in as [`Mono`], randomness from a seed. `docs/SCHEDULING.md` states the rules.
+
+use serde::{Deserialize, Serialize};
+
+/// Whether the peers of a swarm owe each other anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum SwarmMode {
+    /// Strangers: who gives gets.
+    #[default]
+    Fair,
+    /// One owner's machines: load is spread, and nobody owes anybody.
+    Trusted,
+}
+
+/// One stream that may be served, as the choker sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate {
+    /// The stream.
+    pub id: u64,
+    /// Its swarm: any number, one for each.
+    pub swarm: u64,
+    /// The swarm's mode.
+    pub mode: SwarmMode,
+    /// It wants something that is here.
+    pub interested: bool,
+    /// What its peer sends this node in this swarm: bytes a second over the last 20 s.
+    pub gives_per_s: u64,
+    /// What this node sends it: bytes a second over the last 20 s.
+    pub takes_per_s: u64,
+    /// What this node has sent it in all.
+    pub taken_bytes: u64,
+    /// This node has everything of the swarm.
+    pub we_seed: bool,
+    /// It is asked by this node, and has sent nothing for a minute.
+    pub snubs_us: bool,
+    /// When the stream joined.
+    pub joined: crate::sched::Mono,
+}
+
+/// Whose state changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// Streams to be unchoked.
+    pub unchoke: Vec<u64>,
+    /// Streams to be choked.
+    pub choke: Vec<u64>,
+}
