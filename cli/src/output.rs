@@ -4,6 +4,7 @@ mod dht;
 mod metrics;
 mod provide;
 mod state;
+mod swarm;
 mod upkeep;
 mod when;
 
@@ -88,8 +89,10 @@ pub(crate) fn json_lines(response: &Response) -> Result<String> {
         Response::DhtGet(report) => json_line(report),
         Response::DhtPutTest(report) => json_line(report),
         Response::DhtMode(report) => json_line(report),
+        Response::Limits(report) => json_line(report),
         Response::Metrics { metrics } => lines_of(metrics),
         Response::Status(report) => json_line(report),
+        Response::SwarmStatus(report) => json_line(report),
         Response::Peers { peers } => lines_of(peers),
     }
 }
@@ -122,8 +125,10 @@ fn text(response: &Response) -> String {
         Response::DhtGet(report) => dht::get_text(report, when::now_ms()),
         Response::DhtPutTest(report) => dht::put_test_text(report),
         Response::DhtMode(report) => dht::mode_text(report),
+        Response::Limits(report) => swarm::limits_text(report),
         Response::Metrics { metrics } => metrics::text(metrics),
         Response::Status(report) => state::status_text(report),
+        Response::SwarmStatus(report) => swarm::status_text(report),
         Response::Peers { peers } => peers.iter().map(state::peer_line).collect(),
     }
 }
@@ -171,6 +176,7 @@ fn stat_text(stat: &FileStat) -> String {
         bytes_here,
         chunker,
         manifest,
+        seed,
     } = stat;
     let mut rows = Rows::default();
     rows.add("address", &file.address);
@@ -197,6 +203,7 @@ fn stat_text(stat: &FileStat) -> String {
         let path = printable(path);
         rows.add("file", format_args!("{path} ({})", place(file)));
     }
+    rows.add("served", swarm::seed_text(seed));
     rows.add("stored", stored_at(file.stored_unix_ms));
     rows.add("last used", stored_at(file.last_used_unix_ms));
     rows.0

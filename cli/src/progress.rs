@@ -189,6 +189,7 @@ fn name(phase: Phase) -> &'static str {
         Phase::Verifying => "verifying",
         Phase::Repairing => "repairing",
         Phase::Collecting => "collecting",
+        Phase::Seeding => "seeding",
     }
 }
 
@@ -268,7 +269,7 @@ mod tests {
         assert_eq!(text, "1.00 MiB/s, 5s left, 2 sources");
     }
 
-    const PHASES: [Phase; 9] = [
+    const PHASES: [Phase; 10] = [
         Phase::Connecting,
         Phase::Planning,
         Phase::Importing,
@@ -278,6 +279,7 @@ mod tests {
         Phase::Verifying,
         Phase::Repairing,
         Phase::Collecting,
+        Phase::Seeding,
     ];
 
     #[test]

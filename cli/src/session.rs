@@ -150,6 +150,7 @@ impl Context {
             serve_dht: false,
             max_store: self.max_store,
             scrub_bytes_per_s: None,
+            ..NodeConfig::default()
         };
         let open = Client::in_process(config);
         Ok(self

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use casnode_dht::{NetworkName, Profile};
+use casnode_dht::{Bandwidth, NetworkName, Profile};
 
-use crate::api::DhtMode;
+use crate::{api::DhtMode, choke::SwarmMode, seeding::SeedPolicy};
 
 /// How a node takes part in the network. Addresses are multiaddr strings; they are checked at start.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +21,22 @@ pub struct NetworkConfig {
     pub profile: Profile,
     /// A daemon's part in the DHT; a command's own node is a client in any case.
     pub mode: DhtMode,
+    /// The most that it sends and takes.
+    pub bandwidth: Bandwidth,
+    /// Whether the peers of a swarm owe each other anything; `None`: strangers do, and in a network of another name than
+    /// `main` nobody is one.
+    pub swarm: Option<SwarmMode>,
+}
+
+impl NetworkConfig {
+    /// The mode of swarms of which nothing else is said.
+    pub fn swarm_mode(&self) -> SwarmMode {
+        match self.swarm {
+            Some(mode) => mode,
+            None if self.name == NetworkName::default() => SwarmMode::Fair,
+            None => SwarmMode::Trusted,
+        }
+    }
 }
 
 /// The most that a store may take of the disk.
@@ -45,4 +61,6 @@ pub struct NodeConfig {
     pub max_store: Option<StoreLimit>,
     /// Pace of the background check of stored bytes, for a daemon; `None`: off.
     pub scrub_bytes_per_s: Option<u64>,
+    /// For how long a daemon serves what is fetched, where nothing else is said.
+    pub seed: SeedPolicy,
 }

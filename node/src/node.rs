@@ -10,8 +10,8 @@ use std::{
 
 use casnode_cas::{Address, FileRecord, Manifest, Store, StoreConfig, StoreError};
 use casnode_dht::{
-    AnnounceTimes, Dht, DhtConfig, Key, Limits, Mode, Multiaddr, NetworkName, PeerId, Profile,
-    RecordCheck,
+    AnnounceTimes, Bandwidth, Dht, DhtConfig, Key, Limits, Mode, Multiaddr, NetworkName, PeerId,
+    Profile, RecordCheck,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -100,13 +100,15 @@ impl Node {
             Some(dht) => Some(dht.local_peer_id()),
             None => identity::existing_id(&config.data_dir),
         };
+        let swarm_mode = config.network.as_ref().map(NetworkConfig::swarm_mode);
+        let swarm_mode = swarm_mode.unwrap_or_default();
         let node = Arc::new(Self {
             peer_id,
             store,
             dht,
             tasks,
             downloads: Arc::default(),
-            swarms: Arc::default(),
+            swarms: Arc::new(Swarms::new(swarm_mode)),
             upkeep: Upkeep::new(config.scrub_bytes_per_s),
             serve_dht: config.serve_dht,
             mode: Mutex::new(mode_of(&config)),
@@ -247,6 +249,7 @@ struct Network {
     mdns: bool,
     name: NetworkName,
     profile: Profile,
+    bandwidth: Bandwidth,
 }
 
 fn check_network(config: &NetworkConfig) -> Result<Network, ApiError> {
@@ -256,6 +259,7 @@ fn check_network(config: &NetworkConfig) -> Result<Network, ApiError> {
         mdns: config.mdns,
         name: config.name.clone(),
         profile: config.profile,
+        bandwidth: config.bandwidth,
     })
 }
 
@@ -384,6 +388,7 @@ async fn join(
     dht.mdns = network.mdns;
     dht.network = network.name;
     dht.limits = Limits::of(network.profile);
+    dht.bandwidth = network.bandwidth;
     dht.announce = AnnounceTimes::of(network.profile);
     dht.mode = mode(mode_of(config));
     casnode_dht::start(dht)

@@ -74,6 +74,7 @@ impl NetworkArgs {
             name: self.network.and_then(|name| name.0).unwrap_or_default(),
             profile: self.profile.and_then(|p| p.0).unwrap_or_default(),
             mode: DhtMode::default(),
+            ..NetworkConfig::default()
         };
         (config, origin)
     }

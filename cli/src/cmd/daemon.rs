@@ -36,6 +36,7 @@ pub(crate) async fn run(context: &Context, args: DaemonArgs) -> Result<()> {
         serve_dht: true,
         max_store: context.max_store,
         scrub_bytes_per_s: args.scrub_rate.0,
+        ..NodeConfig::default()
     };
     run_daemon(
         config,

@@ -42,6 +42,8 @@ pub(crate) async fn run(context: &Context, args: GetArgs) -> Result<()> {
         peers: args.peer,
         keep,
         pin: args.pin,
+        seed: None,
+        swarm: None,
     };
     let client = context.networked(args.network).await?;
     let response = context

@@ -297,6 +297,8 @@ fn get_request(stage: &Stage, path: PathBuf) -> Request {
         peers: Vec::new(),
         keep: Keep::Store,
         pin: false,
+        seed: None,
+        swarm: None,
     }
 }
 

@@ -8,10 +8,12 @@ pub mod proto;
 pub(crate) mod server;
 pub(crate) mod socket;
 mod state;
+mod swarm;
 mod upkeep;
 
 pub use error::{ApiError, ErrorKind};
 pub use network::*;
 pub use proto::*;
 pub use state::*;
+pub use swarm::*;
 pub use upkeep::*;

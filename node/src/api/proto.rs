@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ApiError, DhtGetReport, DhtLookupReport, DhtMode, DhtModeReport, DhtPutTestReport, FileUsage,
-    GcPlanReport, GcReport, MetricReport, PeerReport, PinReport, ProvideFileReport,
-    ProvideNowReport, ProvideReport, ProvidersReport, StatusReport, VerifyReport,
+    GcPlanReport, GcReport, LimitsChange, LimitsReport, MetricReport, PeerReport, PinReport,
+    ProvideFileReport, ProvideNowReport, ProvideReport, ProvidersReport, SeedReport, StatusReport,
+    SwarmReport, VerifyReport,
 };
+use crate::choke::SwarmMode;
 
 /// Version of these messages. A client and a daemon of different versions refuse each other with advice.
-pub const API_VERSION: u32 = 3;
+pub const API_VERSION: u32 = 4;
 
 /// Files that a report names; it counts the others. With the longest names and paths it fits one frame.
 pub const MAX_LISTED: usize = 500;
@@ -106,6 +108,11 @@ pub enum Request {
         keep: Keep,
         /// Keep it whatever is collected or has to make room.
         pin: bool,
+        /// For how long it is served once it is whole: `none`, `until-exit`, a span like `30m`, `ratio=1.5` or `forever`;
+        /// absent: as the daemon was told, and `none` without one.
+        seed: Option<String>,
+        /// Whether the peers of its swarm owe each other anything; absent: as the node was told.
+        swarm: Option<SwarmMode>,
     },
     /// List the files that are here.
     Ls,
@@ -193,10 +200,20 @@ pub enum Request {
         /// From now until the daemon ends; absent: only say.
         mode: Option<DhtMode>,
     },
+    /// Say, or change, how much is sent and taken at most.
+    Limits {
+        /// From now until the daemon ends; absent: only say.
+        change: Option<LimitsChange>,
+    },
     /// Numbers for a monitoring system.
     Metrics,
     /// This node's own state.
     Status,
+    /// A file's swarm.
+    SwarmStatus {
+        /// 64 hex digits.
+        address: String,
+    },
     /// The peers it is connected to.
     Peers,
 }
@@ -223,6 +240,8 @@ pub enum Phase {
     Repairing,
     /// Giving back space.
     Collecting,
+    /// Serving to others what was fetched.
+    Seeding,
 }
 
 /// Progress of a call; the newest one replaces the one before.
@@ -302,6 +321,8 @@ pub enum Response {
     DhtPutTest(DhtPutTestReport),
     /// Of [`Request::DhtMode`].
     DhtMode(DhtModeReport),
+    /// Of [`Request::Limits`].
+    Limits(LimitsReport),
     /// Of [`Request::Metrics`].
     Metrics {
         /// Every number there is.
@@ -309,6 +330,8 @@ pub enum Response {
     },
     /// Of [`Request::Status`].
     Status(StatusReport),
+    /// Of [`Request::SwarmStatus`].
+    SwarmStatus(SwarmReport),
     /// Of [`Request::Peers`].
     Peers {
         /// Every connected peer.
@@ -409,7 +432,7 @@ pub struct FileInfo {
 }
 
 /// One file's facts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FileStat {
     /// As in `ls`.
     #[serde(flatten)]
@@ -422,6 +445,8 @@ pub struct FileStat {
     pub chunker: String,
     /// BLAKE3 of the manifest.
     pub manifest: String,
+    /// For how long it is served.
+    pub seed: SeedReport,
 }
 
 /// What `rm` did.

@@ -101,6 +101,8 @@ pub(super) async fn call(
         | Request::PinLs
         | Request::ProvideStatus { address: None }
         | Request::DhtMode { .. }
+        | Request::Limits { .. }
+        | Request::SwarmStatus { .. }
         | Request::Metrics
         | Request::Status
         | Request::Peers => Some(SHORT_ANSWER),

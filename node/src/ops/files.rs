@@ -58,6 +58,7 @@ pub(super) async fn stat(node: &Arc<Node>, address: &str, events: &EventSink) ->
             bytes_here,
             chunker: chunker(&manifest),
             manifest: manifest.id().to_string(),
+            seed: super::swarm::seed(&entry),
         }))
     })
     .await?;

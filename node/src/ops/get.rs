@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{ApiError, ErrorKind, GetReport, Keep, Output, events::EventSink},
+    choke::SwarmMode,
     client::Streams,
     download::{self, GetOptions, Stay, Target},
     node::{Node, multiaddrs},
@@ -19,6 +20,8 @@ pub(super) struct GetCall {
     pub(super) peers: Vec<String>,
     pub(super) keep: Keep,
     pub(super) pin: bool,
+    pub(super) seed: Option<String>,
+    pub(super) swarm: Option<SwarmMode>,
     /// Permission bits of the output; `None`: by this process's umask.
     pub(super) mode: Option<u32>,
 }
@@ -61,6 +64,9 @@ pub(super) async fn get(
         },
     };
     let address = options.address;
+    if let Some(mode) = call.swarm {
+        node.swarms.set_mode(address, mode);
+    }
     let _in_use = node.store.in_use(&address);
     let report = download::get(node, options, events, cancel).await?;
     super::touch(node, address).await;

@@ -4,6 +4,7 @@ mod collect;
 mod dht;
 mod files;
 mod get;
+mod limits;
 mod metrics;
 mod network;
 mod pins;
@@ -11,6 +12,7 @@ mod provide;
 mod room;
 mod steps;
 mod store;
+mod swarm;
 mod verify;
 
 use std::{str::FromStr, sync::Arc};
@@ -60,6 +62,8 @@ pub(crate) async fn execute(
             peers,
             keep,
             pin,
+            seed,
+            swarm,
         } => {
             let call = get::GetCall {
                 address,
@@ -68,6 +72,8 @@ pub(crate) async fn execute(
                 peers,
                 keep,
                 pin,
+                seed,
+                swarm,
                 mode: caller.umask.map(|umask| 0o666 & !umask),
             };
             get::get(node, call, streams, events, cancel)
@@ -110,8 +116,10 @@ pub(crate) async fn execute(
         Request::DhtGet { key, timeout_ms } => dht::get(node, &key, timeout_ms).await,
         Request::DhtPutTest { timeout_ms } => dht::put_test(node, timeout_ms).await,
         Request::DhtMode { mode } => dht::mode(node, mode).await,
+        Request::Limits { change } => limits::limits(node, change).await,
         Request::Metrics => metrics::metrics(node).await,
         Request::Status => network::status(node).await.map(Response::Status),
+        Request::SwarmStatus { address } => swarm::status(node, &address).await,
         Request::Peers => Ok(network::peers(node).await),
     }
 }

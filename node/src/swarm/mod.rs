@@ -2,9 +2,14 @@
 //!
 //! The seeder and the downloads meet here: what a peer gives decides what it gets.
 
-use casnode_cas::ManifestId;
+mod view;
+
+use casnode_cas::{Address, ManifestId};
 use casnode_dht::PeerId;
 use tokio::sync::mpsc;
+
+pub(crate) use self::view::{PeerView, SwarmView};
+use crate::choke::SwarmMode;
 
 /// Candidates that may wait for a download.
 const MAX_CANDIDATES: usize = 64;
@@ -24,9 +29,32 @@ pub(crate) struct SourceView {
 
 /// The swarms of a node.
 #[derive(Debug, Default)]
-pub(crate) struct Swarms {}
+pub(crate) struct Swarms {
+    mode: SwarmMode,
+}
 
 impl Swarms {
+    /// Swarms that are in this mode where nothing else is said of them.
+    pub(crate) fn new(mode: SwarmMode) -> Self {
+        Self { mode }
+    }
+
+    /// The mode of swarms of which nothing else was said.
+    pub(crate) fn mode(&self) -> SwarmMode {
+        self.mode
+    }
+
+    /// The swarm of this file is in this mode from now on, whether it is there already or not.
+    pub(crate) fn set_mode(&self, _address: Address, _mode: SwarmMode) {}
+
+    /// A swarm as it is now.
+    pub(crate) fn report(&self, _manifest: ManifestId) -> SwarmView {
+        SwarmView {
+            mode: self.mode,
+            ..SwarmView::default()
+        }
+    }
+
     /// A download has this many proven bytes of a peer.
     pub(crate) fn fetched(&self, _manifest: ManifestId, _peer: PeerId, _bytes: u64) {}
 

@@ -1,0 +1,106 @@
+//! `status ADDRESS`: a file's swarm, and for how long the file is served.
+
+use std::sync::Arc;
+
+use casnode_cas::{Address, FileEntry};
+use casnode_dht::{Dht, Multiaddr};
+
+use super::{
+    files::{not_here, on_store},
+    network::joined,
+};
+use crate::{
+    api::{Outcome, Response, SeedReport, SwarmPeer, SwarmReport},
+    node::Node,
+    seeding::SeedPolicy,
+    swarm::PeerView,
+};
+
+/// A file's swarm, as this node sees it.
+pub(super) async fn status(node: &Arc<Node>, address: &str) -> Outcome {
+    let address: Address = super::parse("an address", address)?;
+    let dht = joined(node, "this node is in no swarm")?;
+    let found = on_store(node, move |store| {
+        let Some(entry) = store.file(&address)? else {
+            return Ok(None);
+        };
+        let manifest = store.manifest(&address)?;
+        let here = match &manifest {
+            Some(manifest) => store.have(manifest)?.count(),
+            None => 0,
+        };
+        Ok(Some((entry, u32::try_from(here).unwrap_or(u32::MAX))))
+    });
+    let (entry, chunks_here) = found.await?.ok_or_else(|| not_here(&address))?;
+    let view = node.swarms.report(entry.manifest);
+    let mut peers: Vec<SwarmPeer> = view.peers.into_iter().map(|p| peer(dht, p)).collect();
+    // Whom most goes to and comes from is seen first.
+    peers.sort_by_key(|p| std::cmp::Reverse(p.up_bytes_per_s.saturating_add(p.down_bytes_per_s)));
+    Ok(Response::SwarmStatus(SwarmReport {
+        address: address.to_string(),
+        name: entry.name.clone(),
+        bytes: entry.size_bytes,
+        chunks: entry.chunk_count,
+        chunks_here,
+        mode: view.mode,
+        copies: view.copies,
+        up_bytes: view.up_bytes,
+        down_bytes: view.down_bytes,
+        seed: seed(&entry),
+        peers,
+    }))
+}
+
+/// For how long a file is served.
+pub(super) fn seed(_entry: &FileEntry) -> SeedReport {
+    SeedReport {
+        policy: match SeedPolicy::default() {
+            SeedPolicy::Forever => "forever",
+            _ => "none",
+        }
+        .to_owned(),
+        finished_unix_ms: None,
+        uploaded_bytes: 0,
+        ratio: 0.0,
+        left_ms: None,
+        left_bytes: None,
+        over: false,
+    }
+}
+
+fn peer(dht: &Dht, view: PeerView) -> SwarmPeer {
+    let addr = dht.traffic_of(&view.peer).map(|traffic| traffic.addr);
+    SwarmPeer {
+        peer: view.peer.to_string(),
+        transport: addr.as_ref().map(|addr| transport(addr).to_owned()),
+        addr: addr.map(|addr| addr.to_string()),
+        up_bytes_per_s: view.up_bytes_per_s,
+        down_bytes_per_s: view.down_bytes_per_s,
+        up_bytes: view.up_bytes,
+        down_bytes: view.down_bytes,
+        have_chunks: view.have_chunks,
+        choked_by_us: view.choked_by_us,
+        chokes_us: view.chokes_us,
+        interested_in_us: view.interested_in_us,
+        interests_us: view.interests_us,
+        snubs_us: view.snubs_us,
+    }
+}
+
+/// The transport of a connection's address.
+fn transport(addr: &Multiaddr) -> &'static str {
+    let is_quic = addr.protocol_stack().any(|name| name.starts_with("quic"));
+    if is_quic { "quic" } else { "tcp" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_transport_is_in_the_address() {
+        let of = |addr: &str| transport(&addr.parse().unwrap());
+        assert_eq!(of("/ip4/127.0.0.1/tcp/4101"), "tcp");
+        assert_eq!(of("/ip6/::1/udp/4101/quic-v1"), "quic");
+    }
+}
