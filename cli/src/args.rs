@@ -6,12 +6,14 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use casnode_node::SwarmMode;
 use casnode_node::api::{ChunkerName, DhtMode};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::address::{self, Address};
 use crate::exit;
+use crate::rate::Rate;
 use crate::size;
 
 pub(crate) use self::network::{NetworkArgs, Or};
@@ -97,10 +99,12 @@ pub(crate) enum Command {
     /// Look at the DHT itself: lookups, records, a test, this node's part in it
     #[command(subcommand)]
     Dht(DhtCommand),
+    /// Show how much is sent and taken, and change the limits of the daemon that runs
+    Limits(LimitsArgs),
     /// Print numbers for a monitoring system, in the text format of Prometheus
     Metrics,
-    /// Show this node: id, addresses, peers, stored bytes, announcements
-    Status,
+    /// Show this node: id, addresses, peers, stored bytes, announcements; or a file's swarm
+    Status(StatusArgs),
     /// List the peers this node is connected to
     Peers,
     /// Show the whole story on one machine: nodes come and go and lie, and every copy is right
@@ -132,6 +136,10 @@ pub(crate) struct DaemonArgs {
         value_parser = network::parse_mode_or_nothing
     )]
     pub(crate) dht_mode: Option<Or<DhtMode>>,
+    /// Whether peers owe each other anything: fair, between strangers, or trusted, between machines of one owner
+    /// [default: fair on the network main, trusted on any other]
+    #[arg(long, value_name = "fair|trusted", value_parser = network::parse_swarm)]
+    pub(crate) swarm: Option<SwarmMode>,
     /// Leave when standard input ends: whoever holds its other end is gone
     #[arg(long, hide = true)]
     pub(crate) until_eof: bool,
@@ -269,6 +277,10 @@ pub(crate) struct GetArgs {
     /// Give up after this long, e.g. 30s or 5m [default: 30 s to find a provider, 5 min without progress]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Option<Duration>,
+    /// Whether peers owe each other anything: fair, between strangers, or trusted, between machines of one owner
+    /// [default: as the daemon was told; without one, as a daemon's own]
+    #[arg(long, value_name = "fair|trusted", value_parser = network::parse_swarm)]
+    pub(crate) swarm: Option<SwarmMode>,
     /// Ask this peer first; may be given several times
     #[arg(long, value_name = "MULTIADDR")]
     pub(crate) peer: Vec<String>,
@@ -377,6 +389,36 @@ pub(crate) struct PutTestArgs {
     pub(crate) timeout: Option<Duration>,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
+}
+
+/// Of `casnode limits`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "What is changed is so until the daemon ends; --max-up and --max-down say what it begins with. Everything \
+                  counts: chunks, the DHT, what keeps connections alive."
+)]
+pub(crate) struct LimitsArgs {
+    /// Send no more than this from now on, e.g. 10MiB/s or 50Mbit/s
+    #[arg(long, value_name = "RATE|none")]
+    pub(crate) up: Option<Rate>,
+    /// Take no more than this from now on
+    #[arg(long, value_name = "RATE|none")]
+    pub(crate) down: Option<Rate>,
+    /// Whether peers on this machine and on private networks are held back as well
+    #[arg(long, value_name = "on|off", value_parser = network::parse_switch)]
+    pub(crate) local: Option<bool>,
+}
+
+/// Of `casnode status`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "With an address it shows the file's swarm: who is in it, what each has, gives and takes, and for how long \
+                  the file is served."
+)]
+pub(crate) struct StatusArgs {
+    /// 64 hex digits: the swarm of this file
+    #[arg(value_parser = address::parse)]
+    pub(crate) address: Option<Address>,
 }
 
 /// Of `casnode demo`.

@@ -16,6 +16,7 @@ mod exit;
 mod output;
 mod pipe;
 mod progress;
+mod rate;
 mod session;
 mod signals;
 mod size;

@@ -30,6 +30,7 @@ pub(crate) fn print(response: &Response, json: bool) -> Result<()> {
 }
 
 pub(crate) use provide::warning as provide_warning;
+pub(crate) use swarm::mode_text as swarm_mode;
 
 /// Prints what rebuilding the index has brought.
 pub(crate) fn print_rebuilt(report: &RebuildReport, json: bool) -> Result<()> {

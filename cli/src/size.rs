@@ -76,7 +76,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 }
 
 /// A decimal number times a factor, rounded down; `None` when it is malformed or too large.
-fn times(number: &str, factor: u64) -> Option<u64> {
+pub(crate) fn times(number: &str, factor: u64) -> Option<u64> {
     /// More digits of a fraction change nothing that anybody sees.
     const FRACTION_DIGITS: usize = 9;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));

@@ -59,6 +59,8 @@ pub(crate) fn casnode<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Ca
         .env_remove("CASNODE_MAX_STORE")
         .env_remove("CASNODE_NETWORK")
         .env_remove("CASNODE_PROFILE")
+        .env_remove("CASNODE_MAX_UP")
+        .env_remove("CASNODE_MAX_DOWN")
         .env_remove("CASNODE_DHT_MODE")
         // Tests count chunks, and know where they are.
         .env("CASNODE_CHUNKER", "fixed")

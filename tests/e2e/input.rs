@@ -159,6 +159,8 @@ fn other_wrong_usage_is_2_as_well() {
         ("CASNODE_NETWORK", "No Net", "a-z, 0-9 and -"),
         ("CASNODE_PROFILE", "huge", "home, server or lab"),
         ("CASNODE_DHT_MODE", "off", "auto, server or client"),
+        ("CASNODE_MAX_UP", "10", "10MiB/s or 10Mbit/s"),
+        ("CASNODE_MAX_DOWN", "10MiB", "write 10MiB/s"),
     ] {
         home.call(["daemon", "--no-mdns"])
             .env(variable, wrong)

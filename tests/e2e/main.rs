@@ -25,5 +25,6 @@ mod port;
 mod provide;
 mod quota;
 mod resume;
+mod swarm;
 mod transfer;
 mod upkeep;

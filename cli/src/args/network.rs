@@ -1,7 +1,9 @@
 //! How to take part in the network, as typed or said by variables.
 
 use casnode_node::api::{ApiError, DhtMode, ErrorKind};
-use casnode_node::{BadNetworkName, NetworkConfig, NetworkName, Profile};
+use casnode_node::{BadNetworkName, Bandwidth, NetworkConfig, NetworkName, Profile, SwarmMode};
+
+use crate::rate::Rate;
 
 /// Bootstrap peers for every command that joins the network, comma separated.
 const BOOTSTRAP_VARIABLE: &str = "CASNODE_BOOTSTRAP";
@@ -9,6 +11,10 @@ const BOOTSTRAP_VARIABLE: &str = "CASNODE_BOOTSTRAP";
 pub(crate) const NETWORK_VARIABLE: &str = "CASNODE_NETWORK";
 /// Which profile, where nothing is typed.
 const PROFILE_VARIABLE: &str = "CASNODE_PROFILE";
+
+/// The most that is sent, and taken, where nothing is typed.
+const MAX_UP_VARIABLE: &str = "CASNODE_MAX_UP";
+const MAX_DOWN_VARIABLE: &str = "CASNODE_MAX_DOWN";
 
 /// A value, or nothing: an empty variable means the default, not an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,14 +50,41 @@ pub(crate) struct NetworkArgs {
         value_parser = parse_profile
     )]
     pub(crate) profile: Option<Or<Profile>>,
+    /// Send no more than this, e.g. 10MiB/s or 50Mbit/s, everything counted [default: none]
+    #[arg(
+        long,
+        value_name = "RATE|none",
+        env = MAX_UP_VARIABLE,
+        hide_env_values = true,
+        value_parser = parse_rate_or_nothing
+    )]
+    pub(crate) max_up: Option<Or<Rate>>,
+    /// Take no more than this, everything counted [default: none]
+    #[arg(
+        long,
+        value_name = "RATE|none",
+        env = MAX_DOWN_VARIABLE,
+        hide_env_values = true,
+        value_parser = parse_rate_or_nothing
+    )]
+    pub(crate) max_down: Option<Or<Rate>>,
+    /// Whether the two hold back peers on this machine and on private networks as well [default: on]
+    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
+    pub(crate) limit_local: Option<bool>,
 }
 
 impl NetworkArgs {
     /// Whether any of these was typed that a running daemon makes idle (variables are not typed). The network's name
     /// is another matter: it has to be the daemon's.
     pub(crate) fn any_given(&self) -> bool {
-        let profile = self.profile.is_some() && std::env::var_os(PROFILE_VARIABLE).is_none();
-        !self.listen.is_empty() || !self.bootstrap.is_empty() || self.no_mdns || profile
+        let typed = |given: bool, variable| given && std::env::var_os(variable).is_none();
+        !self.listen.is_empty()
+            || !self.bootstrap.is_empty()
+            || self.no_mdns
+            || self.limit_local.is_some()
+            || typed(self.profile.is_some(), PROFILE_VARIABLE)
+            || typed(self.max_up.is_some(), MAX_UP_VARIABLE)
+            || typed(self.max_down.is_some(), MAX_DOWN_VARIABLE)
     }
 
     /// The network that was asked for, if one was.
@@ -67,6 +100,12 @@ impl NetworkArgs {
         } else {
             (self.bootstrap, BootstrapOrigin::Flag)
         };
+        let limit = |rate: Option<Or<Rate>>| rate.and_then(|rate| rate.0)?.bytes_per_s();
+        let bandwidth = Bandwidth {
+            up_bytes_per_s: limit(self.max_up),
+            down_bytes_per_s: limit(self.max_down),
+            exempt_local: self.limit_local == Some(false),
+        };
         let config = NetworkConfig {
             listen: self.listen,
             bootstrap,
@@ -74,6 +113,7 @@ impl NetworkArgs {
             name: self.network.and_then(|name| name.0).unwrap_or_default(),
             profile: self.profile.and_then(|p| p.0).unwrap_or_default(),
             mode: DhtMode::default(),
+            bandwidth,
             ..NetworkConfig::default()
         };
         (config, origin)
@@ -143,6 +183,31 @@ pub(super) fn parse_mode_or_nothing(text: &str) -> Result<Or<DhtMode>, String> {
     or_nothing(text, parse_mode)
 }
 
+/// Reads whether the peers of a swarm owe each other anything.
+pub(super) fn parse_swarm(text: &str) -> Result<SwarmMode, String> {
+    match text {
+        "fair" => Ok(SwarmMode::Fair),
+        "trusted" => Ok(SwarmMode::Trusted),
+        _ => Err(
+            "a swarm is fair (strangers: who gives gets) or trusted (machines of one owner)"
+                .to_owned(),
+        ),
+    }
+}
+
+/// Reads `on` or `off`.
+pub(super) fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("write on or off".to_owned()),
+    }
+}
+
+fn parse_rate_or_nothing(text: &str) -> Result<Or<Rate>, String> {
+    or_nothing(text, str::parse)
+}
+
 fn or_nothing<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Or<T>, String> {
     if text.is_empty() {
         return Ok(Or(None));
@@ -168,12 +233,30 @@ mod tests {
         assert_eq!(parse_network(""), Ok(Or(None)));
         assert_eq!(parse_profile(""), Ok(Or(None)));
         assert_eq!(parse_mode_or_nothing(""), Ok(Or(None)));
+        assert_eq!(parse_rate_or_nothing(""), Ok(Or(None)));
         let (config, _) = NetworkArgs::default().into_config();
         assert_eq!(config.name.as_str(), "main");
         assert_eq!(
             (config.profile, config.mode),
             (Profile::Home, DhtMode::Auto)
         );
+    }
+
+    #[test]
+    fn limits_are_what_the_node_is_told() {
+        let args = NetworkArgs {
+            max_up: Some(parse_rate_or_nothing("2MiB/s").unwrap()),
+            max_down: Some(parse_rate_or_nothing("none").unwrap()),
+            limit_local: Some(false),
+            ..NetworkArgs::default()
+        };
+        let (config, _) = args.into_config();
+        let bandwidth = config.bandwidth;
+        assert_eq!(bandwidth.up_bytes_per_s.map(Into::into), Some(2 << 20));
+        assert_eq!(bandwidth.down_bytes_per_s, None);
+        assert!(bandwidth.exempt_local);
+        let (config, _) = NetworkArgs::default().into_config();
+        assert_eq!(config.bandwidth, Bandwidth::default());
     }
 
     #[test]
@@ -193,6 +276,9 @@ mod tests {
                 .unwrap_err()
                 .contains("auto, server or client")
         );
+        assert!(parse_rate_or_nothing("10").unwrap_err().contains("10MiB/s"));
+        assert!(parse_swarm("open").unwrap_err().contains("fair"));
+        assert!(parse_switch("yes").unwrap_err().contains("on or off"));
         assert_eq!(parse_profile("lab"), Ok(Or(Some(Profile::Lab))));
         assert_eq!(parse_mode("client"), Ok(DhtMode::Client));
         let name = parse_network("lab-2").unwrap().0.unwrap();

@@ -174,6 +174,10 @@ fn wrong_choices_are_usage_errors_that_say_what_is_allowed() {
         (&["daemon", "--network", "Main"][..], "a-z, 0-9 and -"),
         (&["get", ADDRESS, "--profile", "big"], "home, server or lab"),
         (&["daemon", "--dht-mode", "off"], "auto, server or client"),
+        (&["daemon", "--max-up", "10"], "10MiB/s"),
+        (&["daemon", "--max-down", "10MiB"], "10MiB/s"),
+        (&["limits", "--up", "10"], "10MiB/s"),
+        (&["limits", "--local", "yes"], "on or off"),
         (&["dht", "mode", "off"], "auto, server or client"),
         (&["dht", "lookup", "xyz"], "64 hex digits"),
         (&["dht", "put-test", "--timeout", "soon"], "soon"),
@@ -185,7 +189,7 @@ fn wrong_choices_are_usage_errors_that_say_what_is_allowed() {
 }
 
 #[test]
-fn whatever_joins_takes_the_networks_name() {
+fn whatever_joins_takes_the_networks_name_and_limits() {
     for words in [
         &["daemon"][..],
         &["store", "a"],
@@ -197,7 +201,11 @@ fn whatever_joins_takes_the_networks_name() {
         &["dht", "get", ADDRESS],
         &["dht", "put-test"],
     ] {
-        let words = [words, &["--network", "lab", "--profile", "lab"]].concat();
+        let words = [
+            words,
+            &["--network", "lab", "--profile", "lab", "--max-up", "1MiB/s"],
+        ]
+        .concat();
         assert!(parse(&words).is_ok(), "{words:?}");
     }
 }

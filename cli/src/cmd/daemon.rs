@@ -24,6 +24,7 @@ pub(crate) async fn run(context: &Context, args: DaemonArgs) -> Result<()> {
     check_transports(&args.network.listen)?;
     let (mut network, origin) = args.network.into_config();
     network.mode = args.dht_mode.and_then(|mode| mode.0).unwrap_or_default();
+    network.swarm = args.swarm;
     if network.listen.is_empty() {
         network.listen = default_listen(has_ipv6());
     }
@@ -95,6 +96,9 @@ fn ready_text(context: &Context, report: &StatusReport) -> String {
     rows.add("data dir", context.data_dir.display());
     if let Some(network) = &report.network {
         rows.add("network", network);
+    }
+    if let Some(mode) = report.swarm_mode {
+        rows.add("swarms", output::swarm_mode(mode));
     }
     for addr in &report.listen {
         rows.add("listening", addr);

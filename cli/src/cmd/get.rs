@@ -43,7 +43,7 @@ pub(crate) async fn run(context: &Context, args: GetArgs) -> Result<()> {
         keep,
         pin: args.pin,
         seed: None,
-        swarm: None,
+        swarm: args.swarm,
     };
     let client = context.networked(args.network).await?;
     let response = context

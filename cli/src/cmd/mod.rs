@@ -47,8 +47,9 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Providers(providers) => providers::run(&context, providers).await,
         Command::Provide(provide) => provide::run(&context, provide).await,
         Command::Dht(dht) => dht::run(&context, dht).await,
+        Command::Limits(limits) => state::limits(&context, limits).await,
         Command::Metrics => state::metrics(&context).await,
-        Command::Status => state::status(&context).await,
+        Command::Status(status) => state::status(&context, status.address).await,
         Command::Peers => state::peers(&context).await,
         Command::Completions { .. } | Command::Demo(_) => Ok(()),
     }

@@ -20,6 +20,9 @@ pub(super) fn status_text(report: &StatusReport) -> String {
             rows.add("listening", addr);
         }
         rows.add("network", network_of(report));
+        if let Some(mode) = report.swarm_mode {
+            rows.add("swarms", super::swarm_mode(mode));
+        }
         rows.add("peers", report.peers);
     } else {
         rows.add("daemon", "none runs on this data directory");

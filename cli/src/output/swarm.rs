@@ -109,8 +109,16 @@ pub(super) fn seed_text(seed: &SeedReport) -> String {
     text
 }
 
+/// The word for it, and what it means.
+pub(crate) fn mode_text(mode: SwarmMode) -> &'static str {
+    match mode {
+        SwarmMode::Fair => "fair: who gives gets",
+        SwarmMode::Trusted => "trusted: nobody owes anybody",
+    }
+}
+
 /// The word for it.
-pub(super) fn mode_name(mode: SwarmMode) -> &'static str {
+fn mode_name(mode: SwarmMode) -> &'static str {
     match mode {
         SwarmMode::Fair => "fair",
         SwarmMode::Trusted => "trusted",

@@ -4,6 +4,8 @@ mod error;
 pub(crate) mod events;
 pub(crate) mod frame;
 mod network;
+#[cfg(test)]
+mod pinned;
 pub mod proto;
 pub(crate) mod server;
 pub(crate) mod socket;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{DhtMode, ScrubReport};
+use crate::choke::SwarmMode;
 
 /// What the DHT says of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +46,8 @@ pub struct StatusReport {
     pub dht_serving: Option<bool>,
     /// How many peers the network seems to have, this node among them; absent when no daemon runs.
     pub network_peers: Option<u64>,
+    /// Whether the peers of a swarm owe each other anything, where nothing else was said; absent when no daemon runs.
+    pub swarm_mode: Option<SwarmMode>,
     /// Connected peers.
     pub peers: u32,
     /// Files here.

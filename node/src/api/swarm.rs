@@ -123,3 +123,6 @@ pub struct SwarmPeer {
     /// It was asked, and has sent nothing for a minute.
     pub snubs_us: bool,
 }
+
+#[cfg(test)]
+mod tests;

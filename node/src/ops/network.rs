@@ -134,6 +134,7 @@ pub(crate) async fn status(node: &Arc<Node>) -> Result<StatusReport, ApiError> {
         dht_mode: None,
         dht_serving: None,
         network_peers: None,
+        swarm_mode: None,
         peers: 0,
         files: stats.files,
         chunks: stats.chunks,
@@ -159,6 +160,7 @@ pub(crate) async fn status(node: &Arc<Node>) -> Result<StatusReport, ApiError> {
         report.peers = u32::try_from(dht.peers().await.len()).unwrap_or(u32::MAX);
         report.network = node.network.as_ref().map(|name| name.as_str().to_owned());
         report.dht_mode = Some(node.mode());
+        report.swarm_mode = Some(node.swarms.mode());
         report.dht_serving = Some(super::dht::is_serving(dht));
         report.network_peers = Some(dht.provide_status().network_peers);
         report.announced = announce.announced;

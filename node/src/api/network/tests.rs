@@ -1,19 +1,9 @@
 //! The JSON of these messages, pinned: scripts read it, and a daemon of the same version has to.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
-use crate::api::{Request, Response};
-
-/// What was written reads back, and is written like this.
-#[track_caller]
-fn pinned<T>(value: &T, expected: Value)
-where
-    T: Serialize + for<'a> Deserialize<'a> + PartialEq + std::fmt::Debug,
-{
-    assert_eq!(serde_json::to_value(value).unwrap(), expected);
-    assert_eq!(&serde_json::from_value::<T>(expected).unwrap(), value);
-}
+use crate::api::{Request, Response, pinned::pinned};
 
 #[test]
 fn requests() {
