@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::Key;
 use crate::announce;
 use crate::announce::schedule::Kind;
+use crate::bandwidth::{Bandwidth, Line, PeerTraffic, Traffic};
 use crate::batch;
 use crate::command::{
     AnnounceStatus, Announced, ClosestPeers, Command, FindEvent, FindManyEvent, FindOptions,
@@ -53,6 +54,7 @@ pub struct Dht {
 /// What the handle and the node's own tasks share.
 pub(crate) struct Inner {
     pub(crate) peer: PeerId,
+    pub(crate) line: Arc<Line>,
     pub(crate) records: Arc<Records>,
     pub(crate) check: Arc<dyn RecordCheck>,
     pub(crate) counters: Arc<Counters>,
@@ -311,21 +313,23 @@ impl Dht {
     }
 
     /// The limits of what this node sends and takes.
-    pub fn bandwidth(&self) -> crate::Bandwidth {
-        crate::Bandwidth::default()
+    pub fn bandwidth(&self) -> Bandwidth {
+        self.inner.line.bandwidth()
     }
 
-    /// Changes these limits, from now on.
-    pub fn set_bandwidth(&self, _bandwidth: crate::Bandwidth) {}
+    /// Changes these limits, from now on, for all streams that are open, too.
+    pub fn set_bandwidth(&self, bandwidth: Bandwidth) {
+        self.inner.line.set(bandwidth);
+    }
 
     /// What this node has sent and taken since its start.
-    pub fn traffic(&self) -> crate::Traffic {
-        crate::Traffic::default()
+    pub fn traffic(&self) -> Traffic {
+        self.inner.line.traffic()
     }
 
     /// What goes between this node and a peer that is connected.
-    pub fn traffic_of(&self, _peer: &PeerId) -> Option<crate::PeerTraffic> {
-        None
+    pub fn traffic_of(&self, peer: &PeerId) -> Option<PeerTraffic> {
+        self.inner.line.traffic_of(peer)
     }
 
     /// Where others may reach a peer that is connected: at most four addresses.

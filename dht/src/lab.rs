@@ -25,6 +25,7 @@ use crate::records::envelope;
 use crate::records::{self, KadStore, Records, system_clock};
 use crate::{AnnounceTimes, Dht, Key, Keypair, Limits, Multiaddr, NetworkName, StoreError};
 
+pub use crate::bandwidth::bucket::{Bucket, Ticket};
 pub use crate::start::start_over;
 pub use announcer::{Announcer, Step};
 pub use holder::Holder;

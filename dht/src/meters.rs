@@ -1,5 +1,7 @@
 //! Counts of what a node does, for people who watch it.
 
+use std::num::NonZeroU64;
+
 use crate::counters::Counter;
 use crate::handle::Inner;
 use crate::records::tables::Sizes;
@@ -54,6 +56,7 @@ pub(crate) fn metrics(inner: &Inner) -> Vec<Metric> {
             value: as_f64(value),
         })
         .collect();
+    metrics.extend(on_the_line(inner));
     let mut gauge = |name, help, value: u64| {
         let (counter, value) = (false, as_f64(value));
         metrics.push(Metric {
@@ -121,6 +124,44 @@ pub(crate) fn metrics(inner: &Inner) -> Vec<Metric> {
         known as u64,
     );
     metrics
+}
+
+/// What went over the line, and how much may.
+fn on_the_line(inner: &Inner) -> [Metric; 4] {
+    let (traffic, limits) = (inner.line.traffic(), inner.line.bandwidth());
+    let metric = |name, help, counter, value| Metric {
+        name,
+        help,
+        counter,
+        value: as_f64(value),
+    };
+    let rate = |limit: Option<NonZeroU64>| limit.map_or(0, NonZeroU64::get);
+    [
+        metric(
+            "casnode_dht_sent_bytes_total",
+            "Bytes sent on all streams.",
+            true,
+            traffic.up_bytes,
+        ),
+        metric(
+            "casnode_dht_taken_bytes_total",
+            "Bytes taken from all streams.",
+            true,
+            traffic.down_bytes,
+        ),
+        metric(
+            "casnode_dht_up_limit_bytes_per_second",
+            "The most that is sent, 0 when there is no limit.",
+            false,
+            rate(limits.up_bytes_per_s),
+        ),
+        metric(
+            "casnode_dht_down_limit_bytes_per_second",
+            "The most that is taken, 0 when there is no limit.",
+            false,
+            rate(limits.down_bytes_per_s),
+        ),
+    ]
 }
 
 /// What is held for others.

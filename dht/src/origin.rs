@@ -75,6 +75,20 @@ impl Origin {
     }
 }
 
+/// Whether the address is this machine's or one of a private network: loopback, link-local, RFC 1918, fc00::/7. A provider's
+/// inside is not: it lies behind the line.
+pub(crate) fn is_on_local_network(remote: &Multiaddr) -> bool {
+    let ip = match remote.iter().next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.to_canonical(),
+        _ => return false,
+    };
+    match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
+        IpAddr::V6(ip) => is_local_v6(ip),
+    }
+}
+
 /// Of one machine, one household or one provider's inside (100.64.0.0/10).
 fn is_local_v4(ip: Ipv4Addr) -> bool {
     let [first, second, ..] = ip.octets();
@@ -132,6 +146,30 @@ mod tests {
         let public = |addr: &str| Origin::is_public(&addr.parse().unwrap());
         assert!(public("/dns4/many.example/tcp/1"));
         assert_ne!(of("/dns4/many.example/tcp/1"), Origin::default());
+    }
+
+    #[test]
+    fn the_local_network_ends_where_the_line_begins() {
+        let local = |addr: &str| is_on_local_network(&addr.parse().unwrap());
+        for addr in [
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/192.168.0.1/udp/1/quic-v1",
+            "/ip4/169.254.0.1/tcp/1",
+            "/ip6/::1/tcp/1",
+            "/ip6/::ffff:10.0.0.1/tcp/1",
+            "/ip6/fd00::1/tcp/1",
+            "/ip6/fe80::1/tcp/1",
+        ] {
+            assert!(local(addr), "{addr}");
+        }
+        for addr in [
+            "/ip4/100.64.0.1/tcp/1",
+            "/ip4/8.8.8.8/tcp/1",
+            "/ip6/2600::1/tcp/1",
+            "/dns4/localhost/tcp/1",
+        ] {
+            assert!(!local(addr), "{addr}");
+        }
     }
 
     #[test]

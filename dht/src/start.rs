@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use libp2p::PeerId;
+use libp2p::core::Transport;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::announce;
+use crate::bandwidth::Line;
 use crate::batch;
 use crate::config::{DhtConfig, Mode};
 use crate::counters::Counters;
@@ -58,8 +60,9 @@ pub type IncomingStreams = mpsc::Receiver<Incoming>;
 /// # Errors
 /// The record store cannot be opened, or an address cannot be listened on.
 pub async fn start(config: DhtConfig) -> Result<(Dht, IncomingStreams), DhtError> {
-    let transport = net::transport(&config).map_err(DhtError::Setup)?;
-    start_over(config, transport).await
+    let line = Line::new(config.bandwidth);
+    let transport = net::transport(&config, &line).map_err(DhtError::Setup)?;
+    start_with(config, transport, line).await
 }
 
 /// Starts a node over a transport of the caller's.
@@ -69,6 +72,20 @@ pub async fn start(config: DhtConfig) -> Result<(Dht, IncomingStreams), DhtError
 pub async fn start_over(
     config: DhtConfig,
     transport: Boxed<(PeerId, StreamMuxerBox)>,
+) -> Result<(Dht, IncomingStreams), DhtError> {
+    let line = Line::new(config.bandwidth);
+    let counted = line.clone();
+    let transport = transport.map(move |(peer, muxer), point| {
+        let muxer = counted.meter(peer, point.get_remote_address(), muxer);
+        (peer, StreamMuxerBox::new(muxer))
+    });
+    start_with(config, transport.boxed(), line).await
+}
+
+async fn start_with(
+    config: DhtConfig,
+    transport: Boxed<(PeerId, StreamMuxerBox)>,
+    line: Arc<Line>,
 ) -> Result<(Dht, IncomingStreams), DhtError> {
     let records = open_records(&config).await?;
     let counters = Arc::new(Counters::default());
@@ -100,6 +117,7 @@ pub async fn start_over(
     let now = records.now();
     let inner = Arc::new(Inner {
         peer: me,
+        line,
         protocols,
         neighbourhood,
         origins,

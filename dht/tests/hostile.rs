@@ -233,7 +233,8 @@ async fn malformed_announcements_and_requests_are_dropped_and_counted() {
     let mut stream = stranger.stream(&node, EXCHANGE).await;
     let mut hello = [0; 10];
     stream.read_exact(&mut hello).await.unwrap();
-    stream.write_all(&[0, 1, 1, 0]).await.unwrap();
+    // More than the largest bitmap needs.
+    stream.write_all(&[0, 1, 2, 0]).await.unwrap();
     stream.flush().await.unwrap();
     let mut incoming = tokio::time::timeout(LONG, node.incoming.recv())
         .await

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use libp2p::{Multiaddr, PeerId, dns, quic, tcp};
 use super::multiplex::Multiplexer;
 use super::named::Named;
 use super::security::Security;
+use crate::bandwidth::Line;
 use crate::config::DhtConfig;
 
 /// How long a connection may take from its first byte to the multiplexer.
@@ -31,7 +33,8 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// All transports of a node, with names (`/dns…`, `/dnsaddr`) resolved by the system's settings or where the
 /// configuration says. One dial follows at most 32 answers and tries at most 16 addresses.
-pub(crate) fn build(config: &DhtConfig) -> Result<Boxed<Muxed>, Error> {
+/// All that goes over them goes through the line.
+pub(crate) fn build(config: &DhtConfig, line: &Arc<Line>) -> Result<Boxed<Muxed>, Error> {
     let keypair = &config.keypair;
     if let Some(server) = config.dns_server {
         let mut there = NameServerConfig::udp_and_tcp(server.ip());
@@ -40,28 +43,35 @@ pub(crate) fn build(config: &DhtConfig) -> Result<Boxed<Muxed>, Error> {
         }
         let resolver = dns::ResolverConfig::from_name_servers(vec![there]);
         let options = dns::ResolverOpts::default();
-        let named = dns::tokio::Transport::custom(by_number(keypair)?, resolver, options);
+        let named = dns::tokio::Transport::custom(by_number(keypair, line)?, resolver, options);
         return Ok(named.boxed());
     }
-    match dns::tokio::Transport::system(by_number(keypair)?) {
+    match dns::tokio::Transport::system(by_number(keypair, line)?) {
         Ok(named) => Ok(named.boxed()),
         Err(error) => {
             tracing::warn!(%error, "no name resolution: addresses with names will not work");
-            by_number(keypair)
+            by_number(keypair, line)
         }
     }
 }
 
-fn by_number(keypair: &Keypair) -> Result<Boxed<Muxed>, Error> {
+fn by_number(keypair: &Keypair, line: &Arc<Line>) -> Result<Boxed<Muxed>, Error> {
     let security = Security::new(keypair)?;
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(security)
         .multiplex(Multiplexer)
-        .timeout(HANDSHAKE)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let quic = quic::tokio::Transport::new(quic::Config::new(keypair))
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        .timeout(HANDSHAKE);
+    let (over_tcp, over_quic) = (line.clone(), line.clone());
+    let tcp = tcp.map(move |(peer, muxer), point| {
+        let muxer = over_tcp.meter(peer, point.get_remote_address(), muxer);
+        (peer, StreamMuxerBox::new(muxer))
+    });
+    let quic = quic::tokio::Transport::new(quic::Config::new(keypair));
+    let quic = quic.map(move |(peer, muxer), point| {
+        let muxer = over_quic.meter(peer, point.get_remote_address(), muxer);
+        (peer, StreamMuxerBox::new(muxer))
+    });
     let either = Delayed(quic.boxed()).or_transport(tcp);
     let either = either.map(|either, _| either.into_inner());
     // Below the names: each address of a name is one of its own.
