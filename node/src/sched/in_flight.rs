@@ -39,14 +39,10 @@ impl InFlight {
         empty
     }
 
-    /// Takes the chunk away and returns who else was asked.
-    pub(super) fn finish(&mut self, index: u32) -> Vec<PeerSlot> {
-        self.chunks
-            .remove(&index)
-            .unwrap_or_default()
-            .into_iter()
-            .map(|h| h.peer)
-            .collect()
+    /// Takes the chunk away and returns who was asked.
+    pub(super) fn finish(&mut self, index: u32) -> impl Iterator<Item = PeerSlot> + use<> {
+        let holders = self.chunks.remove(&index).unwrap_or_default();
+        holders.into_iter().map(|h| h.peer)
     }
 
     /// The chunk longest under way that one peer only is asked for, accepted by `fits(index, holder)`, asked

@@ -1,33 +1,42 @@
 //! The state machine itself: events in, actions out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use casnode_cas::HaveBitmap;
 
 use super::{
     Action, DropReason, Event, Fault, Mono, Order, PeerSlot, SchedulerConfig,
+    availability::Availability,
     in_flight::InFlight,
-    peer::Peer,
+    peer::{Peer, Peers},
     want_list::{ChunkState, WantList},
 };
 
 /// The scheduler of one download under one manifest.
 #[derive(Debug)]
-pub(crate) struct Scheduler {
-    cfg: SchedulerConfig,
-    wants: WantList,
-    in_flight: InFlight,
-    peers: BTreeMap<PeerSlot, Peer>,
+pub struct Scheduler {
+    pub(super) cfg: SchedulerConfig,
+    pub(super) order: Order,
+    pub(super) wants: WantList,
+    pub(super) availability: Availability,
+    pub(super) in_flight: InFlight,
+    pub(super) peers: Peers,
+    /// Present peers that had everything when they joined.
+    pub(super) whole_peers: u32,
     /// The chunks of one group, asked for alone until some group is proven: a forged manifest costs no more than that.
-    gate: Vec<u32>,
+    pub(super) gate: Vec<u32>,
+    /// Since when a chunk of that group can be had of no peer that does not choke this node.
+    pub(super) gate_blocked_since: Option<Mono>,
     /// Length of a typical chunk, for predictions.
     chunk_bytes: u32,
-    actions: VecDeque<Action>,
+    pub(super) actions: VecDeque<Action>,
 }
 
 impl Scheduler {
-    /// `first` are the chunks of the group that is to be proven before the rest is asked for.
-    pub(crate) fn new(
+    /// A scheduler of as many chunks as `have` speaks of, each of about `chunk_bytes`. `first` are the chunks of the group
+    /// that is to be proven before the rest is asked for.
+    #[must_use]
+    pub fn new(
         cfg: SchedulerConfig,
         have: &HaveBitmap,
         chunk_bytes: u32,
@@ -35,134 +44,156 @@ impl Scheduler {
         first: &[u32],
         seed: u64,
     ) -> Self {
-        let have: Vec<bool> = (0..have.len()).map(|i| have.get(i)).collect();
+        let wants = WantList::new(have);
+        let mut availability = Availability::new(wants.count(), seed);
+        wants.wanted().iter().for_each(|i| availability.want(i));
         Self {
             cfg,
-            wants: WantList::new(&have, order, first, seed),
+            order,
+            wants,
+            availability,
             gate: first.to_vec(),
+            gate_blocked_since: None,
             in_flight: InFlight::default(),
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
+            whole_peers: 0,
             chunk_bytes,
             actions: VecDeque::new(),
         }
     }
 
     /// True when no chunk is missing.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.wants.missing() == 0
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.missing() == 0
     }
 
     /// Chunks that are not here.
-    #[cfg(test)]
-    pub(crate) fn missing(&self) -> usize {
-        self.wants.missing()
+    #[must_use]
+    pub fn missing(&self) -> u32 {
+        self.wants.missing().count()
     }
 
-    /// True when chunks are wanted and no present peer has any of them. Looks at every chunk.
-    pub(crate) fn is_starved(&self) -> bool {
-        self.wants.wanted() > 0 && self.wants.next(&mut 0, |i| self.is_held(i)).is_none()
+    /// Chunks that are here.
+    pub(super) fn here(&self) -> u32 {
+        self.wants.count() - self.missing()
+    }
+
+    /// True when chunks are wanted and no present peer has any of them, choked or not.
+    #[must_use]
+    pub fn is_starved(&self) -> bool {
+        self.wants.wanted().count() > 0 && self.peers.iter().all(|p| self.wanted_of(p) == 0)
     }
 
     /// Up to `at_most` wanted chunks that no present peer has, from index `start` on, around the end. Looks at every
-    /// chunk.
-    pub(crate) fn orphans(&self, start: u32, at_most: usize) -> Vec<u32> {
-        let count = self.wants.count();
-        let start = if start < count { start } else { 0 };
-        (start..count)
-            .chain(0..start)
-            .filter(|i| self.wants.state(*i) == Some(ChunkState::Wanted) && !self.is_held(*i))
+    /// wanted chunk.
+    #[must_use]
+    pub fn orphans(&self, start: u32, at_most: usize) -> Vec<u32> {
+        let wanted = || self.wants.wanted().iter().filter(|i| !self.is_held(*i));
+        let after = wanted().filter(|i| *i >= start);
+        after
+            .chain(wanted().filter(|i| *i < start))
             .take(at_most)
             .collect()
     }
 
-    fn is_held(&self, index: u32) -> bool {
-        self.peers.values().any(|p| p.have.get(index as usize))
+    /// True when the peer owes this node chunks that it was asked for and does not send: it is late, or sent nothing for
+    /// `snub_after`.
+    #[must_use]
+    pub fn snubbed(&self, peer: PeerSlot, now: Mono) -> bool {
+        let peer = self.peers.get(peer);
+        peer.is_some_and(|p| p.snubs(&self.cfg, now))
     }
 
     /// Takes in what happened.
-    pub(crate) fn handle(&mut self, event: Event, now: Mono) {
+    pub fn handle(&mut self, event: Event, now: Mono) {
         match event {
-            Event::PeerJoined { peer, have } => {
-                self.forget(peer);
-                self.peers.insert(peer, Peer::new(have, now));
-            }
-            Event::PeerGot { peer, indices } => {
-                if let Some(p) = self.peers.get_mut(&peer) {
-                    for index in indices {
-                        p.have.set(index as usize);
-                    }
-                    p.cursor = 0;
-                }
-            }
-            Event::Choked { .. } | Event::Unchoked { .. } => {}
-            Event::PeerHasChunk { peer, index } => {
-                if let Some(p) = self.peers.get_mut(&peer)
-                    && (index as usize) < p.have.len()
-                {
-                    p.have.set(index as usize);
-                    p.cursor = 0;
+            Event::PeerJoined { peer, have } => self.join(peer, &have, now),
+            Event::PeerGot { peer, indices } => self.got(peer, &indices),
+            Event::PeerHasChunk { peer, index } => self.got(peer, &[index]),
+            Event::Choked { peer } => self.choked(peer),
+            Event::Unchoked { peer } => {
+                if let Some(p) = self.peers.get_mut(peer) {
+                    p.is_choked = false;
                 }
             }
             Event::Proven => self.gate.clear(),
             Event::Here { index } => self.complete(None, index),
             Event::Arrived { peer, index } => {
                 let bytes = self.chunk_bytes;
-                if let Some(p) = self.peers.get_mut(&peer) {
-                    if p.asked.remove(&index) {
-                        p.checking.insert(index);
+                if let Some(p) = self.peers.get_mut(peer) {
+                    if p.unask(index) {
+                        p.checking.push(index);
                     }
                     p.arrived(bytes, now);
                 }
             }
-            Event::OwnStall => self.peers.values_mut().for_each(|p| p.excuse(now)),
+            Event::OwnStall => self.peers.iter_mut().for_each(|p| p.excuse(now)),
             Event::Verified { peer, index } => self.complete(Some(peer), index),
             Event::Failed { peer, index, fault } => self.failed(peer, index, fault, now),
-            Event::Lost { index } => {
-                self.wants.lose(index);
-                self.rewind();
-            }
+            Event::Lost { index } => self.lose(index),
             Event::PeerLeft { peer } => self.forget(peer),
+        }
+    }
+
+    /// Whatever was asked of the peer goes back. What came and is being checked stays.
+    fn choked(&mut self, slot: PeerSlot) {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return;
+        };
+        peer.is_choked = true;
+        let asked = std::mem::take(&mut peer.asked);
+        // What was still to be said about them is not said.
+        self.actions
+            .retain(|a| a.peer() != slot || matches!(a, Action::Interest { .. }));
+        for index in asked {
+            self.give_up(index, slot);
         }
     }
 
     /// The chunk is kept; `from` sent it. Whoever else is asked for it need not send it any more.
     fn complete(&mut self, from: Option<PeerSlot>, index: u32) {
-        self.wants.complete(index);
         for other in self.in_flight.finish(index) {
-            let Some(p) = self.peers.get_mut(&other) else {
+            let Some(p) = self.peers.get_mut(other) else {
                 continue;
             };
-            p.checking.remove(&index);
-            if p.asked.remove(&index) && Some(other) != from {
+            p.checking.retain(|i| *i != index);
+            if p.unask(index) && Some(other) != from {
                 self.actions
                     .push_back(Action::Cancel { peer: other, index });
             }
         }
+        self.keep(index);
     }
 
-    fn failed(&mut self, peer: PeerSlot, index: u32, fault: Fault, now: Mono) {
-        self.release(peer, index);
-        let Some(p) = self.peers.get_mut(&peer) else {
+    fn failed(&mut self, slot: PeerSlot, index: u32, fault: Fault, now: Mono) {
+        self.release(slot, index);
+        let Some(p) = self.peers.get_mut(slot) else {
             return;
         };
         match fault {
-            Fault::NotFound => {
-                p.have.unset(index as usize);
-            }
-            Fault::Choked => {}
+            Fault::NotFound => self.has_not(slot, index),
             Fault::Busy => p.paused_until = now.plus(self.cfg.busy_pause),
-            Fault::WrongBytes => self.drop_peer(peer, DropReason::WrongBytes),
+            // Word of the choke is on its way; until then it is not asked again and again.
+            Fault::Choked if !p.is_choked => p.paused_until = now.plus(self.cfg.busy_pause),
+            Fault::Choked => {}
+            Fault::WrongBytes => self.drop_peer(slot, DropReason::WrongBytes),
         }
     }
 
-    /// Takes a chunk back from one peer; wanted again unless another is asked for it.
-    fn release(&mut self, peer: PeerSlot, index: u32) {
-        if let Some(p) = self.peers.get_mut(&peer) {
-            p.asked.remove(&index);
-            p.checking.remove(&index);
+    /// Takes a chunk back from one peer.
+    fn release(&mut self, slot: PeerSlot, index: u32) {
+        if let Some(p) = self.peers.get_mut(slot) {
+            p.unask(index);
+            p.checking.retain(|i| *i != index);
         }
-        if self.in_flight.remove(index, peer) {
-            self.wants.give_back(index);
+        self.give_up(index, slot);
+    }
+
+    /// The chunk does not come of this peer; it is wanted again unless another is asked for it.
+    pub(super) fn give_up(&mut self, index: u32, slot: PeerSlot) {
+        if self.in_flight.remove(index, slot) {
+            self.give_back(index);
         }
     }
 
@@ -171,162 +202,118 @@ impl Scheduler {
         self.actions.push_back(Action::Drop { peer, reason });
     }
 
-    fn forget(&mut self, peer: PeerSlot) {
-        let Some(p) = self.peers.remove(&peer) else {
-            return;
-        };
-        for index in p.asked.into_iter().chain(p.checking) {
-            if self.in_flight.remove(index, peer) {
-                self.wants.give_back(index);
-            }
-        }
-    }
-
-    fn rewind(&mut self) {
-        for p in self.peers.values_mut() {
-            p.cursor = 0;
-        }
-    }
-
     /// The next thing to do; call until `None`.
-    pub(crate) fn poll(&mut self, now: Mono) -> Option<Action> {
+    pub fn poll(&mut self, now: Mono) -> Option<Action> {
         if self.actions.is_empty() {
             self.judge_late(now);
         }
-        if self.actions.is_empty() {
-            self.ask(now);
+        if self.actions.is_empty() && !self.ask(now) {
+            self.duplicate(now);
         }
         self.debug_check();
         self.actions.pop_front()
     }
 
     /// When to poll again although nothing happened.
-    pub(crate) fn next_deadline(&self, now: Mono) -> Option<Mono> {
+    #[must_use]
+    pub fn next_deadline(&self, now: Mono) -> Option<Mono> {
         let late = self
             .peers
-            .values()
+            .iter()
             .filter_map(|p| p.late_at(&self.cfg, self.chunk_bytes));
-        let paused = self
-            .peers
-            .values()
-            .map(|p| p.paused_until)
+        let paused = self.peers.iter().map(|p| p.paused_until);
+        let gate = self.gate_blocked_since.filter(|_| !self.gate.is_empty());
+        let spare = self.peers.len() > 1 && self.may_duplicate();
+        let endgame = self.in_flight.oldest_asked().filter(|_| spare);
+        let later = paused
+            .chain(gate.map(|t| t.plus(self.cfg.gate_patience)))
+            .chain(endgame.map(|t| t.plus(self.cfg.duplicate_after)))
             .filter(|t| *t > now);
-        let few = self.wants.wanted() == 0 || !self.gate.is_empty();
-        let spare = self.peers.len() > 1 && few;
-        let endgame = self
-            .in_flight
-            .oldest_asked()
-            .filter(|_| spare)
-            .map(|t| t.plus(self.cfg.duplicate_after));
-        late.chain(paused).chain(endgame.filter(|t| *t > now)).min()
+        late.chain(later).min()
+    }
+
+    fn first_late(&self, now: Mono) -> Option<PeerSlot> {
+        let is_late = |p: &&Peer| {
+            let at = p.late_at(&self.cfg, self.chunk_bytes);
+            at.is_some_and(|t| t <= now)
+        };
+        self.peers.iter().find(is_late).map(|p| p.slot)
     }
 
     /// Takes requests away from peers that are late, and drops those that stay so.
     fn judge_late(&mut self, now: Mono) {
-        let late: Vec<PeerSlot> = self
-            .peers
-            .iter()
-            .filter(|(_, p)| {
-                p.late_at(&self.cfg, self.chunk_bytes)
-                    .is_some_and(|t| t <= now)
-            })
-            .map(|(slot, _)| *slot)
-            .collect();
-        for slot in late {
-            let Some(p) = self.peers.get_mut(&slot) else {
-                continue;
+        while let Some(slot) = self.first_late(now) {
+            let Some(p) = self.peers.get_mut(slot) else {
+                return;
             };
             if p.stalled_for(now) >= self.cfg.drop_after {
                 self.drop_peer(slot, DropReason::Stalled);
                 continue;
             }
             p.snub(now);
-            let asked: Vec<u32> = p.asked.iter().copied().collect();
-            for index in asked {
-                self.release(slot, index);
+            for index in std::mem::take(&mut p.asked) {
+                self.give_up(index, slot);
                 self.actions.push_back(Action::Cancel { peer: slot, index });
             }
         }
     }
 
-    /// Gives one request to the peer with the most room.
-    fn ask(&mut self, now: Mono) {
-        let mut slots: Vec<(u32, PeerSlot)> = self
-            .peers
-            .iter()
-            .filter(|(_, p)| p.paused_until <= now)
-            .filter_map(|(slot, p)| {
-                let used = u32::try_from(p.asked.len()).unwrap_or(u32::MAX);
-                let room = p.depth(&self.cfg, self.chunk_bytes).saturating_sub(used);
-                (room > 0).then_some((room, *slot))
-            })
-            .collect();
-        // Whoever has nothing to do goes first, so that a new peer gets its share at once.
-        slots.sort_by_key(|(_, slot)| self.peers.get(slot).map_or(0, |p| p.asked.len()));
-        for (_, slot) in slots {
+    /// Gives one request to the peer with the fewest outstanding, so that a new peer gets its share at once. Whether any
+    /// was given.
+    fn ask(&mut self, now: Mono) -> bool {
+        let mut tried = None;
+        loop {
+            let next = self
+                .peers
+                .iter()
+                .filter(|p| self.wanted_of(p) > 0 && p.has_room(&self.cfg, self.chunk_bytes, now))
+                .map(|p| (p.asked.len(), p.slot))
+                .filter(|turn| tried < Some(*turn))
+                .min();
+            let Some((_, slot)) = next else {
+                return false;
+            };
             if let Some(index) = self.pick(slot, now) {
                 self.request(slot, index, now);
-                return;
+                return true;
             }
+            tried = next;
         }
     }
 
-    /// While the gate is closed, only its chunks; it opens by itself when one of them can be had of nobody.
-    fn pick_gated(&mut self, slot: PeerSlot) -> Option<u32> {
-        let wanted = |i: &&u32| self.wants.state(**i) == Some(ChunkState::Wanted);
-        if self.gate.iter().filter(wanted).any(|i| !self.is_held(*i)) {
-            self.gate.clear();
-            return None;
-        }
-        let peer = self.peers.get(&slot)?;
-        self.gate
-            .iter()
-            .filter(wanted)
-            .copied()
-            .find(|i| peer.have.get(*i as usize))
+    fn may_duplicate(&self) -> bool {
+        self.wants.wanted().count() == 0 || !self.gate.is_empty()
     }
 
-    fn pick(&mut self, slot: PeerSlot, now: Mono) -> Option<u32> {
-        if !self.gate.is_empty() {
-            let first = self.pick_gated(slot);
-            if first.is_some() || !self.gate.is_empty() {
-                return first.or_else(|| self.duplicate(slot, now));
-            }
+    /// In the endgame, or while the first group is all that is asked for: what has been under way at one peer for too
+    /// long is asked of another.
+    fn duplicate(&mut self, now: Mono) {
+        if !self.may_duplicate() || now.0 < self.cfg.duplicate_after {
+            return;
         }
-        let peer = self.peers.get_mut(&slot)?;
-        let Peer { have, cursor, .. } = peer;
-        if let Some(index) = self.wants.next(cursor, |i| have.get(i as usize)) {
-            return Some(index);
-        }
-        if self.wants.wanted() > 0 {
-            return None;
-        }
-        self.duplicate(slot, now)
-    }
-
-    /// In the endgame, or while the first group is all that is asked for: what has been under way at another peer for
-    /// too long.
-    fn duplicate(&self, slot: PeerSlot, now: Mono) -> Option<u32> {
-        let peer = self.peers.get(&slot)?;
-        if peer.snubbed || now.0 < self.cfg.duplicate_after {
-            return None;
-        }
+        let before = Mono(now.0.saturating_sub(self.cfg.duplicate_after));
         // What has come and is being checked is not under way any more.
         let under_way = |i, holder| {
-            self.peers
-                .get(&holder)
-                .is_some_and(|h| h.asked.contains(&i))
+            let holder = self.peers.get(holder);
+            holder.is_some_and(|h| h.asked.contains(&i))
         };
-        let before = Mono(now.0.saturating_sub(self.cfg.duplicate_after));
-        self.in_flight.oldest(before, |i, holder| {
-            holder != slot && peer.have.get(i as usize) && under_way(i, holder)
-        })
+        let found = self
+            .peers
+            .iter()
+            .filter(|p| !p.snubbed && p.has_room(&self.cfg, self.chunk_bytes, now))
+            .find_map(|p| {
+                let fits = |i, holder| holder != p.slot && p.have.get(i) && under_way(i, holder);
+                Some((p.slot, self.in_flight.oldest(before, fits)?))
+            });
+        if let Some((slot, index)) = found {
+            self.request(slot, index, now);
+        }
     }
 
     fn request(&mut self, slot: PeerSlot, index: u32, now: Mono) {
-        self.wants.take(index);
+        self.take(index);
         self.in_flight.add(index, slot, now);
-        if let Some(p) = self.peers.get_mut(&slot) {
+        if let Some(p) = self.peers.get_mut(slot) {
             p.ask(index, now);
         }
         self.actions
@@ -336,11 +323,12 @@ impl Scheduler {
     /// What `docs/SCHEDULING.md` promises, looked at after each step of a debug build.
     fn debug_check(&self) {
         if cfg!(debug_assertions) {
-            for p in self.peers.values() {
+            for p in self.peers.iter() {
                 for index in p.asked.iter().chain(&p.checking) {
-                    debug_assert_eq!(self.wants.state(*index), Some(ChunkState::InFlight));
+                    debug_assert_eq!(self.wants.state(*index), ChunkState::InFlight);
                 }
                 debug_assert!(p.asked.len() <= self.cfg.max_depth as usize);
+                debug_assert!(!p.is_choked || p.asked.is_empty());
             }
         }
     }

@@ -140,7 +140,7 @@ impl Attempt<'_> {
             _turn: self.job.turn.clone(),
         };
         let order = if emitted {
-            Order::Random
+            Order::RarestFirst
         } else {
             Order::Sequential
         };
