@@ -54,6 +54,7 @@ pub use exchange::{
 pub use find::MAX_FIND_KEYS;
 pub use handle::Dht;
 pub use key::Key;
+pub use net::addrs::told_addrs;
 pub use network::{BadNetworkName, NetworkName};
 pub use records::{SleepingSchedule, StoreError, announce_status_of};
 pub use report::{Behind, KeysStatus, LookupReport, Metric, ProvideStatus, PutTest, RunReport};

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use casnode_cas::{FileRecord, HaveBitmap, Manifest};
-use casnode_dht::exchange::MAX_MANIFEST_PART_BYTES;
+use casnode_dht::exchange::{MAX_GOT, MAX_MANIFEST_PART_BYTES, MAX_SWARM_PEERS, SwarmPeer};
 use casnode_dht::{
-    Dht, DhtConfig, Incoming, Key, Keypair, Reply, ReplySender, Request, RequestReceiver, start,
+    Dht, DhtConfig, Incoming, Key, Keypair, Multiaddr, Reply, ReplySender, Request,
+    RequestReceiver, start,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -49,6 +50,20 @@ pub(crate) enum Manner {
     AlwaysBusy,
     /// It closes the first streams before it says anything; then by the script.
     FullAtFirst,
+    /// It claims to have every chunk, and has none when it is asked.
+    LyingBitmap,
+    /// It takes everybody in and serves nobody.
+    NeverUnchokes,
+    /// It chokes and unchokes without end.
+    FlipFlop,
+    /// It tells of peers that there are not, without end.
+    PeersFlood,
+    /// It tells of chunks that the file does not have.
+    GotOutOfRange,
+    /// It tells the same news again and again.
+    GotFlood,
+    /// Slow until it has sent this many chunks; from then on each has a wrong bit.
+    LiarAfter(u64),
 }
 
 /// A scripted peer. It leaves when dropped.
@@ -152,7 +167,8 @@ async fn answer_all(
             let unasked = Reply::Chunk(Bytes::from_static(b"nobody asked for this"));
             replies.send(id.wrapping_add(0x4000_0000), &unasked).await?;
         }
-        if script.manner == Manner::Slow && matches!(request, Request::Chunk { .. }) {
+        let slow = matches!(script.manner, Manner::Slow | Manner::LiarAfter(_));
+        if slow && matches!(request, Request::Chunk { .. }) {
             tokio::time::sleep(SLOW_CHUNK).await;
         }
         let joins = matches!(request, Request::Join { .. });
@@ -160,13 +176,70 @@ async fn answer_all(
             replies.send(id, &reply).await?;
         }
         if joins {
-            replies.send(0, &Reply::Unchoke).await?;
+            after_join(&mut replies, script).await?;
         }
     }
     Ok(())
 }
 
+/// What it tells unasked, once it was joined.
+async fn after_join(
+    replies: &mut ReplySender,
+    script: &Script,
+) -> Result<(), casnode_dht::ExchangeError> {
+    let out_of_range = script.manifest.chunk_count();
+    match script.manner {
+        Manner::NeverUnchokes => return Ok(()),
+        Manner::FlipFlop => loop {
+            replies.send(0, &Reply::Unchoke).await?;
+            replies.send(0, &Reply::Choke).await?;
+        },
+        Manner::PeersFlood => loop {
+            replies.send(0, &Reply::Peers(garbage())).await?;
+        },
+        Manner::GotFlood => loop {
+            let indices = vec![0; MAX_GOT];
+            replies.send(0, &Reply::Got { indices }).await?;
+        },
+        Manner::GotOutOfRange => {
+            let indices = vec![out_of_range];
+            replies.send(0, &Reply::Got { indices }).await?;
+        }
+        _ => {}
+    }
+    replies.send(0, &Reply::Unchoke).await
+}
+
+/// Peers that there are not, some of them of no shape at all.
+fn garbage() -> Vec<SwarmPeer> {
+    let nowhere = |port: usize| {
+        let addr: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+        SwarmPeer {
+            peer: Keypair::generate_ed25519().public().to_peer_id().to_bytes(),
+            addrs: vec![addr.to_vec(), vec![7; 100]],
+        }
+    };
+    let shapeless = SwarmPeer {
+        peer: vec![9; 50],
+        addrs: Vec::new(),
+    };
+    let peers = (1..MAX_SWARM_PEERS).map(nowhere);
+    peers.chain([shapeless]).collect()
+}
+
 impl Script {
+    /// The chunk, of which it has sent so many before.
+    fn chunk(&self, bytes: &Bytes, served: u64) -> Reply {
+        let lies = matches!(self.manner, Manner::LiarAfter(honest) if served >= honest);
+        let mut bytes = bytes.clone();
+        if lies {
+            let mut wrong = bytes.to_vec();
+            wrong[0] ^= 1;
+            bytes = wrong.into();
+        }
+        Reply::Chunk(bytes)
+    }
+
     fn answer(&self, request: Request, served: &AtomicU64) -> Option<Reply> {
         match (request, self.manner) {
             (Request::Manifest { .. }, Manner::EndlessManifest) => Some(Reply::Manifest {
@@ -180,11 +253,10 @@ impl Script {
             (Request::Join { .. }, _) => Some(everything(self.manifest.chunk_count())),
             (Request::Chunk { .. }, Manner::Silent) => None,
             (Request::Chunk { .. }, Manner::AlwaysBusy) => Some(Reply::Busy { retry_after_ms: 50 }),
+            (Request::Chunk { .. }, Manner::LyingBitmap) => Some(Reply::NotFound),
+            (Request::Chunk { .. }, Manner::NeverUnchokes) => Some(Reply::Choked),
             (Request::Chunk { hash, .. }, _) => Some(match self.chunks.get(&hash) {
-                Some(bytes) => {
-                    served.fetch_add(1, Ordering::Relaxed);
-                    Reply::Chunk(bytes.clone())
-                }
+                Some(bytes) => self.chunk(bytes, served.fetch_add(1, Ordering::Relaxed)),
                 None => Reply::NotFound,
             }),
             _ => None,

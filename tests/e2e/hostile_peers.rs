@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::content::{CHUNK, Sample, chunks_of, manifest_over};
-use crate::harness::{Home, Node, Run};
+use crate::harness::{Home, Node, Run, wait_until};
 use crate::hostile::{Hostile, Manner, Script};
 use crate::proxy::Proxy;
 
@@ -223,12 +223,18 @@ fn odd(sample: &Sample, manner: Manner) -> Script {
     }
 }
 
-const ODD: [Manner; 5] = [
+const ODD: [Manner; 11] = [
     Manner::EndlessManifest,
     Manner::WrongBitmap,
     Manner::Unasked,
     Manner::Silent,
     Manner::AlwaysBusy,
+    Manner::LyingBitmap,
+    Manner::NeverUnchokes,
+    Manner::FlipFlop,
+    Manner::PeersFlood,
+    Manner::GotFlood,
+    Manner::GotOutOfRange,
 ];
 
 #[test]
@@ -249,37 +255,116 @@ fn odd_manners_beside_an_honest_peer_do_not_stop_a_download() {
 #[test]
 fn odd_manners_alone_end_within_the_time_limit() {
     let sample = Sample::new(67, 24 * CHUNK);
-    for manner in ODD {
-        let _ = std::fs::remove_file(sample.copy_path());
+    let start = |manner: Manner| {
+        let copy = sample.folder.path().join(format!("{manner:?}"));
         let peer = Hostile::start(odd(&sample, manner), &[]);
         let home = Home::new();
-        let run = home
-            .networked(
-                [
-                    "get",
-                    &sample.address,
-                    "--timeout",
-                    "4s",
-                    "--peer",
-                    &peer.addr,
-                ],
-                &[],
-            )
-            .arg("-o")
-            .arg(sample.copy_path())
-            .run();
+        let words = ["get", &sample.address, "--timeout", "4s"];
+        let call = home.networked(words, &[]).args(["--peer", &peer.addr]);
+        let get = call.arg("-o").arg(&copy).spawn();
+        (manner, copy, peer, home, get)
+    };
+    let gets: Vec<_> = ODD.into_iter().map(start).collect();
+    for (manner, copy, _peer, _home, get) in gets {
+        let run = get.wait();
         assert!(
-            run.seconds < 15.0,
+            run.seconds < 30.0,
             "{manner:?} held us for {} s",
             run.seconds
         );
         if run.status.success() {
-            sample.assert_at(&sample.copy_path());
+            sample.assert_at(&copy);
         } else {
             run.exits_one_of(&[10, 11, 12, 15]);
-            assert!(!sample.copy_path().exists(), "{manner:?}");
+            assert!(!copy.exists(), "{manner:?}");
         }
     }
+}
+
+/// Two of four die, and a third begins to lie when it has told the truth for a while.
+#[test]
+fn a_download_survives_deaths_and_a_liar_half_way() {
+    let sample = Sample::new(69, 256 * CHUNK);
+    let mut nodes: Vec<Node> = (0..3).map(|_| Node::start(&[])).collect();
+    for node in &nodes {
+        node.store(&sample.path);
+    }
+    let slow: Vec<Proxy> = nodes.iter().map(|node| Proxy::start(node, RATE)).collect();
+    let turncoat = Hostile::start(odd(&sample, Manner::LiarAfter(20)), &[]);
+    let addrs = [&slow[0].addr, &slow[1].addr, &slow[2].addr, &turncoat.addr];
+    let home = Home::new();
+    let call = home.networked(["get", "--json", &sample.address], &[]);
+    let call = addrs
+        .iter()
+        .fold(call, |call, addr| call.args(["--peer", addr]));
+    let get = call.arg("-o").arg(sample.copy_path()).spawn();
+    for (dying, sent_bytes) in [(0, 4 << 20), (1, 6 << 20)] {
+        wait_until("a part to have come from it", || {
+            slow[dying].relayed_bytes() > sent_bytes
+        });
+        nodes[dying].kill();
+    }
+    let report = get.wait().ok().says(&turncoat.peer_id).json();
+    sample.assert_at(&sample.copy_path());
+    assert!(report["rejected_chunks"].as_u64().unwrap() > 0, "{report}");
+    let size = sample.bytes.len() as u64;
+    let duplicates = report["duplicate_bytes"].as_u64().unwrap();
+    assert!(duplicates <= size / 100, "{report}");
+    for node in &nodes {
+        let part = part_of(&report, &node.peer_id).unwrap();
+        assert!(part["bytes"].as_u64().unwrap() > 0, "{report}");
+    }
+}
+
+#[test]
+fn a_provider_that_comes_to_a_crawl_holds_nobody_up() {
+    let sample = Sample::new(70, 40 * CHUNK);
+    let (crawling, honest) = (Node::start(&[]), Node::start(&[]));
+    crawling.store(&sample.path);
+    honest.store(&sample.path);
+    let (slow, other) = (
+        Proxy::start(&crawling, RATE),
+        Proxy::start(&honest, RATE / 2),
+    );
+    let home = Home::new();
+    let call = home.networked(["get", "--json", &sample.address], &[]);
+    let call = call.args(["--peer", &slow.addr, "--peer", &other.addr]);
+    let get = call.arg("-o").arg(sample.copy_path()).spawn();
+    wait_until("a part to have come", || slow.relayed_bytes() > 1 << 20);
+    slow.crawl();
+    get.wait().ok();
+    sample.assert_at(&sample.copy_path());
+}
+
+#[test]
+fn a_provider_that_comes_to_a_crawl_alone_leaves_a_part() {
+    let sample = Sample::new(71, 40 * CHUNK);
+    let crawling = Node::start(&[]);
+    crawling.store(&sample.path);
+    let slow = Proxy::start(&crawling, RATE);
+    let home = Home::new();
+    let words = ["get", &sample.address, "--timeout", "12s"];
+    let call = home.networked(words, &[]).args(["--peer", &slow.addr]);
+    let get = call.arg("-o").arg(sample.copy_path()).spawn();
+    wait_until("a part to have come", || slow.relayed_bytes() > 2 << 20);
+    slow.crawl();
+    get.wait().exits(15).says("are here and kept");
+    assert!(!sample.copy_path().exists());
+}
+
+#[test]
+fn whoever_gets_no_turn_is_told_so() {
+    let sample = Sample::new(72, 80 * CHUNK);
+    let peer = Hostile::start(odd(&sample, Manner::NeverUnchokes), &[]);
+    let home = Home::new();
+    let words = ["get", &sample.address, "--timeout", "6s"];
+    home.networked(words, &[])
+        .args(["--peer", &peer.addr, "-o"])
+        .arg(sample.copy_path())
+        .run()
+        .exits(11)
+        .says("1 peer has it and gave this node no turn");
+    assert_eq!(peer.served_chunks(), 0);
 }
 
 #[test]

@@ -56,6 +56,11 @@ impl Proxy {
         self.shared.relayed.load(Ordering::Relaxed)
     }
 
+    /// Lets a byte a second pass.
+    pub(crate) fn crawl(&self) {
+        self.shared.bytes_per_second.store(1, Ordering::Relaxed);
+    }
+
     /// Lets nothing pass any more while connections stay up.
     pub(crate) fn stall(&self) {
         self.shared.bytes_per_second.store(0, Ordering::Relaxed);
@@ -98,7 +103,12 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, slowed: bool) {
     from.set_read_timeout(Some(TICK)).unwrap();
     let mut piece = vec![0; PIECE_BYTES];
     while !shared.ended.load(Ordering::Relaxed) {
-        let read = match from.read(&mut piece) {
+        let at_once = if slowed {
+            shared.at_once()
+        } else {
+            PIECE_BYTES
+        };
+        let read = match from.read(&mut piece[..at_once]) {
             Ok(0) => break,
             Ok(read) => read,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
@@ -121,6 +131,12 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, slowed: bool) {
 }
 
 impl Shared {
+    /// How much is relayed at once: about what passes in a second, if that is little.
+    fn at_once(&self) -> usize {
+        let rate = self.bytes_per_second.load(Ordering::Relaxed);
+        usize::try_from(rate).unwrap().clamp(1, PIECE_BYTES)
+    }
+
     fn wait_for_turn(&self, bytes: u64) {
         while self.bytes_per_second.load(Ordering::Relaxed) == 0
             && !self.ended.load(Ordering::Relaxed)

@@ -81,6 +81,19 @@ pub(crate) fn usable(peer: &PeerId, addrs: impl IntoIterator<Item = Multiaddr>) 
     kept.into_iter().map(|(_, addr)| addr).collect()
 }
 
+/// What of the addresses that somebody tells of another peer is worth dialling: like what a peer says of itself, but
+/// no names, and none on this machine unless whoever told is on it, too. `from` is where that one is, if known.
+pub fn told_addrs(
+    peer: &PeerId,
+    addrs: impl IntoIterator<Item = Multiaddr>,
+    from: Option<&Multiaddr>,
+) -> Vec<Multiaddr> {
+    let is_near = from.is_some_and(is_loopback);
+    let mut kept = usable(peer, addrs);
+    kept.retain(|addr| !is_name(addr) && !is_link_local(addr) && (is_near || !is_loopback(addr)));
+    kept
+}
+
 /// Of usable addresses, those for the routing table: TCP where there is any. Bulk data costs a third
 /// over TCP of what it costs over QUIC, and whatever connects first is what the exchange uses.
 pub(crate) fn for_routing(addrs: &[Multiaddr]) -> Vec<Multiaddr> {
@@ -212,6 +225,23 @@ mod tests {
         ];
         let all: Vec<Multiaddr> = all.iter().map(|addr| addr.parse().unwrap()).collect();
         assert_eq!(far(all.clone()), all[2..]);
+    }
+
+    #[test]
+    fn what_others_tell_leads_to_no_name_and_to_this_machine_only_from_here() {
+        let peer = PeerId::random();
+        let told = addrs(&[
+            "/dns4/node.example/tcp/4101",
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/198.51.100.1/tcp/1",
+            "/ip4/198.51.100.1/tcp/0",
+            "/ip6/fe80::1/tcp/1",
+        ]);
+        let (far, near) = ("/ip4/198.51.100.7/tcp/9", "/ip4/127.0.0.1/tcp/9");
+        let (far, near) = (far.parse().unwrap(), near.parse().unwrap());
+        assert_eq!(told_addrs(&peer, told.clone(), Some(&far)), told[2..3]);
+        assert_eq!(told_addrs(&peer, told.clone(), None), told[2..3]);
+        assert_eq!(told_addrs(&peer, told.clone(), Some(&near)), told[1..3]);
     }
 
     #[test]

@@ -291,7 +291,7 @@ impl Assembler {
 
     /// Takes what lies in groups that are all here for what the manifest says, and proven.
     fn trust(&self, here: &HaveBitmap, groups: &mut Groups) {
-        self.tell(EngineEvent::FirstProof);
+        self.believe();
         for index in groups::untouched(&self.manifest, here) {
             self.live.set(index);
             self.tell(EngineEvent::Local {
@@ -327,7 +327,7 @@ impl Assembler {
             }
             groups.prove(group);
             if groups.proven_count == 1 {
-                self.tell(EngineEvent::FirstProof);
+                self.believe();
             }
             self.live.proven(groups.proven_prefix);
         }
@@ -366,6 +366,12 @@ impl Assembler {
             hasher.update(&piece[from..to]);
         }
         Ok(hasher.finish())
+    }
+
+    /// Something is proven.
+    fn believe(&self) {
+        self.live.believe();
+        self.tell(EngineEvent::FirstProof);
     }
 
     fn tell(&self, event: EngineEvent) {

@@ -66,6 +66,11 @@ pub(crate) enum EngineEvent {
     Choked { peer: PeerSlot },
     /// A peer sends chunks from now on.
     Unchoked { peer: PeerSlot },
+    /// A peer tells of others of the swarm, and where they are.
+    Told {
+        peer: PeerSlot,
+        others: Vec<(PeerId, Vec<Multiaddr>)>,
+    },
     /// A chunk came; it is being checked.
     Arrived { peer: PeerSlot, index: u32 },
     /// A chunk did not come.

@@ -15,11 +15,15 @@ mod output;
 mod session;
 mod settle;
 mod sources;
+mod told;
 mod verdict;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use casnode_cas::{Address, HaveBitmap, Manifest, ManifestId};
@@ -37,6 +41,8 @@ pub(crate) struct LiveHave {
     count: watch::Sender<usize>,
     /// Groups proven from the start without a gap.
     proven: watch::Sender<usize>,
+    /// Some group is proven: what the manifest claims may be told to others.
+    believed: AtomicBool,
 }
 
 /// The chunks that are here, and in which order they came.
@@ -57,6 +63,34 @@ impl LiveHave {
             have,
             count: watch::Sender::new(0),
             proven: watch::Sender::new(0),
+            believed: AtomicBool::new(false),
+        }
+    }
+
+    /// A first group is proven.
+    fn believe(&self) {
+        self.believed.store(true, Ordering::Release);
+        self.count.send_modify(|_| {}); // whoever has news to tell may do so now
+    }
+
+    fn is_believed(&self) -> bool {
+        self.believed.load(Ordering::Acquire)
+    }
+
+    /// What is said to a peer of what is here, and how many chunks that are: nothing before something is proven.
+    fn claim(&self) -> (HaveBitmap, usize) {
+        let have = self.lock();
+        match self.is_believed() {
+            true => (have.bits.clone(), have.log.len()),
+            false => (HaveBitmap::new(have.bits.len()), 0),
+        }
+    }
+
+    /// Like [`LiveHave::got_since`], but nothing before something is proven.
+    fn news(&self, from: usize, at_most: usize) -> Vec<u32> {
+        match self.is_believed() {
+            true => self.got_since(from, at_most),
+            false => Vec::new(),
         }
     }
 

@@ -1,42 +1,45 @@
 //! The peers of one download: who is asked, who was, and how it went.
 
+mod past;
+mod source;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, HashMap},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use casnode_dht::PeerId;
 use tokio::sync::mpsc;
 
-use super::session::{Command, SessionEnd};
-use crate::{api::ProviderUse, sched::PeerSlot};
+pub(super) use self::source::{Origin, Report};
+use self::{
+    past::{Answer, Past},
+    source::Source,
+};
+use super::{
+    session::{Command, SessionEnd},
+    told::Told,
+};
+use crate::{api::ProviderUse, sched::PeerSlot, swarm::SourceView};
 
-/// Sessions at a time. More peers than this do not make one download faster.
+/// Sessions at a time. With as many of others' at this node a peer has some 64 neighbours: of 1,000 machines each is
+/// two steps from every other, and a chunk that one gets is told to 64, which at 100 Mbit/s costs less than a
+/// hundredth of the line. Half as many would do for speed; the rest makes up for peers that choke, crawl or lie.
 const MAX_SESSIONS: usize = 32;
 
-/// A session may make room for another peer when it has delivered nothing for this long.
-const USEFUL_WITHIN: Duration = Duration::from_secs(30);
+/// Of these, at most so many by the word of one peer that told of others.
+const MAX_BY_ONE_WORD: usize = MAX_SESSIONS / 2;
+
+/// A peer that said so often that it does not have what it claims to have is let go.
+const MAX_LIES: u32 = 8;
 
 /// Peers remembered with how they ended; beyond it the one that ended first is forgotten.
 const MAX_REMEMBERED: usize = 1024;
 
-/// A peer whose session ended is tried again after this long: it may have come back, or have the file by now.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
-
-/// The same for a peer that could not be reached, or turned this node away: another of its addresses may be known by
-/// then, or a place be free.
-const REDIAL_AFTER: Duration = Duration::from_secs(2);
-
-/// A session that runs.
-#[derive(Debug)]
-pub(super) struct Source {
-    pub(super) peer: PeerId,
-    pub(super) commands: mpsc::Sender<Command>,
-    /// Its bitmap is known and it is asked for chunks.
-    pub(super) joined: bool,
-    /// When it began, or last delivered.
-    useful_at: Instant,
-}
+/// Sessions of which it is remembered whose they were, so that what they sent can be judged.
+const MAX_SLOTS: usize = 4096;
 
 /// A candidate that is to be asked.
 #[derive(Debug)]
@@ -46,40 +49,14 @@ pub(super) struct Admitted {
     pub(super) evicted: Option<PeerSlot>,
 }
 
-#[derive(Debug)]
-struct Past {
-    at: Instant,
-    answer: Answer,
-    why: String,
-}
-
-/// What is known of whether a peer has the file, after its session has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answer {
-    /// It was asked, and does not have it, or what it had was of no use.
-    Given,
-    /// It could not be asked.
-    Unreachable,
-    /// It closed the stream: its places may all be taken.
-    TurnedAway,
-}
-
-impl Answer {
-    fn of(end: &SessionEnd) -> Self {
-        match end {
-            SessionEnd::Unreachable(_) => Self::Unreachable,
-            SessionEnd::Closed | SessionEnd::Stream(_) => Self::TurnedAway,
-            _ => Self::Given,
-        }
-    }
-}
-
 /// The peers of one download, over all its attempts.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     active: BTreeMap<PeerSlot, Source>,
     past: HashMap<PeerId, Past>,
     banned: HashMap<PeerId, &'static str>,
+    /// Whom peers of the swarm told of.
+    pub(super) told: Told,
     uses: BTreeMap<PeerId, ProviderUse>,
     /// Every slot's peer; what a session sent may be judged after it is gone.
     slots: BTreeMap<PeerSlot, PeerId>,
@@ -94,44 +71,62 @@ impl Sources {
     pub(super) fn admit(
         &mut self,
         peer: PeerId,
+        origin: Origin,
         now: Instant,
         commands: mpsc::Sender<Command>,
     ) -> Option<Admitted> {
-        let recently = |p: &Past| {
-            let pause = if p.answer == Answer::Given {
-                RETRY_AFTER
-            } else {
-                REDIAL_AFTER
-            };
-            now.saturating_duration_since(p.at) < pause
-        };
+        if let Some(source) = self.active.values_mut().find(|s| s.peer == peer) {
+            if origin == Origin::Found {
+                source.origin = origin; // there is better word of it now
+            }
+            return None;
+        }
+        let rests = |p: &Past| now.saturating_duration_since(p.at) < p.answer.pause();
         if self.banned.contains_key(&peer)
-            || self.slot_of(&peer).is_some()
-            || self.past.get(&peer).is_some_and(recently)
+            || self.past.get(&peer).is_some_and(rests)
+            || (origin != Origin::Found && self.by_word(origin) >= MAX_BY_ONE_WORD)
         {
             return None;
         }
         let mut evicted = None;
         if self.active.len() >= MAX_SESSIONS {
-            let idle = self.active.iter().min_by_key(|(_, s)| s.useful_at);
-            let (slot, source) = idle?;
-            if now.saturating_duration_since(source.useful_at) < USEFUL_WITHIN {
-                return None;
-            }
-            evicted = Some(*slot);
-            self.active.remove(&evicted?);
+            let slot = self.least_useful(origin, now)?;
+            self.gone(slot, &SessionEnd::MadeRoom, now);
+            evicted = Some(slot);
         }
+        let slot = self.new_slot(peer);
+        self.active
+            .insert(slot, Source::new(peer, origin, now, commands));
+        Some(Admitted { slot, evicted })
+    }
+
+    fn new_slot(&mut self, peer: PeerId) -> PeerSlot {
         let slot = PeerSlot(self.next_slot);
         self.next_slot += 1;
         self.slots.insert(slot, peer);
-        let source = Source {
-            peer,
-            commands,
-            joined: false,
-            useful_at: now,
+        if self.slots.len() > MAX_SLOTS {
+            let over = self.slots.keys().find(|s| !self.active.contains_key(s));
+            if let Some(over) = over.copied() {
+                self.slots.remove(&over);
+            }
+        }
+        slot
+    }
+
+    fn by_word(&self, origin: Origin) -> usize {
+        let same = self.active.values().filter(|s| s.origin == origin);
+        same.count()
+    }
+
+    /// The session that makes room: of those that have been of no use for too long the one for the longest time.
+    fn least_useful(&self, newcomer: Origin, now: Instant) -> Option<PeerSlot> {
+        let overdue = |s: &Source| {
+            let idle = now.saturating_duration_since(s.useful_at);
+            idle.checked_sub(s.grace(newcomer))
         };
-        self.active.insert(slot, source);
-        Some(Admitted { slot, evicted })
+        let idle = self.active.iter();
+        let idle = idle.filter_map(|(slot, s)| Some((overdue(s)?, *slot)));
+        idle.max().map(|(_, slot)| slot)
     }
 
     /// The session of a peer.
@@ -142,20 +137,77 @@ impl Sources {
             .map(|(slot, _)| *slot)
     }
 
-    /// A session has delivered something.
-    pub(super) fn useful(&mut self, slot: PeerSlot, now: Instant) {
+    /// A session has delivered so much.
+    pub(super) fn delivered(&mut self, slot: PeerSlot, bytes: u64, now: Instant) {
         if let Some(source) = self.active.get_mut(&slot) {
             source.useful_at = now;
+            source.fresh_bytes += bytes;
         }
+    }
+
+    /// Changes what is known of a source.
+    pub(super) fn see(&mut self, slot: PeerSlot, change: impl FnOnce(&mut SourceView)) {
+        if let Some(source) = self.active.get_mut(&slot) {
+            change(&mut source.view);
+        }
+    }
+
+    /// Notes who has sent nothing for long, although it was asked.
+    pub(super) fn see_snubs(&mut self, snubs: impl Fn(PeerSlot) -> bool) {
+        for (slot, source) in &mut self.active {
+            source.view.snubs_us = snubs(*slot);
+        }
+    }
+
+    /// It sends nothing from now on, whatever it was asked for.
+    pub(super) fn choked(&mut self, slot: PeerSlot) {
+        if let Some(source) = self.active.get_mut(&slot) {
+            source.chokes = source.chokes.wrapping_add(1);
+            source.view.chokes_us = true;
+        }
+    }
+
+    /// It did not have a chunk that it claims to have; true when that was once too often.
+    pub(super) fn lied(&mut self, slot: PeerSlot) -> bool {
+        self.active.get_mut(&slot).is_some_and(|source| {
+            source.lies += 1;
+            source.lies >= MAX_LIES
+        })
+    }
+
+    /// How many peers have what is wanted, when none of them sends anything at present.
+    pub(super) fn choking(&self) -> usize {
+        let joined = self.active.values().filter(|s| s.joined);
+        let (choking, sending): (Vec<_>, Vec<_>) = joined
+            .filter(|s| s.view.interests_us)
+            .partition(|s| s.view.chokes_us);
+        if sending.is_empty() { choking.len() } else { 0 }
+    }
+
+    /// What changed since the last call.
+    pub(super) fn reports(&mut self) -> Vec<Report> {
+        let joined = self.active.values_mut().filter(|s| s.joined);
+        let report = |s: &mut Source| {
+            let view = (s.told != Some(s.view)).then_some(s.view);
+            s.told = Some(s.view);
+            let bytes = std::mem::take(&mut s.fresh_bytes);
+            (bytes > 0 || view.is_some()).then_some(Report {
+                peer: s.peer,
+                bytes,
+                view,
+            })
+        };
+        joined.filter_map(report).collect()
     }
 
     pub(super) fn get(&self, slot: PeerSlot) -> Option<&Source> {
         self.active.get(&slot)
     }
 
-    pub(super) fn joined(&mut self, slot: PeerSlot) {
+    pub(super) fn joined(&mut self, slot: PeerSlot, have_chunks: u32) {
         if let Some(source) = self.active.get_mut(&slot) {
             source.joined = true;
+            source.view.have_chunks = have_chunks;
         }
     }
 
@@ -196,6 +248,10 @@ impl Sources {
 
     pub(super) fn peer(&self, slot: PeerSlot) -> Option<PeerId> {
         self.slots.get(&slot).copied()
+    }
+
+    pub(super) fn active_peers(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.active.values().map(|s| s.peer)
     }
 
     pub(super) fn active(&self) -> usize {

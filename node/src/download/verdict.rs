@@ -53,6 +53,8 @@ pub(super) struct Facts {
     pub(super) unreachable: usize,
     /// Peers that closed the stream before they said what they have: they may have no place now, and later have one.
     pub(super) turned_away: usize,
+    /// Peers that have what is wanted, when none of them sends anything at present.
+    pub(super) choking: usize,
     /// Somebody said that he knows the file. Its manifest may also come from its metadata record, and chunks from peers
     /// that have them as parts of other files: neither means that the rest can be had.
     pub(super) offered: bool,
@@ -151,7 +153,10 @@ fn kept(f: &Facts) -> String {
 
 fn out_of_time(f: &Facts) -> Verdict {
     if f.kept_chunks > 0 {
-        let why = format!("no provider sent what is missing in time; {}", kept(f));
+        let why = match f.choking {
+            0 => format!("no provider sent what is missing in time; {}", kept(f)),
+            _ => format!("{}; {}", no_turn(f), kept(f)),
+        };
         return Verdict::Error(ApiError::new(
             ErrorKind::Partial,
             what(f),
@@ -167,6 +172,7 @@ fn out_of_time(f: &Facts) -> Verdict {
     }
     let (secs, asked) = (f.elapsed.as_secs(), count(f.asked_peers.into(), "peer"));
     let why = match f.known_providers {
+        _ if f.choking > 0 => no_turn(f),
         0 => format!("within {secs} s no provider was found; {asked} asked"),
         n => {
             let known = count(n.into(), "known provider");
@@ -179,6 +185,13 @@ fn out_of_time(f: &Facts) -> Verdict {
         with_story(why, f),
         "try again with a longer --timeout, or name a provider with --peer",
     ))
+}
+
+/// Whoever has it serves others first.
+fn no_turn(f: &Facts) -> String {
+    let peers = count(u64::try_from(f.choking).unwrap_or(u64::MAX), "peer");
+    let verb = if f.choking == 1 { "has" } else { "have" };
+    format!("{peers} {verb} it and gave this node no turn in time")
 }
 
 /// True when nobody is connected, and nobody was ever there to be asked.
@@ -396,6 +409,34 @@ mod tests {
             ..full
         };
         assert_eq!(error(&late).kind, ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn being_choked_is_waited_for_and_told() {
+        let choked = Facts {
+            has_manifest: true,
+            all_chunks: 9,
+            active: 2,
+            choking: 2,
+            offered: true,
+            idle: GIVE_UP_AFTER - Duration::from_secs(1),
+            ..facts()
+        };
+        assert_eq!(verdict(&choked), Verdict::GoOn);
+        let late = Facts {
+            idle: GIVE_UP_AFTER,
+            ..choked
+        };
+        let told = error(&late);
+        assert_eq!(told.kind, ErrorKind::TimedOut);
+        assert!(told.why.contains("2 peers have it and gave"), "{told}");
+        let part = error(&Facts {
+            kept_chunks: 1,
+            choking: 1,
+            ..late
+        });
+        assert_eq!(part.kind, ErrorKind::Partial);
+        assert!(part.why.contains("1 peer has it"), "{part}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::choke::SwarmMode;
 const MAX_CANDIDATES: usize = 64;
 
 /// What a download knows of one of its sources.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct SourceView {
     /// It sends this node nothing at present.
     pub(crate) chokes_us: bool,

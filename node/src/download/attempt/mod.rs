@@ -4,6 +4,7 @@ mod claims;
 mod report;
 mod running;
 mod search;
+mod swarm;
 
 use std::{
     collections::HashMap,
@@ -22,6 +23,7 @@ use super::{
     engine::{Bad, EngineEvent, Job, interrupted},
     lent::Lent,
     session::{Command, Goal, SessionEnd},
+    sources::Origin,
     verdict::{Verdict, verdict},
 };
 use crate::{
@@ -113,6 +115,7 @@ impl<'a> Attempt<'a> {
     /// Runs to its end; whatever it started is gone afterwards.
     pub(super) async fn run(mut self) -> Result<End, ApiError> {
         let end = self.work().await;
+        self.leave_swarm();
         let tasks = self.tasks.clone();
         if let Some(proven) = self.forged.take() {
             self.discard_forged(&proven).await;
@@ -142,6 +145,7 @@ impl<'a> Attempt<'a> {
                 {
                     return Ok(end);
                 },
+                Some(peer) = newcomer(&mut self.running) => self.newcomer(peer),
                 () = tokio::time::sleep_until(wake.into()) => {}
                 _ = tick.tick() => if let Some(end) = self.tick().await? {
                     return Ok(end);
@@ -194,10 +198,17 @@ impl<'a> Attempt<'a> {
             r.sched.handle(Event::OwnStall, now);
         }
         while let Some(action) = r.sched.poll(now) {
+            let sources = &mut self.job.sources;
             let (slot, command) = match action {
-                Action::Request { peer, index } => (peer, Command::Request { index }),
+                Action::Request { peer, index } => {
+                    let chokes = sources.get(peer).map_or(0, |s| s.chokes);
+                    (peer, Command::Request { index, chokes })
+                }
                 Action::Cancel { peer, index } => (peer, Command::Cancel { index }),
-                Action::Interest { peer, wants } => (peer, Command::Interest(wants)),
+                Action::Interest { peer, wants } => {
+                    sources.see(peer, |view| view.interests_us = wants);
+                    (peer, Command::Interest(wants))
+                }
                 Action::Drop { peer, reason } => {
                     if reason == DropReason::Stalled {
                         self.job
@@ -225,7 +236,7 @@ impl<'a> Attempt<'a> {
     async fn handle(&mut self, event: EngineEvent) -> Result<Option<End>, ApiError> {
         match event {
             EngineEvent::Network { peers } => self.search.network_peers = Some(peers),
-            EngineEvent::Candidate { peer, claim } => self.candidate(peer, claim),
+            EngineEvent::Candidate { peer, claim } => self.candidate(peer, claim, Origin::Found),
             EngineEvent::Dialled { addr, outcome } => self.dialled(&addr, outcome),
             EngineEvent::LookupDone { asked_peers, found } => self.lookup_done(asked_peers, found),
             EngineEvent::ManifestPart => self.search.last_sign = clock::now(),
@@ -234,13 +245,11 @@ impl<'a> Attempt<'a> {
                 return self.offered(peer, manifest).await;
             }
             EngineEvent::KnowsFile => self.job.sources.offered = true,
-            EngineEvent::Joined { peer, have } => {
-                self.job.sources.joined(peer);
-                self.schedule(Event::PeerJoined { peer, have });
-            }
-            EngineEvent::Got { peer, indices } => self.schedule(Event::PeerGot { peer, indices }),
-            EngineEvent::Choked { peer } => self.schedule(Event::Choked { peer }),
-            EngineEvent::Unchoked { peer } => self.schedule(Event::Unchoked { peer }),
+            EngineEvent::Joined { peer, have } => self.joined(peer, have),
+            EngineEvent::Got { peer, indices } => self.got(peer, indices),
+            EngineEvent::Choked { peer } => self.choked(peer),
+            EngineEvent::Unchoked { peer } => self.unchoked(peer),
+            EngineEvent::Told { peer, others } => self.told(peer, others),
             EngineEvent::Arrived { peer, index } => self.schedule(Event::Arrived { peer, index }),
             EngineEvent::Failed { peer, index, fault } => self.failed(peer, index, fault),
             EngineEvent::Duplicate { bytes } => self.job.tally.duplicate_bytes += u64::from(bytes),
@@ -297,6 +306,8 @@ impl<'a> Attempt<'a> {
             }
         }
         self.tell_progress();
+        self.report_to_swarm();
+        self.retry_told(clock::now());
         if !self.needs_network() {
             return if self.out_of_time() {
                 Err(self.output_too_slow())
@@ -325,4 +336,9 @@ impl<'a> Attempt<'a> {
             Verdict::Lonely(kind) => Err(self.lonely(kind)),
         }
     }
+}
+
+/// The next peer that joins the swarm of what is being downloaded.
+async fn newcomer(running: &mut Option<Running>) -> Option<PeerId> {
+    running.as_mut()?.newcomers.recv().await
 }

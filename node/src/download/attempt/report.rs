@@ -86,6 +86,7 @@ impl Attempt<'_> {
             known_providers: self.search.known_providers,
             unreachable: self.job.sources.unreachable(),
             turned_away: self.job.sources.turned_away(),
+            choking: self.job.sources.choking(),
             offered: self.job.sources.offered,
             story: self.job.sources.story(),
             dial_failures: self.search.dial_failures(),
@@ -118,17 +119,9 @@ impl Attempt<'_> {
             ),
             Some(r) => {
                 let idle = r.last_progress.elapsed();
-                let detail = if r.sched.is_complete() || idle < QUIET_SPAN {
-                    String::new()
-                } else if sources == 0 {
-                    let left = patience(&self.facts()).saturating_sub(idle).as_secs();
-                    format!("no provider is connected; looking again, giving up in {left} s")
-                } else {
-                    let (idle, left) = (
-                        idle.as_secs(),
-                        patience(&self.facts()).saturating_sub(idle).as_secs(),
-                    );
-                    format!("nothing came for {idle} s, giving up in {left} s")
+                let detail = match r.sched.is_complete() || idle < QUIET_SPAN {
+                    true => String::new(),
+                    false => quiet(&self.facts(), sources),
                 };
                 let phase = if r.sched.is_complete() {
                     Phase::Verifying
@@ -145,5 +138,38 @@ impl Attempt<'_> {
             sources,
             detail,
         });
+    }
+}
+
+/// What is said when nothing has come for a while.
+fn quiet(facts: &Facts, sources: u32) -> String {
+    let idle = facts.idle.as_secs();
+    let left = patience(facts).saturating_sub(facts.idle).as_secs();
+    if sources == 0 {
+        return format!("no provider is connected; looking again, giving up in {left} s");
+    }
+    match facts.choking {
+        0 => format!("nothing came for {idle} s, giving up in {left} s"),
+        1 => format!("1 peer has it, waiting for a turn; giving up in {left} s"),
+        n => format!("{n} peers have it, waiting for a turn; giving up in {left} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_waits_is_told_for_what() {
+        let mut facts = Facts {
+            has_manifest: true,
+            offered: true,
+            idle: Duration::from_secs(10),
+            ..Facts::default()
+        };
+        assert!(quiet(&facts, 0).starts_with("no provider is connected"));
+        assert!(quiet(&facts, 2).starts_with("nothing came for 10 s, giving up in 290 s"));
+        facts.choking = 2;
+        assert!(quiet(&facts, 2).starts_with("2 peers have it, waiting for a turn"));
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use casnode_cas::{Assembly, HaveBitmap, Manifest, OutputOptions};
+use casnode_dht::PeerId;
 use tokio::sync::mpsc;
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
         engine::{Bad, EngineEvent},
         lent::Lent,
         output::{Found, inspect},
-        session::Goal,
+        session::{Goal, SessionEnd},
     },
     Attempt, End,
 };
@@ -53,6 +54,8 @@ pub(super) struct Running {
     pub(super) last_progress: Instant,
     /// Since when, and how many bytes, the present span of slowness is measured.
     pub(super) span: (Instant, u64),
+    /// Peers that join the swarm at this node.
+    pub(super) newcomers: mpsc::Receiver<PeerId>,
     /// At least one group is the file's.
     is_proven: bool,
     announced: bool,
@@ -170,6 +173,7 @@ impl Attempt<'_> {
             here_chunks: 0,
             last_progress: clock::now(),
             span: (clock::now(), 0),
+            newcomers: self.job.node.swarms.subscribe(manifest.id()),
             is_proven: false,
             announced: false,
             _registered: registered,
@@ -188,7 +192,7 @@ impl Attempt<'_> {
         };
         self.job.tally.fetched_chunks += 1;
         self.job.tally.fetched_bytes += bytes;
-        self.job.sources.useful(slot, now);
+        self.job.sources.delivered(slot, bytes, now);
         if let Some(peer) = self.job.sources.peer(slot) {
             let tally = self.job.sources.tally(peer);
             tally.bytes += bytes;
@@ -250,6 +254,7 @@ impl Attempt<'_> {
     /// only had providers that lied.
     pub(super) fn is_deserted(&mut self) -> bool {
         let only_liars = self.job.sources.banned() > 0 && self.job.sources.joined_count() == 0;
+        let waits_for_a_turn = self.job.sources.choking() > 0;
         let Some(r) = &mut self.running else {
             return false;
         };
@@ -257,7 +262,8 @@ impl Attempt<'_> {
             return true;
         }
         let (since, bytes) = r.span;
-        if self.others && bytes == 0 && since.elapsed() >= SILENT_AFTER {
+        let silent = bytes == 0 && since.elapsed() >= SILENT_AFTER;
+        if self.others && silent && !waits_for_a_turn {
             return true;
         }
         if since.elapsed() < DESERTED_AFTER {
@@ -277,8 +283,13 @@ impl Attempt<'_> {
                 tracing::warn!(%peer, chunk = index, "a peer sent bytes that do not have the chunk's hash; it is banned");
             }
         }
-        if fault == Fault::NotFound && self.claims.take_one(slot, index) {
-            self.forget_claim(slot, index);
+        if fault == Fault::NotFound {
+            if self.claims.take_one(slot, index) {
+                self.forget_claim(slot, index);
+            } else if self.job.sources.lied(slot) {
+                self.gone(slot, &SessionEnd::Lied);
+                return;
+            }
         }
         self.schedule(Event::Failed {
             peer: slot,

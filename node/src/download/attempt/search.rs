@@ -17,7 +17,7 @@ use super::{
         discovery::Discovery,
         engine::Bad,
         session::{COMMAND_QUEUE, Session, SessionEnd},
-        sources::Admitted,
+        sources::{Admitted, Origin},
     },
     Attempt, End,
 };
@@ -60,6 +60,7 @@ pub(super) struct Search {
     pub(super) lookups: u32,
     pub(super) lookups_since_ban: u32,
     pub(super) next_lookup: Instant,
+    pub(super) next_told: Instant,
     next_orphans: Instant,
     pub(super) orphans_run: bool,
     orphans_tried: bool,
@@ -128,6 +129,7 @@ impl Search {
             lookups: 0,
             lookups_since_ban: 0,
             next_lookup: now,
+            next_told: now,
             next_orphans: now,
             orphans_run: false,
             orphans_tried: false,
@@ -210,7 +212,7 @@ impl Attempt<'_> {
             .spawn("chunk lookups", discovery.chunks(orphans, first));
     }
 
-    pub(super) fn candidate(&mut self, peer: PeerId, claim: Option<u32>) {
+    pub(super) fn candidate(&mut self, peer: PeerId, claim: Option<u32>, origin: Origin) {
         let Some(dht) = self.job.node.dht.clone() else {
             return;
         };
@@ -220,12 +222,13 @@ impl Attempt<'_> {
             return;
         }
         let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
-        let admitted = self.job.sources.admit(peer, clock::now(), commands);
+        let admitted = self.job.sources.admit(peer, origin, clock::now(), commands);
         let Some(Admitted { slot, evicted }) = admitted else {
             return;
         };
         if let Some(idle) = evicted {
             self.schedule(Event::PeerLeft { peer: idle });
+            self.report_gone(idle);
         }
         if let Some(index) = claim {
             self.claims.note(slot, index);
@@ -233,6 +236,7 @@ impl Attempt<'_> {
         let session = Session {
             dht,
             peer,
+            addrs: self.job.sources.told.addrs(&peer),
             slot,
             address: self.job.address,
             goal: self.goal.subscribe(),
@@ -346,6 +350,10 @@ impl Attempt<'_> {
         }
         self.job.sources.gone(slot, end, clock::now());
         self.schedule(Event::PeerLeft { peer: slot });
+        self.report_gone(slot);
+        if let (SessionEnd::Unreachable(_), Some(peer)) = (end, self.job.sources.peer(slot)) {
+            self.job.sources.told.failed(&peer);
+        }
         let claims = self.claims.take(slot);
         if matches!(end, SessionEnd::Unreachable(_) | SessionEnd::NotHere)
             && let (Some(dht), Some(peer)) = (&self.job.node.dht, self.job.sources.peer(slot))
@@ -414,7 +422,7 @@ impl Attempt<'_> {
             Ok(peer) => {
                 hint.peer = Some(peer);
                 hint.failure = None;
-                self.candidate(peer, None);
+                self.candidate(peer, None, Origin::Found);
             }
             Err(why) => hint.failure = Some(format!("{addr}: {why}")),
         }

@@ -8,9 +8,11 @@ use tokio::sync::mpsc;
 use super::{
     super::{assembler::Job, engine::EngineEvent},
     Command, Goal, Session, SessionEnd, TOLD,
+    manners::Manners,
+    news::News,
     pending::{Answered, Pending},
 };
-use crate::sched::Fault;
+use crate::{clock, sched::Fault};
 
 /// A session past its handshake. Sending and receiving go on side by side.
 pub(super) struct Link<'a> {
@@ -26,9 +28,10 @@ impl Link<'_> {
         sender: RequestSender,
         receiver: ReplyReceiver,
         commands: mpsc::Receiver<Command>,
+        news: News,
     ) -> Result<(), SessionEnd> {
         tokio::select! {
-            end = self.send_all(sender, commands) => end,
+            end = self.send_all(sender, commands, news) => end,
             end = self.receive_all(receiver) => end,
         }
     }
@@ -37,38 +40,48 @@ impl Link<'_> {
         &self,
         mut sender: RequestSender,
         mut commands: mpsc::Receiver<Command>,
+        mut news: News,
     ) -> Result<(), SessionEnd> {
-        while let Some(command) = commands.recv().await {
-            match command {
-                Command::Request { index } => {
-                    let Some(chunk) = self.goal.manifest.chunks().get(index as usize) else {
-                        continue;
-                    };
-                    let id = self.lock().ask(index);
-                    let hash = *chunk.hash.as_bytes();
-                    sender.send(id, &Request::Chunk { index, hash }).await?;
-                }
-                Command::Cancel { index } => {
-                    let target = self.lock().cancel(index);
-                    if let Some(target) = target {
-                        sender.send(TOLD, &Request::Cancel { target }).await?;
-                    }
-                }
-                Command::Interest(wants) => {
-                    sender.send(TOLD, &Request::Interest(wants)).await?;
-                }
-            }
+        loop {
+            let (id, request) = tokio::select! {
+                command = commands.recv() => match command {
+                    None => return Ok(()),
+                    Some(command) => match self.request(command) {
+                        None => continue,
+                        Some(request) => request,
+                    },
+                },
+                indices = news.next() => (TOLD, Request::Got { indices }),
+            };
+            sender.send(id, &request).await?;
         }
-        Ok(())
+    }
+
+    /// What a command makes this session send, with its id; nothing when it has no meaning any more.
+    fn request(&self, command: Command) -> Option<(u32, Request)> {
+        match command {
+            Command::Request { index, chokes } => {
+                let chunk = self.goal.manifest.chunks().get(index as usize)?;
+                let id = self.lock().ask(index, chokes)?;
+                let hash = *chunk.hash.as_bytes();
+                Some((id, Request::Chunk { index, hash }))
+            }
+            Command::Cancel { index } => {
+                let target = self.lock().cancel(index)?;
+                Some((TOLD, Request::Cancel { target }))
+            }
+            Command::Interest(wants) => Some((TOLD, Request::Interest(wants))),
+        }
     }
 
     async fn receive_all(&self, mut receiver: ReplyReceiver) -> Result<(), SessionEnd> {
+        let mut manners = Manners::new(self.goal.manifest.chunk_count(), clock::now());
         loop {
             let Some((id, reply)) = receiver.next().await? else {
                 return Err(SessionEnd::Closed);
             };
             if id == TOLD {
-                self.told(reply).await?;
+                self.told(reply, &mut manners).await?;
                 continue;
             }
             let answered = self.lock().answer(id);
@@ -87,19 +100,31 @@ impl Link<'_> {
     }
 
     /// What the peer tells unasked.
-    async fn told(&self, reply: Reply) -> Result<(), SessionEnd> {
+    async fn told(&self, reply: Reply, manners: &mut Manners) -> Result<(), SessionEnd> {
         let peer = self.session.slot;
+        let flood = Err(SessionEnd::Protocol("more unasked news than is of use"));
         let event = match reply {
             Reply::Got { indices } => {
                 let count = self.goal.manifest.chunk_count();
                 if indices.iter().any(|index| *index >= count) {
                     return Err(SessionEnd::Protocol("news of a chunk that there is not"));
                 }
+                if !manners.tells_chunks(indices.len()) {
+                    return flood;
+                }
                 EngineEvent::Got { peer, indices }
             }
-            Reply::Choke => EngineEvent::Choked { peer },
-            Reply::Unchoke => EngineEvent::Unchoked { peer },
-            Reply::Peers(_) => return Ok(()),
+            Reply::Choke | Reply::Unchoke if !manners.changes_its_mind(clock::now()) => {
+                return flood;
+            }
+            Reply::Choke if self.lock().choke() => EngineEvent::Choked { peer },
+            Reply::Unchoke if self.lock().unchoke() => EngineEvent::Unchoked { peer },
+            Reply::Choke | Reply::Unchoke => return Ok(()),
+            Reply::Peers(_) if !manners.tells_peers(clock::now()) => return flood,
+            Reply::Peers(listed) => EngineEvent::Told {
+                peer,
+                others: self.session.others(listed),
+            },
             _ => return Err(SessionEnd::Protocol("a reply to what was not asked")),
         };
         self.session.tell(event).await;

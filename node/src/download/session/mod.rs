@@ -1,6 +1,8 @@
 //! One peer's part in a download: one long-lived stream, requests going out, replies coming in.
 
 mod link;
+mod manners;
+mod news;
 mod pending;
 
 use std::{
@@ -11,12 +13,13 @@ use std::{
 use bytes::BytesMut;
 use casnode_cas::{Address, HaveBitmap, MAX_MANIFEST_BYTES, Manifest};
 use casnode_dht::{
-    Dht, DhtError, PeerId,
-    exchange::{ExchangeError, Reply, ReplyReceiver, Request, RequestSender},
+    Dht, DhtError, Multiaddr, PeerId,
+    exchange::{ExchangeError, Reply, ReplyReceiver, Request, RequestSender, SwarmPeer},
+    told_addrs,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use self::{link::Link, pending::Pending};
+use self::{link::Link, news::News, pending::Pending};
 use super::{LiveHave, assembler::Job, engine::EngineEvent};
 use crate::sched::PeerSlot;
 
@@ -40,6 +43,8 @@ const MIN_MANIFEST_PART_BYTES: u64 = 64 << 10;
 pub(super) enum Command {
     Request {
         index: u32,
+        /// How often the peer had choked this node, as far as the engine knew.
+        chokes: u32,
     },
     Cancel {
         index: u32,
@@ -76,6 +81,10 @@ pub(crate) enum SessionEnd {
     Protocol(&'static str),
     #[error("it is no longer needed")]
     Released,
+    #[error("it was of no use for a while, and made room for another")]
+    MadeRoom,
+    #[error("it does not have what it claims to have")]
+    Lied,
 }
 
 impl SessionEnd {
@@ -94,6 +103,8 @@ impl SessionEnd {
 pub(super) struct Session {
     pub(super) dht: Dht,
     pub(super) peer: PeerId,
+    /// Where others say it is.
+    pub(super) addrs: Vec<Multiaddr>,
     pub(super) slot: PeerSlot,
     pub(super) address: Address,
     pub(super) goal: watch::Receiver<Option<Goal>>,
@@ -118,21 +129,25 @@ impl Session {
     async fn work(&mut self, commands: mpsc::Receiver<Command>) -> Result<(), SessionEnd> {
         let (mut sender, mut receiver) = self
             .dht
-            .open_exchange(self.peer, &[], OPEN_DEADLINE)
+            .open_exchange(self.peer, &self.addrs, OPEN_DEADLINE)
             .await?;
         let goal = self.agree_on_manifest(&mut sender, &mut receiver).await?;
-        let have = self.first_have(&goal, &mut sender, &mut receiver).await?;
+        let (mine, told) = goal.live.claim();
+        let have = self
+            .first_have(&goal, &mine, &mut sender, &mut receiver)
+            .await?;
         self.tell(EngineEvent::Joined {
             peer: self.slot,
             have,
         })
         .await;
+        let news = News::new(goal.live.clone(), told);
         let link = Link {
             session: self,
             goal,
             pending: Mutex::new(Pending::default()),
         };
-        link.exchange(sender, receiver, commands).await
+        link.exchange(sender, receiver, commands, news).await
     }
 
     /// Waits for the engine's manifest or offers this peer's.
@@ -225,14 +240,19 @@ impl Session {
         }
     }
 
-    /// What the peer has of the chosen manifest.
+    /// What the peer has of the chosen manifest; it hears what is here.
     async fn first_have(
         &self,
         goal: &Goal,
+        mine: &HaveBitmap,
         sender: &mut RequestSender,
         receiver: &mut ReplyReceiver,
     ) -> Result<HaveBitmap, SessionEnd> {
-        let request = join_request(goal);
+        let request = Request::Join {
+            manifest: *goal.manifest.id().as_bytes(),
+            chunks: goal.manifest.chunk_count(),
+            bits: mine.to_wire().into(),
+        };
         match ask(sender, receiver, JOIN_ID, &request).await? {
             Reply::Have { chunks, bits } => {
                 self.tell(EngineEvent::KnowsFile).await;
@@ -270,6 +290,20 @@ impl Session {
         Err(SessionEnd::NotHere)
     }
 
+    /// Of the peers it tells of, those that can be asked, with the addresses worth dialling.
+    fn others(&self, listed: Vec<SwarmPeer>) -> Vec<(PeerId, Vec<Multiaddr>)> {
+        let from = self.dht.traffic_of(&self.peer).map(|traffic| traffic.addr);
+        let parsed = |told: SwarmPeer| {
+            let peer = PeerId::from_bytes(&told.peer).ok()?;
+            let addrs = told.addrs.into_iter();
+            let addrs = addrs.filter_map(|addr| Multiaddr::try_from(addr).ok());
+            Some((peer, told_addrs(&peer, addrs, from.as_ref())))
+        };
+        let others = listed.into_iter().filter_map(parsed);
+        let me = self.dht.local_peer_id();
+        others.filter(|(peer, _)| *peer != me).collect()
+    }
+
     async fn tell(&self, event: EngineEvent) {
         let _ = self.events.send(event).await;
     }
@@ -296,24 +330,19 @@ async fn ask(
 ) -> Result<Reply, SessionEnd> {
     let exchange = async {
         sender.send(id, request).await?;
-        match receiver.next().await? {
-            Some((answered, reply)) if answered == id => Ok(reply),
-            Some(_) => Err(SessionEnd::Protocol("a reply to what was not asked")),
-            None => Err(SessionEnd::Closed),
+        loop {
+            match receiver.next().await? {
+                Some((answered, reply)) if answered == id => return Ok(reply),
+                // Whoever was asked for a manifest once more may have been joined already.
+                Some((TOLD, _)) => {}
+                Some(_) => return Err(SessionEnd::Protocol("a reply to what was not asked")),
+                None => return Err(SessionEnd::Closed),
+            }
         }
     };
     tokio::time::timeout(REPLY_DEADLINE, exchange)
         .await
         .unwrap_or(Err(SessionEnd::Silent))
-}
-
-fn join_request(goal: &Goal) -> Request {
-    let have = goal.live.snapshot();
-    Request::Join {
-        manifest: *goal.manifest.id().as_bytes(),
-        chunks: goal.manifest.chunk_count(),
-        bits: have.to_wire().into(),
-    }
 }
 
 fn parse_have(goal: &Goal, chunks: u32, bits: &[u8]) -> Result<HaveBitmap, SessionEnd> {

@@ -11,6 +11,10 @@ const CANCELLED_KEPT: usize = 512;
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     next_id: u32,
+    /// How often the peer has choked this node.
+    chokes: u32,
+    /// It sends chunks at present.
+    unchoked: bool,
     asked: HashMap<u32, u32>,
     by_index: HashMap<u32, u32>,
     /// Requests that were taken back, with their chunks, oldest first. What comes of them all the same is used: on a
@@ -19,11 +23,34 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn ask(&mut self, index: u32) -> u32 {
+    /// The id of a new request, made by somebody who knows of so many `chokes`. None when there were more: what is asked
+    /// of a peer is void when it chokes, whether it was sent by then or not, and whoever asks hears of that.
+    pub(super) fn ask(&mut self, index: u32, chokes: u32) -> Option<u32> {
+        if chokes != self.chokes {
+            return None;
+        }
         self.next_id = self.next_id % (MANIFEST_IDS - 1) + 1;
         self.asked.insert(self.next_id, index);
         self.by_index.insert(index, self.next_id);
-        self.next_id
+        Some(self.next_id)
+    }
+
+    /// The peer sends no chunks from now on; false when it did not before.
+    pub(super) fn choke(&mut self) -> bool {
+        if !std::mem::take(&mut self.unchoked) {
+            return false;
+        }
+        self.chokes = self.chokes.wrapping_add(1);
+        let asked: Vec<u32> = self.by_index.keys().copied().collect();
+        for index in asked {
+            self.cancel(index);
+        }
+        true
+    }
+
+    /// The peer sends chunks from now on; false when it did before.
+    pub(super) fn unchoke(&mut self) -> bool {
+        !std::mem::replace(&mut self.unchoked, true)
     }
 
     pub(super) fn cancel(&mut self, index: u32) -> Option<u32> {
@@ -60,10 +87,16 @@ pub(super) enum Answered {
 mod tests {
     use super::*;
 
+    impl Pending {
+        fn must_ask(&mut self, index: u32) -> u32 {
+            self.ask(index, self.chokes).unwrap()
+        }
+    }
+
     #[test]
     fn what_comes_of_a_cancelled_request_is_known_once() {
         let mut pending = Pending::default();
-        let (first, second) = (pending.ask(7), pending.ask(8));
+        let (first, second) = (pending.must_ask(7), pending.must_ask(8));
         assert_eq!(pending.cancel(7), Some(first));
         assert_eq!(pending.cancel(7), None);
         assert!(matches!(pending.answer(first), Answered::Cancelled(7)));
@@ -74,13 +107,28 @@ mod tests {
     #[test]
     fn cancelled_requests_do_not_pile_up() {
         let mut pending = Pending::default();
-        let first = pending.ask(0);
+        let first = pending.must_ask(0);
         pending.cancel(0);
         for index in 1..=u32::try_from(CANCELLED_KEPT).unwrap() {
-            pending.ask(index);
+            pending.must_ask(index);
             pending.cancel(index);
         }
         assert!(matches!(pending.answer(first), Answered::Unknown));
         assert_eq!(pending.cancelled.len(), CANCELLED_KEPT);
+    }
+
+    #[test]
+    fn what_was_asked_before_a_choke_is_void_and_asked_anew_after_it() {
+        let mut pending = Pending::default();
+        assert!(!pending.choke(), "so it begins");
+        assert!(pending.unchoke() && !pending.unchoke());
+        let before = pending.ask(7, 0).unwrap();
+        assert!(pending.choke() && !pending.choke());
+        assert!(pending.unchoke());
+        assert_eq!(pending.ask(8, 0), None, "by one who has not heard of it");
+        let after = pending.ask(7, 1).unwrap();
+        // The late reply to the first is not taken for one to the second, which can be cancelled still.
+        assert!(matches!(pending.answer(before), Answered::Cancelled(7)));
+        assert_eq!(pending.cancel(7), Some(after));
     }
 }

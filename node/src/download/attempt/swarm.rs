@@ -1,0 +1,120 @@
+//! What a download and the swarm of its file tell each other.
+
+use std::time::{Duration, Instant};
+
+use casnode_cas::{HaveBitmap, ManifestId};
+use casnode_dht::{Multiaddr, PeerId};
+
+use super::{
+    super::sources::{Origin, Report},
+    Attempt,
+};
+use crate::sched::{Event, PeerSlot};
+
+/// Peers that others told of, and that are not asked, are tried again after this.
+const RETRY_TOLD: Duration = Duration::from_secs(5);
+
+impl Attempt<'_> {
+    fn manifest_id(&self) -> Option<ManifestId> {
+        self.running.as_ref().map(|r| r.manifest.id())
+    }
+
+    /// A session is ready for requests.
+    pub(super) fn joined(&mut self, slot: PeerSlot, have: HaveBitmap) {
+        let count = u32::try_from(have.count()).unwrap_or(u32::MAX);
+        self.job.sources.joined(slot, count);
+        self.schedule(Event::PeerJoined { peer: slot, have });
+    }
+
+    /// A peer has these chunks, too.
+    pub(super) fn got(&mut self, slot: PeerSlot, indices: Vec<u32>) {
+        let all = self.running.as_ref().map(|r| r.manifest.chunk_count());
+        let more = u32::try_from(indices.len()).unwrap_or(u32::MAX);
+        self.job.sources.see(slot, |view| {
+            let have = view.have_chunks.saturating_add(more);
+            view.have_chunks = have.min(all.unwrap_or_default());
+        });
+        self.schedule(Event::PeerGot {
+            peer: slot,
+            indices,
+        });
+    }
+
+    /// A peer sends nothing from now on.
+    pub(super) fn choked(&mut self, slot: PeerSlot) {
+        self.job.sources.choked(slot);
+        self.schedule(Event::Choked { peer: slot });
+    }
+
+    /// A peer sends what it is asked for from now on.
+    pub(super) fn unchoked(&mut self, slot: PeerSlot) {
+        self.job.sources.see(slot, |view| view.chokes_us = false);
+        self.schedule(Event::Unchoked { peer: slot });
+    }
+
+    /// A peer told of others: they are remembered, and asked at once if there is room.
+    pub(super) fn told(&mut self, slot: PeerSlot, others: Vec<(PeerId, Vec<Multiaddr>)>) {
+        let Some(by) = self.job.sources.peer(slot) else {
+            return;
+        };
+        for (peer, addrs) in others {
+            self.job.sources.told.note(by, peer, addrs);
+            self.candidate(peer, None, Origin::Told { by });
+        }
+    }
+
+    /// Somebody joined the swarm at this node: whoever downloads a file has parts of it.
+    pub(super) fn newcomer(&mut self, peer: PeerId) {
+        self.candidate(peer, None, Origin::Told { by: peer });
+    }
+
+    /// Tries those again that others told of and that are not asked.
+    pub(super) fn retry_told(&mut self, now: Instant) {
+        if now < self.search.next_told || !self.needs_network() {
+            return;
+        }
+        self.search.next_told = now + RETRY_TOLD;
+        for (peer, by) in self.job.sources.told.all() {
+            self.candidate(peer, None, Origin::Told { by });
+        }
+    }
+
+    /// Tells the swarm what its members have given, and how they stand to this node.
+    pub(super) fn report_to_swarm(&mut self) {
+        let now = self.mono();
+        let Some(r) = &self.running else { return };
+        let manifest = r.manifest.id();
+        let swarms = &self.job.node.swarms;
+        self.job
+            .sources
+            .see_snubs(|slot| r.sched.snubbed(slot, now));
+        for Report { peer, bytes, view } in self.job.sources.reports() {
+            if bytes > 0 {
+                swarms.fetched(manifest, peer, bytes);
+            }
+            if let Some(view) = view {
+                swarms.source(manifest, peer, view);
+            }
+        }
+    }
+
+    /// Tells the swarm that a source is gone, if it is.
+    pub(super) fn report_gone(&self, slot: PeerSlot) {
+        if let (Some(manifest), Some(peer)) = (self.manifest_id(), self.job.sources.peer(slot))
+            && self.job.sources.slot_of(&peer).is_none()
+        {
+            self.job.node.swarms.source_gone(manifest, peer);
+        }
+    }
+
+    /// The same of all of them: the attempt is over.
+    pub(super) fn leave_swarm(&mut self) {
+        self.report_to_swarm();
+        let Some(manifest) = self.manifest_id() else {
+            return;
+        };
+        for peer in self.job.sources.active_peers() {
+            self.job.node.swarms.source_gone(manifest, peer);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! One session, as the download sees it.
+
+use std::time::{Duration, Instant};
+
+use casnode_dht::PeerId;
+use tokio::sync::mpsc;
+
+use super::super::session::Command;
+use crate::swarm::SourceView;
+
+/// A session may make room for another peer when it has been of no use for this long.
+pub(super) const USEFUL_WITHIN: Duration = Duration::from_secs(30);
+
+/// The same for one that has chunks which are wanted here: it may choke this node for a few rounds.
+pub(super) const WANTED_WITHIN: Duration = Duration::from_secs(120);
+
+/// For a peer that the DHT or a person named, one that was only told of makes room sooner, by this factor.
+pub(super) const HASTE: u32 = 4;
+
+/// A session that runs.
+#[derive(Debug)]
+pub(in crate::download) struct Source {
+    pub(in crate::download) peer: PeerId,
+    pub(in crate::download) commands: mpsc::Sender<Command>,
+    /// How often it has choked this node.
+    pub(in crate::download) chokes: u32,
+    /// Its bitmap is known and it is asked for chunks.
+    pub(super) joined: bool,
+    pub(super) origin: Origin,
+    /// When it began, or was last of use.
+    pub(super) useful_at: Instant,
+    /// How often it did not have what it claims to have.
+    pub(super) lies: u32,
+    /// What is known of it, and what of that the swarm was told.
+    pub(super) view: SourceView,
+    pub(super) told: Option<SourceView>,
+    /// Bytes that came from it, and that the swarm was not told of.
+    pub(super) fresh_bytes: u64,
+}
+
+impl Source {
+    pub(super) fn new(
+        peer: PeerId,
+        origin: Origin,
+        now: Instant,
+        commands: mpsc::Sender<Command>,
+    ) -> Self {
+        let view = SourceView {
+            chokes_us: true,
+            ..SourceView::default()
+        };
+        Self {
+            peer,
+            commands,
+            chokes: 0,
+            joined: false,
+            origin,
+            useful_at: now,
+            lies: 0,
+            view,
+            told: None,
+            fresh_bytes: 0,
+        }
+    }
+
+    /// How long it may be of no use before it makes room.
+    pub(super) fn grace(&self, newcomer: Origin) -> Duration {
+        let grace = match self.joined && self.view.interests_us {
+            true => WANTED_WITHIN,
+            false => USEFUL_WITHIN,
+        };
+        match (self.origin, newcomer) {
+            (Origin::Told { .. }, Origin::Found) => grace / HASTE,
+            _ => grace,
+        }
+    }
+}
+
+/// By whose word a peer is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::download) enum Origin {
+    /// The DHT's or a person's, or it is connected already.
+    Found,
+    /// That of a peer of the swarm, or its own, by joining this node.
+    Told { by: PeerId },
+}
+
+/// What of a session is news to the swarm.
+#[derive(Debug)]
+pub(in crate::download) struct Report {
+    pub(in crate::download) peer: PeerId,
+    pub(in crate::download) bytes: u64,
+    pub(in crate::download) view: Option<SourceView>,
+}
