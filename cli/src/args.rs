@@ -6,8 +6,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use casnode_node::SwarmMode;
 use casnode_node::api::{ChunkerName, DhtMode};
+use casnode_node::{SeedPolicy, SwarmMode};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -127,6 +127,10 @@ pub(crate) struct DaemonArgs {
     /// How fast stored bytes are read and checked in the background, e.g. 8MiB/s, or off
     #[arg(long, value_name = "RATE|off", default_value = "8MiB/s", value_parser = size::parse_rate)]
     pub(crate) scrub_rate: size::Rate,
+    /// Serve what is fetched for this long, where `get` does not say: none, until-exit, a time like 30m, ratio=1.5, or
+    /// forever
+    #[arg(long, value_name = "POLICY", default_value = "forever")]
+    pub(crate) seed: SeedPolicy,
     /// Hold records for others: auto (unless others cannot reach this node), server or client
     #[arg(
         long,
@@ -253,6 +257,7 @@ impl From<Chunker> for ChunkerName {
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "What is fetched is kept: after an interruption or a failure the same command goes on.\n\
+                        Without a daemon, --seed makes the command stay and serve the file until that is over, or Ctrl-C.\n\
                         With -o -, nothing else goes to standard output; the report of --json then goes to standard error."
 )]
 pub(crate) struct GetArgs {
@@ -274,6 +279,10 @@ pub(crate) struct GetArgs {
     /// Keep it here whatever is collected or has to make room
     #[arg(long, conflicts_with = "no_keep")]
     pub(crate) pin: bool,
+    /// Serve it to others for this long: none, until-exit, a time like 30m, a ratio like ratio=1.5 (until that many times
+    /// its size was sent), or forever [default: as the daemon was told; without one, none]
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) seed: Option<SeedPolicy>,
     /// Give up after this long, e.g. 30s or 5m [default: 30 s to find a provider, 5 min without progress]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Option<Duration>,

@@ -30,7 +30,7 @@ pub(crate) fn print(response: &Response, json: bool) -> Result<()> {
 }
 
 pub(crate) use provide::warning as provide_warning;
-pub(crate) use swarm::mode_text as swarm_mode;
+pub(crate) use swarm::{mode_text as swarm_mode, seed_remark, seed_summary};
 
 /// Prints what rebuilding the index has brought.
 pub(crate) fn print_rebuilt(report: &RebuildReport, json: bool) -> Result<()> {
@@ -75,6 +75,7 @@ pub(crate) fn json_lines(response: &Response) -> Result<String> {
         Response::Store(report) => json_line(report),
         Response::Get(report) => json_line(report),
         Response::Ls { files } => lines_of(files),
+        Response::Linger(seed) => json_line(seed),
         Response::Stat(stat) => json_line(stat),
         Response::Rm(report) => json_line(report),
         Response::Pin(report) => json_line(report),
@@ -106,6 +107,7 @@ fn text(response: &Response) -> String {
             .as_deref()
             .map_or_else(String::new, |path| format!("{}\n", printable(path))),
         Response::Ls { files } => files.iter().map(file_line).collect(),
+        Response::Linger(seed) => swarm::seed_summary(seed),
         Response::Stat(stat) => stat_text(stat),
         Response::Rm(report) => format!(
             "removed {}: {}, {} given back\n",

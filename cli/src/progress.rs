@@ -160,6 +160,7 @@ fn moves_bytes(phase: Phase) -> bool {
             | Phase::Verifying
             | Phase::Repairing
             | Phase::Collecting
+            | Phase::Seeding
     )
 }
 

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use casnode_node::api::{ErrorKind, Event, Request, Response};
-use casnode_node::{Client, NetworkConfig, NetworkName, NodeConfig, StoreLimit, Streams};
+use casnode_node::{
+    Client, NetworkConfig, NetworkName, NodeConfig, SeedPolicy, StoreLimit, Streams,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Global, NetworkArgs};
@@ -150,7 +152,7 @@ impl Context {
             serve_dht: false,
             max_store: self.max_store,
             scrub_bytes_per_s: None,
-            ..NodeConfig::default()
+            seed: SeedPolicy::default(),
         };
         let open = Client::in_process(config);
         Ok(self

@@ -1,8 +1,15 @@
 //! The one place that reads the clock, so that decision logic cannot do so by accident.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// The monotonic clock.
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// The time of day, in whole seconds since 1970.
+pub(crate) fn unix_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }

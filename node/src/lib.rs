@@ -35,4 +35,4 @@ pub use client::{Client, Streams};
 pub use config::{NetworkConfig, NodeConfig, StoreLimit};
 pub use daemon::run_daemon;
 pub use rebuild::rebuild_index;
-pub use seeding::SeedPolicy;
+pub use seeding::{SeedPolicy, SeedPolicyError};

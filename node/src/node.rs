@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -20,9 +20,11 @@ use crate::{
         ApiError, DhtMode, ErrorKind, Outcome, Request, events::EventSink, server::Caller, socket,
     },
     client::{Streams, busy},
+    clock,
     config::{NetworkConfig, NodeConfig, StoreLimit},
     download::Downloads,
     errors, identity, ops, publish, seeder,
+    seeding::{SeedPolicy, Seeding},
     swarm::Swarms,
     tasks::{Tasks, blocking},
     upkeep::{self, Upkeep},
@@ -50,6 +52,9 @@ pub(crate) struct Node {
     pub(crate) tasks: Tasks,
     pub(crate) downloads: Arc<Downloads>,
     pub(crate) swarms: Arc<Swarms>,
+    pub(crate) seeding: Arc<Seeding>,
+    /// For how long what is fetched is served, where nothing else is said; `None`: nobody serves it.
+    pub(crate) seed: Option<SeedPolicy>,
     pub(crate) upkeep: Upkeep,
     pub(crate) serve_dht: bool,
     /// This node's peer id; without a network, of an earlier life in one.
@@ -100,6 +105,7 @@ impl Node {
             Some(dht) => Some(dht.local_peer_id()),
             None => identity::existing_id(&config.data_dir),
         };
+        let seeding = open_seeding(&config.data_dir).await?;
         let swarm_mode = config.network.as_ref().map(NetworkConfig::swarm_mode);
         let swarm_mode = swarm_mode.unwrap_or_default();
         let node = Arc::new(Self {
@@ -109,6 +115,8 @@ impl Node {
             tasks,
             downloads: Arc::default(),
             swarms: Arc::new(Swarms::new(swarm_mode)),
+            seeding: Arc::new(seeding),
+            seed: config.serve_dht.then_some(config.seed),
             upkeep: Upkeep::new(config.scrub_bytes_per_s),
             serve_dht: config.serve_dht,
             mode: Mutex::new(mode_of(&config)),
@@ -119,6 +127,8 @@ impl Node {
         if let Some(incoming) = incoming {
             node.tasks
                 .spawn("seeder", seeder::run(node.clone(), incoming));
+            node.tasks
+                .spawn("seeding", upkeep::look_after_seeding(node.clone()));
         }
         if node.serve_dht {
             node.tasks
@@ -181,6 +191,19 @@ impl Node {
         *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
     }
 
+    /// Whether a file is served to others, and announced: its seeding is not over.
+    pub(crate) fn serves(&self, address: &Address) -> bool {
+        self.seeding.may_serve(address, clock::unix_s())
+    }
+
+    /// A file that is whole is served for this long from now on.
+    pub(crate) fn serve_for(&self, policy: SeedPolicy, address: Address, size_bytes: u64) {
+        let now_s = clock::unix_s();
+        if let Err(error) = self.seeding.set(address, policy, size_bytes, now_s) {
+            tracing::warn!(file = %address, %error, "a file is served for as long as it is here");
+        }
+    }
+
     /// How long a command waits for a first peer.
     pub(crate) fn network_patience(&self) -> Duration {
         if self.has_bootstrap() {
@@ -227,6 +250,7 @@ impl Node {
             if let Some(dht) = &self.dht {
                 dht.shutdown().await;
             }
+            upkeep::save_seeding(self).await;
             let store = self.store.clone();
             if !store.is_read_only()
                 && let Ok(Err(error)) = blocking(move || store.commit()).await
@@ -281,7 +305,7 @@ pub(crate) fn multiaddrs(option: &str, addrs: &[String]) -> Result<Vec<Multiaddr
 /// Opens the store. Whoever holds it without a socket is a command that ends soon, or a daemon that is starting or
 /// leaving: it is waited for. A daemon that answers is not.
 async fn open_store(data_dir: PathBuf) -> Result<Store, ApiError> {
-    let deadline = crate::clock::now() + LOCK_PATIENCE;
+    let deadline = clock::now() + LOCK_PATIENCE;
     loop {
         let dir = data_dir.clone();
         let opened = blocking(move || Store::open(&dir, StoreConfig::default()))
@@ -299,11 +323,27 @@ async fn open_store(data_dir: PathBuf) -> Result<Store, ApiError> {
                 return Err(errors::store(&what, &error));
             }
         };
-        if crate::clock::now() >= deadline || socket::connect(&data_dir).await.is_ok() {
+        if clock::now() >= deadline || socket::connect(&data_dir).await.is_ok() {
             return Err(busy(&data_dir, pid));
         }
         tokio::time::sleep(LOCK_PAUSE).await;
     }
+}
+
+/// What the data directory remembers of serving.
+async fn open_seeding(data_dir: &Path) -> Result<Seeding, ApiError> {
+    let dir = data_dir.to_owned();
+    let opened = blocking(move || Seeding::open(&dir))
+        .await
+        .map_err(errors::panicked)?;
+    opened.map_err(|error| {
+        ApiError::new(
+            ErrorKind::Failure,
+            "for how long files are served could not be read",
+            error.to_string(),
+            "make the file `seeding` in the data directory readable, or remove it: every file is served then",
+        )
+    })
 }
 
 /// Whether it is the medium that does not let the store be opened as usual.

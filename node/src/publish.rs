@@ -43,10 +43,20 @@ pub(crate) async fn file(
     manifest: Manifest,
     name: Option<String>,
 ) -> Result<(), PublishError> {
-    if let Some(dht) = &node.dht {
+    if let Some(dht) = &node.dht
+        && node.serves(&manifest.address())
+    {
         announce(dht, &manifest, name.as_deref()).await?;
     }
-    Ok(())
+    take_back(&node, &manifest.address()).await
+}
+
+/// Takes what was announced back, if it turned out meanwhile that nobody is to be served.
+async fn take_back(node: &Node, address: &Address) -> Result<(), PublishError> {
+    if node.serves(address) {
+        return Ok(());
+    }
+    retire(node, address).await
 }
 
 /// Enters every chunk of the file in the announce schedule.
@@ -71,9 +81,36 @@ pub(crate) async fn file_and_chunks(
     manifest: Manifest,
     name: Option<String>,
 ) -> Result<(), PublishError> {
-    if let Some(dht) = &node.dht {
+    if let Some(dht) = &node.dht
+        && node.serves(&manifest.address())
+    {
         schedule_chunks(dht, &manifest).await?;
         announce(dht, &manifest, name.as_deref()).await?;
+    }
+    take_back(&node, &manifest.address()).await
+}
+
+/// Takes a file that is here and served no more off the schedule, with the chunks that no other file has: of the others
+/// this node is still a provider.
+pub(crate) async fn retire(node: &Node, address: &Address) -> Result<(), PublishError> {
+    let Some(dht) = &node.dht else { return Ok(()) };
+    let (store, address) = (node.store.clone(), *address);
+    let own = ChunkHash::from_bytes(*address.as_bytes());
+    let (sole, is_chunk) = blocking(move || {
+        let sole = store.sole_chunks(&address)?;
+        // A file of one chunk has the chunk's hash for its address, and another file may have that chunk.
+        let is_chunk = store.has(&own)? && !sole.contains(&own);
+        Ok::<_, StoreError>((sole, is_chunk))
+    })
+    .await??;
+    for part in sole.chunks(SCHEDULE_BATCH) {
+        dht.unschedule(part.iter().map(|chunk| *chunk.as_bytes()).collect())
+            .await?;
+    }
+    let key = vec![*address.as_bytes()];
+    dht.unschedule(key.clone()).await?;
+    if is_chunk {
+        dht.schedule(key).await?;
     }
     Ok(())
 }
@@ -130,9 +167,12 @@ pub(crate) async fn withdraw_chunks(
     Ok(())
 }
 
-/// Enters a stored file in the schedule, with those of its chunks that are here.
+/// Enters a stored file in the schedule, with those of its chunks that are here. One that is not served stays out.
 pub(crate) async fn schedule_file(node: &Node, address: Address) -> Result<(), PublishError> {
     let Some(dht) = &node.dht else { return Ok(()) };
+    if !node.serves(&address) {
+        return Ok(());
+    }
     let store = node.store.clone();
     match blocking(move || store.file(&address)).await?? {
         Some(entry) => schedule_entry(dht, &node.store, entry).await,
@@ -189,6 +229,9 @@ pub(crate) async fn reconcile(node: Arc<Node>) -> Result<(), PublishError> {
     let files: Vec<FileEntry> = blocking(move || store.files()).await??;
     for entry in files {
         let address = entry.address;
+        if !node.serves(&address) {
+            continue;
+        }
         match schedule_entry(&dht, &node.store, entry).await {
             Err(PublishError::Store(error)) => {
                 tracing::warn!(file = %address, %error, "a stored file cannot be announced");
@@ -228,7 +271,10 @@ mod tests {
     use casnode_cas::{ImportOptions, Imported, StoreConfig, import_reader};
 
     use super::*;
-    use crate::config::{NetworkConfig, NodeConfig};
+    use crate::{
+        config::{NetworkConfig, NodeConfig},
+        seeding::SeedPolicy,
+    };
 
     /// Bytes that differ from chunk to chunk.
     fn content(seed: u8, bytes: usize) -> Vec<u8> {
@@ -325,6 +371,44 @@ mod tests {
         assert_eq!(scheduled(), 0);
         schedule_file(&node, file.address).await.unwrap();
         assert_eq!(scheduled(), 0, "of what is not here nothing is announced");
+        node.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn what_is_served_no_more_leaves_the_schedule_but_for_what_others_have_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = networked(dir.path()).await;
+        // Three chunks, of which another file has the first two.
+        let bytes = content(9, 3 * (256 << 10));
+        let fixed = |bytes: &[u8]| {
+            let options = ImportOptions {
+                chunking: casnode_cas::Chunking::Fixed,
+                ..ImportOptions::default()
+            };
+            let mut progress = |_, _| std::ops::ControlFlow::Continue(());
+            import_reader(&node.store, &mut &bytes[..], None, &options, &mut progress).unwrap()
+        };
+        let (one, two) = (fixed(&bytes), fixed(&bytes[..2 * (256 << 10)]));
+        let scheduled = || node.dht.as_ref().unwrap().scheduled_keys();
+        for address in [one.address, two.address] {
+            schedule_file(&node, address).await.unwrap();
+        }
+        assert_eq!(scheduled().len(), 5);
+        node.serve_for(SeedPolicy::None, one.address, one.bytes);
+        retire(&node, &one.address).await.unwrap();
+        let left: HashSet<Key> = scheduled().into_iter().collect();
+        let of_two = two.manifest.chunks().iter().map(|c| *c.hash.as_bytes());
+        let of_two: HashSet<Key> = of_two.chain([*two.address.as_bytes()]).collect();
+        assert_eq!(left, of_two);
+        schedule_file(&node, one.address).await.unwrap();
+        reconcile(node.clone()).await.unwrap();
+        file_and_chunks(node.clone(), one.manifest.clone(), None)
+            .await
+            .unwrap();
+        assert_eq!(scheduled().len(), 3, "it does not come back");
+        node.serve_for(SeedPolicy::Forever, one.address, one.bytes);
+        schedule_file(&node, one.address).await.unwrap();
+        assert_eq!(scheduled().len(), 5);
         node.shutdown().await;
     }
 

@@ -7,7 +7,7 @@ use super::clones::is_clone;
 use super::core::Core;
 use super::types::FileUsage;
 use crate::error::StoreError;
-use crate::id::Address;
+use crate::id::{Address, ChunkHash};
 
 impl Core {
     pub(super) fn usage(&self, address: Option<&Address>) -> Result<Vec<FileUsage>, StoreError> {
@@ -46,6 +46,20 @@ impl Core {
         }
         Ok(all)
     }
+
+    fn sole_chunks(&self, address: &Address) -> Result<Vec<ChunkHash>, StoreError> {
+        let Some(file) = self.file(address)? else {
+            return Ok(Vec::new());
+        };
+        let own = u32::from(file.state == super::FileState::Complete);
+        let mut sole = Vec::new();
+        for hash in self.listed_chunks(&file)? {
+            if self.indexed(&hash)?.is_some_and(|chunk| chunk.refs <= own) {
+                sole.push(hash);
+            }
+        }
+        Ok(sole)
+    }
 }
 
 impl Store {
@@ -55,5 +69,13 @@ impl Store {
     /// When the index fails.
     pub fn usage(&self, address: Option<&Address>) -> Result<Vec<FileUsage>, StoreError> {
         self.core.usage(address)
+    }
+
+    /// The chunks of a file that no other complete file has: none when it is not here.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn sole_chunks(&self, address: &Address) -> Result<Vec<ChunkHash>, StoreError> {
+        self.core.sole_chunks(address)
     }
 }

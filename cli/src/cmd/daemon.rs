@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use casnode_node::api::{ErrorKind, StatusReport};
-use casnode_node::{NodeConfig, run_daemon};
+use casnode_node::{NodeConfig, SeedPolicy, run_daemon};
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
@@ -31,17 +31,18 @@ pub(crate) async fn run(context: &Context, args: DaemonArgs) -> Result<()> {
     if args.until_eof {
         tokio::spawn(leave_at_eof(context.stop.clone()));
     }
+    let seed = args.seed;
     let config = NodeConfig {
         data_dir: context.data_dir.clone(),
         network: Some(network),
         serve_dht: true,
         max_store: context.max_store,
         scrub_bytes_per_s: args.scrub_rate.0,
-        ..NodeConfig::default()
+        seed: args.seed,
     };
     run_daemon(
         config,
-        |report| ready(context, &report),
+        |report| ready(context, &report, seed),
         context.stop.clone(),
     )
     .await
@@ -81,8 +82,8 @@ fn is_tcp_or_quic(addr: &str) -> bool {
 }
 
 /// Says that the node listens. A closed standard output does not stop a daemon.
-fn ready(context: &Context, report: &StatusReport) {
-    context.remark(&ready_text(context, report));
+fn ready(context: &Context, report: &StatusReport, seed: SeedPolicy) {
+    context.remark(&ready_text(context, report, seed));
     if context.json
         && let Ok(line) = output::json_line(report)
     {
@@ -90,7 +91,7 @@ fn ready(context: &Context, report: &StatusReport) {
     }
 }
 
-fn ready_text(context: &Context, report: &StatusReport) -> String {
+fn ready_text(context: &Context, report: &StatusReport, seed: SeedPolicy) -> String {
     let mut rows = Rows::default();
     rows.add("peer id", &report.peer_id);
     rows.add("data dir", context.data_dir.display());
@@ -99,6 +100,7 @@ fn ready_text(context: &Context, report: &StatusReport) -> String {
     }
     if let Some(mode) = report.swarm_mode {
         rows.add("swarms", output::swarm_mode(mode));
+        rows.add("seeding", seed);
     }
     for addr in &report.listen {
         rows.add("listening", addr);

@@ -4,8 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use casnode_node::Streams;
-use casnode_node::api::{ApiError, ErrorKind, Keep, Output, Request, Response};
+use casnode_node::api::{ApiError, ErrorKind, GetReport, Keep, Output, Request, Response};
+use casnode_node::{Client, SeedPolicy, Streams};
 
 use crate::args::GetArgs;
 use crate::exit::{Failure, Result};
@@ -42,14 +42,28 @@ pub(crate) async fn run(context: &Context, args: GetArgs) -> Result<()> {
         peers: args.peer,
         keep,
         pin: args.pin,
-        seed: None,
+        seed: args.seed.map(|seed| seed.to_string()),
         swarm: args.swarm,
     };
     let client = context.networked(args.network).await?;
-    let response = context
-        .call(client, request, streams)
-        .await
-        .map_err(|failure| explain(failure, &closed))?;
+    let outcome = fetch(context, &client, request, streams, to_stdout).await;
+    let outcome = match outcome {
+        Ok(report) => stay(context, &client, args.seed, &report).await,
+        Err(failure) => Err(explain(failure, &closed)),
+    };
+    client.close().await;
+    outcome
+}
+
+/// Fetches the file, and tells what was done.
+async fn fetch(
+    context: &Context,
+    client: &Client,
+    request: Request,
+    streams: Streams,
+    to_stdout: bool,
+) -> Result<GetReport> {
+    let response = context.ask(client, request, streams).await?;
     let Response::Get(report) = &response else {
         return Err(unexpected());
     };
@@ -60,7 +74,34 @@ pub(crate) async fn run(context: &Context, args: GetArgs) -> Result<()> {
         (true, false) => {}
         (false, json) => output::print(&response, json)?,
     }
-    Ok(())
+    Ok(report.clone())
+}
+
+/// Says for how long the file is served. Where no daemon does it, the command does, for as long as it was told to: a
+/// signal then ends what is done, and breaks off nothing.
+async fn stay(
+    context: &Context,
+    client: &Client,
+    seed: Option<SeedPolicy>,
+    report: &GetReport,
+) -> Result<()> {
+    let lingers = !client.is_daemon() && seed.is_some_and(|seed| seed != SeedPolicy::None);
+    context.remark(&output::seed_remark(report, client.is_daemon(), lingers));
+    if !lingers {
+        return Ok(());
+    }
+    let request = Request::Linger {
+        address: report.address.clone(),
+    };
+    match context.ask(client, request, Streams::default()).await {
+        Ok(Response::Linger(seed)) => {
+            context.remark(&output::seed_summary(&seed));
+            Ok(())
+        }
+        Ok(_) => Err(unexpected()),
+        Err(Failure::Api(error)) if error.kind == ErrorKind::Interrupted => Ok(()),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Standard output can neither be referred to nor be gone on with.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use casnode_node::SwarmMode;
-use casnode_node::api::{LimitsReport, SeedReport, SwarmPeer, SwarmReport};
+use casnode_node::api::{GetReport, LimitsReport, SeedReport, SwarmPeer, SwarmReport};
 
 use super::{Rows, bytes, count, printable, when};
 
@@ -107,6 +107,28 @@ pub(super) fn seed_text(seed: &SeedReport) -> String {
         seed.ratio
     );
     text
+}
+
+/// The remark on standard error after a `get`: for how long the file is served from now on, and by whom.
+pub(crate) fn seed_remark(report: &GetReport, by_daemon: bool, lingers: bool) -> String {
+    match report.seed.as_deref() {
+        Some(policy) if lingers => format!("serving it to others: {policy}; Ctrl-C ends it\n"),
+        Some("none") => "not served to others (--seed none)\n".to_owned(),
+        Some(policy) if by_daemon => format!("the daemon serves it to others: {policy} (--seed)\n"),
+        _ if by_daemon => "not served to others: nothing of it is kept here\n".to_owned(),
+        _ => "not served to others: no daemon runs; --seed 30m, for example, stays and serves it\n"
+            .to_owned(),
+    }
+}
+
+/// The remark on standard error when serving is over.
+pub(crate) fn seed_summary(seed: &SeedReport) -> String {
+    format!(
+        "served it {}: {} given in all (ratio {:.2})\n",
+        seed.policy,
+        bytes(seed.uploaded_bytes),
+        seed.ratio
+    )
 }
 
 /// The word for it, and what it means.

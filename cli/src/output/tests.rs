@@ -16,6 +16,7 @@ fn get_report() -> GetReport {
         duplicate_bytes: 0,
         rejected_chunks: 0,
         unchanged: false,
+        seed: None,
         providers: Vec::new(),
     }
 }

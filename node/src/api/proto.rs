@@ -114,6 +114,11 @@ pub enum Request {
         /// Whether the peers of its swarm owe each other anything; absent: as the node was told.
         swarm: Option<SwarmMode>,
     },
+    /// Serve a file until its seeding is over. Whoever calls is not told before, and leaves when it wants.
+    Linger {
+        /// 64 hex digits.
+        address: String,
+    },
     /// List the files that are here.
     Ls,
     /// One file's facts.
@@ -283,6 +288,8 @@ pub enum Response {
     Store(StoreReport),
     /// Of [`Request::Get`].
     Get(GetReport),
+    /// Of [`Request::Linger`].
+    Linger(SeedReport),
     /// Of [`Request::Ls`] and [`Request::PinLs`].
     Ls {
         /// Every file, by time stored.
@@ -389,6 +396,9 @@ pub struct GetReport {
     pub rejected_chunks: u32,
     /// True when the output already was this file and nothing was written.
     pub unchanged: bool,
+    /// For how long it is served from now on, as [`SeedReport::policy`]; absent when nothing of it is kept here, or nobody
+    /// is there to serve it.
+    pub seed: Option<String>,
     /// Who sent what.
     pub providers: Vec<ProviderUse>,
 }

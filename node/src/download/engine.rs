@@ -307,6 +307,7 @@ async fn unchanged(
         duplicate_bytes: 0,
         rejected_chunks: 0,
         unchanged: true,
+        seed: None,
         providers: Vec::new(),
     }
 }
@@ -381,6 +382,7 @@ impl Job {
             duplicate_bytes: self.tally.duplicate_bytes,
             rejected_chunks: self.tally.rejected_chunks,
             unchanged: false,
+            seed: None,
             providers: self.sources.uses(),
         }
     }

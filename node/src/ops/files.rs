@@ -6,6 +6,7 @@ use casnode_cas::{
     Address, ChunkerParams, FileEntry, FileState, Manifest, SourceKind, SourceState, StoreError,
 };
 
+use super::seed::seed_report;
 use crate::{
     api::{
         ApiError, ErrorKind, FileInfo, FileStat, Outcome, Response, RmReport, events::EventSink,
@@ -40,6 +41,7 @@ async fn look_at_sources(node: &Arc<Node>, events: &EventSink) -> Result<(), Api
 pub(super) async fn stat(node: &Arc<Node>, address: &str, events: &EventSink) -> Outcome {
     let address: Address = super::parse("an address", address)?;
     look_at_sources(node, events).await?;
+    let here = node.clone();
     let found = on_store(node, move |store| {
         let Some(entry) = store.file(&address)? else {
             return Ok(None);
@@ -58,7 +60,7 @@ pub(super) async fn stat(node: &Arc<Node>, address: &str, events: &EventSink) ->
             bytes_here,
             chunker: chunker(&manifest),
             manifest: manifest.id().to_string(),
-            seed: super::swarm::seed(&entry),
+            seed: seed_report(&here, &address, entry.size_bytes),
         }))
     })
     .await?;
@@ -77,6 +79,7 @@ pub(super) async fn rm(node: &Arc<Node>, address: &str) -> Outcome {
     }
     let removed = on_store(node, move |store| store.remove_file(&address)).await?;
     let removed = removed.ok_or_else(|| not_here(&address))?;
+    node.seeding.forget(&address);
     if let Err(error) = publish::withdraw(node, &address, &removed.freed_chunks).await {
         tracing::warn!(%error, "a removed file's keys stay scheduled until the next start");
     }

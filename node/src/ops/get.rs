@@ -2,14 +2,18 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use casnode_cas::{Address, FileState};
 use tokio_util::sync::CancellationToken;
 
+use super::{files::on_store, seed::parse_policy};
 use crate::{
     api::{ApiError, ErrorKind, GetReport, Keep, Output, events::EventSink},
     choke::SwarmMode,
     client::Streams,
     download::{self, GetOptions, Stay, Target},
     node::{Node, multiaddrs},
+    publish,
+    seeding::SeedPolicy,
 };
 
 /// The fields of [`crate::api::Request::Get`].
@@ -33,7 +37,8 @@ pub(super) async fn get(
     events: EventSink,
     cancel: CancellationToken,
 ) -> Result<GetReport, ApiError> {
-    check(&call)?;
+    let seed = call.seed.as_deref().map(parse_policy).transpose()?;
+    check(&call, seed)?;
     let (target, output) = match call.output {
         Output::File { path, force } => (
             Target::File {
@@ -68,13 +73,46 @@ pub(super) async fn get(
         node.swarms.set_mode(address, mode);
     }
     let _in_use = node.store.in_use(&address);
-    let report = download::get(node, options, events, cancel).await?;
+    let was_whole = is_whole(node, address).await?;
+    let mut report = download::get(node, options, events, cancel).await?;
     super::touch(node, address).await;
+    // What was here before is served as it was, unless something is said.
+    let policy = seed.or(node.seed.filter(|_| !was_whole));
+    report.seed = serve(node, &report, address, policy).await?;
     Ok(report)
 }
 
+/// Sets for how long a file that was fetched is served; tells for how long it is. `None`: nobody serves it.
+async fn serve(
+    node: &Arc<Node>,
+    report: &GetReport,
+    address: Address,
+    policy: Option<SeedPolicy>,
+) -> Result<Option<String>, ApiError> {
+    if !is_whole(node, address).await? {
+        return Ok(None);
+    }
+    let before = node.seeding.policy(&address);
+    if let Some(policy) = policy
+        && (policy, before) != (SeedPolicy::Forever, SeedPolicy::Forever)
+    {
+        node.serve_for(policy, address, report.bytes);
+        if let Err(error) = publish::schedule_file(node, address).await {
+            tracing::warn!(file = %address, %error, "a file that is served is not announced until the next start");
+        }
+    }
+    let told = policy.is_some() || node.seed.is_some();
+    Ok(told.then(|| node.seeding.policy(&address).to_string()))
+}
+
+/// Whether all of a file is kept here.
+async fn is_whole(node: &Arc<Node>, address: Address) -> Result<bool, ApiError> {
+    let entry = on_store(node, move |store| store.file(&address)).await?;
+    Ok(entry.is_some_and(|entry| entry.state == FileState::Complete))
+}
+
 /// What stays here must be somewhere.
-fn check(call: &GetCall) -> Result<(), ApiError> {
+fn check(call: &GetCall, seed: Option<SeedPolicy>) -> Result<(), ApiError> {
     let refused = |why: &str, next: &str| {
         Err(ApiError::new(
             ErrorKind::Usage,
@@ -91,6 +129,10 @@ fn check(call: &GetCall) -> Result<(), ApiError> {
         (Keep::No, _) if call.pin => refused(
             "of what is not kept nothing can be pinned",
             "leave --no-keep or --pin out",
+        ),
+        (Keep::No, _) if seed.is_some_and(|seed| seed != SeedPolicy::None) => refused(
+            "of what is not kept nothing can be served",
+            "leave --no-keep or --seed out",
         ),
         _ => Ok(()),
     }

@@ -10,6 +10,7 @@ mod network;
 mod pins;
 mod provide;
 mod room;
+mod seed;
 mod steps;
 mod store;
 mod swarm;
@@ -80,6 +81,7 @@ pub(crate) async fn execute(
                 .await
                 .map(Response::Get)
         }
+        Request::Linger { address } => seed::linger(node, &address, &events).await,
         Request::Ls => files::ls(node, &events).await,
         Request::Stat { address } => files::stat(node, &address, &events).await,
         Request::Rm { address } => files::rm(node, &address).await,

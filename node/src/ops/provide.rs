@@ -232,6 +232,17 @@ impl FileKeys {
 /// The keys of a file, once all are in the schedule: what was stored without a network is not yet.
 async fn scheduled(node: &Arc<Node>, address: Address) -> Result<Arc<[Key]>, ApiError> {
     let keys = FileKeys::of(node, address).await?.all();
+    if !node.serves(&address) {
+        return Err(ApiError::new(
+            ErrorKind::Failure,
+            format!("{address} was not announced"),
+            format!(
+                "it is served no more: {} is over",
+                node.seeding.policy(&address)
+            ),
+            "`casnode get --seed forever` or `casnode store` serve it again",
+        ));
+    }
     let entered = publish::schedule_file(node, address).await;
     entered.map_err(not_scheduled)?;
     Ok(keys)

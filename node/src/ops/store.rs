@@ -29,7 +29,9 @@ use crate::{
     client::Streams,
     errors,
     node::Node,
-    publish, upkeep,
+    publish,
+    seeding::SeedPolicy,
+    upkeep,
 };
 
 /// The fields of [`crate::api::Request::Store`].
@@ -137,6 +139,10 @@ impl Work {
         let imported = import(&node, source, input, options, events.clone(), cancel).await;
         upkeep::withdraw_evicted(&node).await;
         let imported = imported?.map_err(|e| errors::import(&label, &e))?;
+        // It is the user's own from now on, whatever was said when it was fetched.
+        if node.seeding.policy(&imported.address) != SeedPolicy::Forever {
+            node.serve_for(SeedPolicy::Forever, imported.address, imported.bytes);
+        }
         let announced_to = publish(&node, &imported, name.as_deref(), &events).await;
         Ok(StoreReport {
             address: imported.address.to_string(),

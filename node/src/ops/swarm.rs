@@ -1,18 +1,18 @@
-//! `status ADDRESS`: a file's swarm, and for how long the file is served.
+//! `status ADDRESS`: a file's swarm.
 
 use std::sync::Arc;
 
-use casnode_cas::{Address, FileEntry};
+use casnode_cas::Address;
 use casnode_dht::{Dht, Multiaddr};
 
 use super::{
     files::{not_here, on_store},
     network::joined,
+    seed::seed_report,
 };
 use crate::{
-    api::{Outcome, Response, SeedReport, SwarmPeer, SwarmReport},
+    api::{Outcome, Response, SwarmPeer, SwarmReport},
     node::Node,
-    seeding::SeedPolicy,
     swarm::PeerView,
 };
 
@@ -46,26 +46,9 @@ pub(super) async fn status(node: &Arc<Node>, address: &str) -> Outcome {
         copies: view.copies,
         up_bytes: view.up_bytes,
         down_bytes: view.down_bytes,
-        seed: seed(&entry),
+        seed: seed_report(node, &address, entry.size_bytes),
         peers,
     }))
-}
-
-/// For how long a file is served.
-pub(super) fn seed(_entry: &FileEntry) -> SeedReport {
-    SeedReport {
-        policy: match SeedPolicy::default() {
-            SeedPolicy::Forever => "forever",
-            _ => "none",
-        }
-        .to_owned(),
-        finished_unix_ms: None,
-        uploaded_bytes: 0,
-        ratio: 0.0,
-        left_ms: None,
-        left_bytes: None,
-        over: false,
-    }
 }
 
 fn peer(dht: &Dht, view: PeerView) -> SwarmPeer {

@@ -93,6 +93,13 @@ impl Seeding {
         self.state().table.get(address).policy
     }
 
+    /// When a file was whole, where that is remembered.
+    #[must_use]
+    pub fn finished_s(&self, address: &Address) -> Option<u64> {
+        let finished_s = self.state().table.get(address).finished_s;
+        (finished_s > 0).then_some(finished_s)
+    }
+
     /// Whether a file is still served.
     #[must_use]
     pub fn may_serve(&self, address: &Address, now_s: u64) -> bool {

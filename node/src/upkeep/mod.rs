@@ -1,16 +1,18 @@
 //! What a daemon does beside its calls, so that what is stored stays true and within its limit.
 //!
 //! [`sources`] looks after files kept in place, [`scrub`] reads stored bytes and checks them, [`repairs`] fetches
-//! what was found damaged, [`collect`] gives back space, and [`withdraw_evicted`] takes what had to make room off the
-//! announce schedule. Every task ends with the node.
+//! what was found damaged, [`collect`] gives back space, [`withdraw_evicted`] takes what had to make room off the
+//! announce schedule, and [`seeding`] what is served no more. Every task ends with the node.
 
 mod collect;
 mod repairs;
 mod scrub;
+mod seeding;
 mod sources;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+pub(crate) use self::seeding::{run as look_after_seeding, save as save_seeding};
 pub(crate) use self::sources::look as look_at_sources;
 use self::{repairs::Repairs, scrub::Scrub};
 use crate::{api::ScrubReport, node::Node, publish};
@@ -58,6 +60,7 @@ pub(crate) fn start(node: &Arc<Node>) {
 /// taken off now is found stale at the next start.
 pub(crate) async fn withdraw_evicted(node: &Node) {
     for evicted in node.store.take_evicted() {
+        node.seeding.forget(&evicted.address);
         if let Err(error) = publish::withdraw(node, &evicted.address, &evicted.freed_chunks).await {
             tracing::warn!(%error, "an evicted file's keys stay scheduled until the next start");
         }

@@ -269,6 +269,24 @@ fn usage_tells_what_is_shared() {
 }
 
 #[test]
+fn the_chunks_that_only_one_file_has_are_known() {
+    let store = Store::in_memory().unwrap();
+    let bytes = bytes_of(1, 4 * CHUNK);
+    let one = put_file(&store, &bytes);
+    store.add_file(&one, Some("one"), true).unwrap();
+    let address = one.address();
+    assert_eq!(store.sole_chunks(&address).unwrap().len(), 4);
+    let two = put_file(&store, &bytes[CHUNK..]);
+    store.add_file(&two, Some("two"), true).unwrap();
+    let sole = store.sole_chunks(&address).unwrap();
+    assert_eq!(sole, [one.chunks()[0].hash]);
+    assert!(store.sole_chunks(&two.address()).unwrap().is_empty());
+    store.remove_file(&address).unwrap();
+    assert!(store.sole_chunks(&address).unwrap().is_empty());
+    assert_eq!(store.sole_chunks(&two.address()).unwrap().len(), 3);
+}
+
+#[test]
 fn what_is_pinned_after_the_list_was_made_does_not_go() {
     let store = Store::in_memory().unwrap();
     let pinned = add(&store, 1, 6, false);

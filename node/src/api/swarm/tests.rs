@@ -39,6 +39,12 @@ fn requests() {
         json!({"op": "limits", "change": {"up": "unlimited", "down": {"bytes_per_s": 2048}, "local": true}}),
     );
     pinned(
+        &Request::Linger {
+            address: "ab".to_owned(),
+        },
+        json!({"op": "linger", "address": "ab"}),
+    );
+    pinned(
         &Request::SwarmStatus {
             address: "ab".to_owned(),
         },
