@@ -13,17 +13,17 @@ use crate::sched::Mono;
 /// How often [`Choker::round`] is to be called.
 pub const ROUND_EVERY: Duration = Duration::from_secs(10);
 /// Nobody is choked that was unchoked for less than this.
-pub const MIN_TURN: Duration = Duration::from_secs(5);
+pub(super) const MIN_TURN: Duration = Duration::from_secs(5);
 /// A turn among strangers that was not earned by what the peer gives.
-pub const FAIR_TURN: Duration = Duration::from_secs(30);
+pub(super) const FAIR_TURN: Duration = Duration::from_secs(30);
 /// A turn among one owner's machines.
-pub const TRUSTED_TURN: Duration = Duration::from_secs(10);
+pub(super) const TRUSTED_TURN: Duration = Duration::from_secs(10);
 /// A seed's turn for a stranger is over early when so much was sent in it.
-pub const TURN_BYTES: u64 = 16 << 20;
+pub(super) const TURN_BYTES: u64 = 16 << 20;
 /// A turn in which nothing flows is over after this.
-pub const IDLE_TURN: Duration = Duration::from_secs(10);
+pub(super) const IDLE_TURN: Duration = Duration::from_secs(10);
 /// How long a stream counts as new.
-pub const NEW_FOR: Duration = Duration::from_secs(60);
+const NEW_FOR: Duration = Duration::from_secs(60);
 /// So many lots are drawn for a new stream, and the best one counts: it is that much likelier to be the first.
 const NEW_LOTS: usize = 3;
 

@@ -2,7 +2,8 @@
 //!
 //! [`Choker`] decides whose turn it is, [`Slots`] how many have one at a time, [`Offers`] what a sole seed tells whom.
 //!
-//! Pure decision logic: time comes in as [`Mono`](crate::sched::Mono), randomness from a seed. `docs/SCHEDULING.md` states the rules.
+//! Pure decision logic: time comes in as [`Mono`](crate::sched::Mono), randomness from a seed. `docs/SCHEDULING.md`
+//! states the rules.
 
 mod choker;
 mod line;
@@ -14,12 +15,10 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use choker::{
-    Choker, FAIR_TURN, IDLE_TURN, MIN_TURN, NEW_FOR, ROUND_EVERY, TRUSTED_TURN, TURN_BYTES,
-};
-pub use offers::{FIRST_WINDOW, Offers, WINDOW};
-pub use rate::{RATE_SPAN_S, Rate};
-pub use slots::{Load, MAX_SLOTS, MIN_SLOTS, Slots};
+pub use choker::{Choker, ROUND_EVERY};
+pub use offers::Offers;
+pub use rate::Rate;
+pub use slots::{Load, Slots};
 
 /// Whether the peers of a swarm owe each other anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]

@@ -4,6 +4,9 @@
 //! is offered more. As the chunks that nobody was offered run out, everybody is offered fewer, so that little is left
 //! in slow hands when they are gone; then everything is revealed to everybody.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use casnode_cas::HaveBitmap;
@@ -13,9 +16,9 @@ use crate::sched::Mono;
 
 /// Chunks that may be open, offered and neither sent nor got, at a member that nothing was sent to yet: it may be
 /// choked for long.
-pub const FIRST_WINDOW: usize = 4;
+const FIRST_WINDOW: usize = 4;
 /// Chunks that may be open at any member that something was sent to.
-pub const WINDOW: usize = 8;
+const WINDOW: usize = 8;
 /// At least so many are, however few are left.
 const LAST_WINDOW: usize = 2;
 

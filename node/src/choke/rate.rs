@@ -3,10 +3,10 @@
 use crate::sched::Mono;
 
 /// Seconds that a rate is averaged over, one bucket each.
-pub const RATE_SPAN_S: u64 = 20;
-const BUCKETS: usize = RATE_SPAN_S as usize;
+const BUCKETS: usize = 20;
+const SPAN_S: u64 = BUCKETS as u64;
 
-/// Bytes a second, averaged over the last [`RATE_SPAN_S`] seconds, or over its age when it is younger.
+/// Bytes a second, averaged over the last 20 seconds, or over its age when it is younger.
 ///
 /// Time may stand still but not go backwards: what is added late counts for the newest second.
 #[derive(Debug, Clone, Default)]
@@ -42,7 +42,7 @@ impl Rate {
     pub fn per_s(&self, now: Mono) -> u64 {
         let Some(began) = self.began else { return 0 };
         let now_s = now.0.as_secs().max(self.newest_s);
-        let first_s = now_s.saturating_sub(RATE_SPAN_S - 1);
+        let first_s = now_s.saturating_sub(SPAN_S - 1);
         let sum = (first_s..=self.newest_s)
             .map(|second| self.buckets[bucket(second)])
             .fold(0, u64::saturating_add);
@@ -53,7 +53,7 @@ impl Rate {
 
     /// Empties the buckets of the seconds that have begun since the newest one.
     fn turn_to(&mut self, now_s: u64) {
-        let passed = now_s.saturating_sub(self.newest_s).min(RATE_SPAN_S);
+        let passed = now_s.saturating_sub(self.newest_s).min(SPAN_S);
         for second in 0..passed {
             self.buckets[bucket(now_s - second)] = 0;
         }
@@ -62,7 +62,7 @@ impl Rate {
 }
 
 fn bucket(second: u64) -> usize {
-    usize::try_from(second % RATE_SPAN_S).unwrap_or(0)
+    usize::try_from(second % SPAN_S).unwrap_or(0)
 }
 
 #[cfg(test)]

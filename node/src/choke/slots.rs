@@ -6,9 +6,9 @@ use super::SwarmMode;
 use crate::sched::Mono;
 
 /// Never fewer slots.
-pub const MIN_SLOTS: usize = 4;
+const MIN_SLOTS: usize = 4;
 /// Never more.
-pub const MAX_SLOTS: usize = 64;
+const MAX_SLOTS: usize = 64;
 /// Slots at the start among strangers: four, and one for chance.
 const FAIR_START: usize = 5;
 /// Slots at the start among one owner's machines.

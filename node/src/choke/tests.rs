@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    choker::{MIN_TURN, TURN_BYTES},
+    *,
+};
 use crate::sched::Mono;
 
 fn at_s(s: u64) -> Mono {
@@ -237,6 +240,10 @@ fn who_wants_nothing_for_a_moment_keeps_its_turn_but_no_slot() {
 }
 
 /// A swarm in which everybody wants something of everybody: bytes that each got.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "bytes of a share, far below 2^53"
+)]
 fn fluid(nodes: usize, freeloaders: usize, seconds: u64) -> Vec<f64> {
     const UP: f64 = 1e6;
     let mut chokers: Vec<_> = (0..nodes).map(|n| Choker::new(n as u64)).collect();

@@ -10,7 +10,7 @@ use std::{
 use casnode_cas::{Address, ChunkHash, HASH_BYTES};
 
 use super::{
-    SeedPolicy,
+    MAX_SEED_TIME, SeedPolicy,
     table::{Entry, MAX_ENTRIES, Table},
 };
 
@@ -39,27 +39,31 @@ pub(super) fn load(dir: &Path) -> io::Result<Table> {
     let bytes = match fs::metadata(&path) {
         Ok(meta) if meta.len() > MAX_FILE_BYTES as u64 => Err(Damage::Torn),
         Ok(_) => Ok(fs::read(&path)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Table::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Table::new([], MAX_ENTRIES));
+        }
         Err(error) => return Err(error),
     };
     match bytes.and_then(|bytes| decode(&bytes)) {
         Ok(table) => Ok(table),
         Err(damage) => {
             set_aside(&path, &dir.join(BAD_FILE), damage);
-            Ok(Table::default())
+            Ok(Table::new([], MAX_ENTRIES))
         }
     }
 }
 
 fn set_aside(path: &Path, bad: &Path, damage: Damage) {
-    let (path, bad_shown) = (path.display(), bad.display());
-    match fs::rename(path.to_string(), bad) {
+    let shown = (path.display(), bad.display());
+    match fs::rename(path, bad) {
         Ok(()) => tracing::warn!(
-            "{path} cannot be used ({damage}) and was moved to {bad_shown}: everything that is here is served until \
-             it is said again for how long"
+            "{} cannot be used ({damage}) and is {} now: every file that is here is served, until it is fetched or \
+             stored again",
+            shown.0,
+            shown.1
         ),
         Err(error) => {
-            tracing::warn!(%error, "{path} cannot be used ({damage}), nor moved to {bad_shown}")
+            tracing::warn!(%error, "{} cannot be used ({damage}), nor renamed", shown.0);
         }
     }
 }
@@ -118,7 +122,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Table, Damage> {
     if !entries.is_sorted_by(|(a, _), (b, _)| a < b) {
         return Err(Damage::Entry);
     }
-    Ok(Table::new(entries))
+    Ok(Table::new(entries, MAX_ENTRIES))
 }
 
 fn decode_entry(bytes: &[u8; ENTRY_BYTES]) -> Result<(Address, Entry), Damage> {
@@ -139,24 +143,24 @@ fn decode_entry(bytes: &[u8; ENTRY_BYTES]) -> Result<(Address, Entry), Damage> {
     Ok((Address::from_bytes(*address), entry))
 }
 
+/// Nothing is written that [`decode_policy`] refuses.
 fn encode_policy(policy: SeedPolicy) -> (u8, u64) {
     match policy {
-        SeedPolicy::None => (0, 0),
         SeedPolicy::UntilExit => (1, 0),
-        SeedPolicy::For(span) => (2, span.as_secs()),
-        SeedPolicy::Ratio(ratio) => (3, ratio.to_bits()),
+        SeedPolicy::For(span) => (2, span.min(MAX_SEED_TIME).as_secs()),
+        SeedPolicy::Ratio(ratio) if ratio > 0.0 => (3, ratio.to_bits()),
+        SeedPolicy::None | SeedPolicy::Ratio(_) => (0, 0),
         SeedPolicy::Forever => (4, 0),
     }
 }
 
 fn decode_policy(kind: u8, value: u64) -> Option<SeedPolicy> {
-    match (kind, value) {
-        (0 | 1, 0) => Some(SeedPolicy::None),
-        (2, secs) => Some(SeedPolicy::For(Duration::from_secs(secs))),
-        (3, bits) => {
-            Some(SeedPolicy::Ratio(f64::from_bits(bits))).filter(|_| f64::from_bits(bits) > 0.0)
-        }
-        (4, 0) => Some(SeedPolicy::Forever),
+    let ratio = f64::from_bits(value);
+    match kind {
+        0 | 1 if value == 0 => Some(SeedPolicy::None),
+        2 if value <= MAX_SEED_TIME.as_secs() => Some(SeedPolicy::For(Duration::from_secs(value))),
+        3 if ratio > 0.0 => Some(SeedPolicy::Ratio(ratio)),
+        4 if value == 0 => Some(SeedPolicy::Forever),
         _ => None,
     }
 }

@@ -1,6 +1,6 @@
 //! For how long what was fetched is served to others, remembered over restarts.
 //!
-//! [`policy`] decides when it is over, [`table`] knows it of every file, [`file`] keeps the table on disk.
+//! `policy` decides when it is over, `table` knows it of every file, `file` keeps the table on disk.
 
 mod file;
 mod policy;
@@ -17,18 +17,19 @@ use std::{
 
 use casnode_cas::Address;
 
-pub use policy::{MAX_SEED_RATIO, MAX_SEED_TIME, SeedPolicy, SeedPolicyError};
+use policy::MAX_SEED_TIME;
+pub use policy::{SeedPolicy, SeedPolicyError};
 use table::Table;
-pub use table::TableFull;
+pub(crate) use table::TableFull;
 
 /// How often [`Seeding::save`] is to be called; and once at the end.
-pub const SAVE_EVERY: Duration = Duration::from_secs(10);
+pub(crate) const SAVE_EVERY: Duration = Duration::from_secs(10);
 
 /// For how long the files of a data directory are served, and how much of them was sent. Times are Unix seconds.
 ///
 /// A file that was never [`set`](Self::set) is served as long as it is here.
 #[derive(Debug)]
-pub struct Seeding {
+pub(crate) struct Seeding {
     dir: PathBuf,
     state: Mutex<State>,
     /// Held while the file is written, so that an older state is never written over a newer one.
@@ -47,7 +48,7 @@ impl Seeding {
     ///
     /// # Errors
     /// When the file is there and cannot be read. One that is damaged or of another version is set aside.
-    pub fn open(dir: &Path) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let state = State {
             table: file::load(dir)?,
             changed: false,
@@ -63,7 +64,7 @@ impl Seeding {
     ///
     /// # Errors
     /// When too many files with an end are remembered: it is served for ever then.
-    pub fn set(
+    pub(crate) fn set(
         &self,
         address: Address,
         policy: SeedPolicy,
@@ -76,20 +77,18 @@ impl Seeding {
     }
 
     /// So much of a file was sent. Not counted for files beyond the millionth.
-    pub fn uploaded(&self, address: Address, bytes: u64) {
+    pub(crate) fn uploaded(&self, address: Address, bytes: u64) {
         let mut state = self.state();
         state.changed |= state.table.uploaded(address, bytes);
     }
 
     /// How much of a file was sent, in all.
-    #[must_use]
-    pub fn uploaded_bytes(&self, address: &Address) -> u64 {
+    pub(crate) fn uploaded_bytes(&self, address: &Address) -> u64 {
         self.state().table.get(address).uploaded_bytes
     }
 
     /// For how long a file is served. `none` for one that was served until an earlier process ended.
-    #[must_use]
-    pub fn policy(&self, address: &Address) -> SeedPolicy {
+    pub(crate) fn policy(&self, address: &Address) -> SeedPolicy {
         self.state().table.get(address).policy
     }
 
@@ -101,19 +100,17 @@ impl Seeding {
     }
 
     /// Whether a file is still served.
-    #[must_use]
-    pub fn may_serve(&self, address: &Address, now_s: u64) -> bool {
+    pub(crate) fn may_serve(&self, address: &Address, now_s: u64) -> bool {
         self.state().table.may_serve(address, now_s)
     }
 
     /// The files whose time is over since this was last called; at first all whose time is over.
-    #[must_use]
-    pub fn take_over(&self, now_s: u64) -> Vec<Address> {
+    pub(crate) fn take_over(&self, now_s: u64) -> Vec<Address> {
         self.state().table.take_over(now_s)
     }
 
     /// A file is not here any more, or is the user's own now.
-    pub fn forget(&self, address: &Address) {
+    pub(crate) fn forget(&self, address: &Address) {
         let mut state = self.state();
         state.changed |= state.table.forget(address);
     }
@@ -122,7 +119,7 @@ impl Seeding {
     ///
     /// # Errors
     /// When it cannot be written; it is tried again with the next call.
-    pub fn save(&self) -> io::Result<()> {
+    pub(crate) fn save(&self) -> io::Result<()> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = {
             let mut state = self.state();

@@ -3,9 +3,9 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 /// The longest time that can be said: a hundred years. Who wants more says `forever`.
-pub const MAX_SEED_TIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub(super) const MAX_SEED_TIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// The largest ratio that can be said.
-pub const MAX_SEED_RATIO: f64 = 1e6;
+pub(super) const MAX_SEED_RATIO: f64 = 1e6;
 
 /// For how long a fetched file is served. As text: `none`, `until-exit`, a span like `30m`, `ratio=1.5`, `forever`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

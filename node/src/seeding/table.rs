@@ -31,23 +31,30 @@ impl Entry {
     }
 }
 
-/// There are a million files with an end already.
+/// As many files are remembered as can be, and each of them has an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{MAX_ENTRIES} files are remembered that are served for a time only, and no more can be")]
-pub struct TableFull;
+#[error("too many files are remembered that are served for a time only")]
+pub(crate) struct TableFull;
 
 /// The files. One that is not in it is served for ever, and nothing of it was sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
+    /// Entries at most.
+    most: usize,
     entries: BTreeMap<Address, Entry>,
     /// Files whose time can be over, and was not told to be.
     running: BTreeSet<Address>,
 }
 
 impl Table {
-    pub(super) fn new(entries: impl IntoIterator<Item = (Address, Entry)>) -> Self {
-        let mut table = Self::default();
-        for (address, entry) in entries.into_iter().take(MAX_ENTRIES) {
+    /// A table of `entries`, and of `most` at most.
+    pub(super) fn new(entries: impl IntoIterator<Item = (Address, Entry)>, most: usize) -> Self {
+        let mut table = Self {
+            most,
+            entries: BTreeMap::new(),
+            running: BTreeSet::new(),
+        };
+        for (address, entry) in entries.into_iter().take(most) {
             table.insert(address, entry);
         }
         table
@@ -86,7 +93,7 @@ impl Table {
 
     /// So much more was sent. Whether it is counted: not when the table is full.
     pub(super) fn uploaded(&mut self, address: Address, bytes: u64) -> bool {
-        if !self.entries.contains_key(&address) && self.entries.len() >= MAX_ENTRIES {
+        if !self.entries.contains_key(&address) && self.entries.len() >= self.most {
             return false;
         }
         let entry = self.entries.entry(address).or_default();
@@ -130,7 +137,7 @@ impl Table {
 
     /// Forgets a count of what is served for ever, if need be; whether there is room for one more.
     fn make_room(&mut self) -> bool {
-        if self.entries.len() < MAX_ENTRIES {
+        if self.entries.len() < self.most {
             return true;
         }
         let counted = self
