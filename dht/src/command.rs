@@ -211,6 +211,11 @@ pub(crate) enum Command {
     ListenAddrs {
         answer: oneshot::Sender<Vec<Multiaddr>>,
     },
+    /// Where others may reach a connected peer.
+    AddressesOf {
+        peer: PeerId,
+        answer: oneshot::Sender<Vec<Multiaddr>>,
+    },
     LookUp {
         lookup: Lookup,
         deadline: Instant,

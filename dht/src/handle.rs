@@ -28,7 +28,7 @@ use crate::find;
 use crate::key::Point;
 use crate::meters::{self, Meters};
 use crate::neighbourhood::Neighbourhood;
-use crate::net::{OpenError, Origins, Stream};
+use crate::net::{OpenError, Origins, Stream, addrs};
 use crate::network::Protocols;
 use crate::put_test;
 use crate::records::Records;
@@ -332,9 +332,20 @@ impl Dht {
         self.inner.line.traffic_of(peer)
     }
 
-    /// Where others may reach a peer that is connected: at most four addresses.
-    pub async fn addresses_of(&self, _peer: PeerId) -> Vec<Multiaddr> {
-        Vec::new()
+    /// Where others may reach a peer that is connected: at most four addresses that it has told or this node has dialled. Not
+    /// all of them are for everybody: see [`Dht::tellable_to`].
+    pub async fn addresses_of(&self, peer: PeerId) -> Vec<Multiaddr> {
+        self.inner
+            .ask(|answer| Command::AddressesOf { peer, answer })
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Of the addresses of somebody else, those that a connected peer may be told: loopback only on this machine, private
+    /// networks only within one. None when it is not connected.
+    pub fn tellable_to(&self, to: &PeerId, addrs: Vec<Multiaddr>) -> Vec<Multiaddr> {
+        let remote = self.traffic_of(to).map(|seen| seen.addr);
+        remote.map_or_else(Vec::new, |remote| addrs::tellable_at(&remote, addrs))
     }
 
     /// Numbers for a monitoring system.

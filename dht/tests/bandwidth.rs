@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use bytes::Bytes;
-use casnode_dht::{Bandwidth, Dht, FindOptions, Multiaddr, Reply};
+use casnode_dht::{Bandwidth, Dht, Multiaddr, Reply};
 use common::{LONG, Node, eventually, keys, node_with};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -174,32 +174,40 @@ async fn peers_on_this_machine_may_be_exempt() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_dht_answers_quickly_while_chunks_fill_the_limit() {
-    // Each stream waits a second and a half for its turn, and so would the DHT, several times for an answer.
+    // Each stream waits six seconds for its turn, and so would the DHT, several times for an answer.
     let slow = limits(64 * KIB, 64 * KIB);
-    let pair = pair(TCP, 24, slow, slow).await;
-    let key = keys(1, 77)[0];
-    let announced = pair.taker.dht.announce_file(key, vec![key[0]; 600], LONG);
-    assert_eq!(announced.await.unwrap().peers, 1);
-    for _ in 0..3 {
+    let pair = pair(TCP, 96, slow, slow).await;
+    for key in keys(3, 77) {
         let began = Instant::now();
-        let found = pair.taker.dht.get_record(key, LONG).await.unwrap();
-        assert!(found.value.is_some());
-        let options = FindOptions {
-            use_cache: false,
-            ..FindOptions::default()
-        };
-        let (_, end) = common::providers(&pair.sender.dht, keys(1, 78)[0], options).await;
-        assert!(matches!(
-            end,
-            casnode_dht::FindEvent::Done {
-                timed_out: false,
-                ..
-            }
-        ));
+        let found = pair.taker.dht.lookup(key, LONG).await.unwrap();
+        assert!(found.complete && found.peers.len() == 1, "{found:?}");
         assert!(
             began.elapsed() < Duration::from_secs(4),
             "{:?}",
             began.elapsed()
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_are_told_where_a_connected_peer_listens() {
+    let here = node_with(vec![], |_| {}).await;
+    let one = node_with(vec![here.addr().await], |_| {}).await;
+    let other = node_with(vec![here.addr().await], |_| {}).await;
+    let listens: Vec<Multiaddr> = one.dht.listen_addrs().await;
+    let told = || async {
+        let of_it = here.dht.addresses_of(one.id()).await;
+        here.dht.tellable_to(&other.id(), of_it)
+    };
+    eventually("its address", || async { !told().await.is_empty() }).await;
+    let told = told().await;
+    // Nobody has told the other of it; an exchange is opened by these addresses.
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].clone().with_p2p(one.id()).unwrap(), listens[0]);
+    assert!(other.dht.open_exchange(one.id(), &told, LONG).await.is_ok());
+    let stranger = casnode_dht::Keypair::generate_ed25519()
+        .public()
+        .to_peer_id();
+    assert!(here.dht.addresses_of(stranger).await.is_empty());
+    assert!(here.dht.tellable_to(&stranger, told).is_empty());
 }

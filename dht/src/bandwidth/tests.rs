@@ -269,6 +269,40 @@ async fn a_turn_that_the_other_side_does_not_take_is_kept() {
     assert!(slow.write(&[0; 4096]).now_or_never().is_none());
 }
 
+/// Takes few bytes at a time.
+struct Narrow(usize);
+
+impl AsyncWrite for Narrow {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len().min(self.0)))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_in_parts_is_paid_for_once() {
+    let line = Line::new(limits(100 * KIB, 0));
+    let mut out = stream(&line, Narrow(700));
+    let sending = async {
+        loop {
+            out.write_all(&[0; 64 << 10]).await.unwrap();
+        }
+    };
+    assert!(timeout(Duration::from_secs(20), sending).await.is_err());
+    assert_rate(line.traffic().up_bytes, 100 * KIB, 20);
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_waits_for_a_flush_or_an_end() {
     let line = Line::new(limits(KIB, 0));

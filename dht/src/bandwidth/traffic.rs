@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use libp2p::{Multiaddr, PeerId};
 
-use crate::net::addrs;
+use crate::net::addrs::transport_name;
 
 /// Bytes that went both ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct PeerTraffic {
     pub traffic: Traffic,
     /// Where it is: the far end of the connection that bulk data goes over.
     pub addr: Multiaddr,
-    /// What that connection is: `tcp`, `quic`, or `memory` in a simulation.
+    /// What that connection is: `tcp`, `quic`, `memory` or `other`.
     pub transport: &'static str,
 }
 
@@ -86,26 +86,19 @@ impl Peers {
         let all = self.all();
         let known = all.get(peer)?;
         // As streams choose theirs: TCP before others, then the oldest.
-        let is_tcp = |addr: &&Arc<Multiaddr>| transport(addr) == "tcp";
+        let is_tcp = |addr: &&Arc<Multiaddr>| transport_name(addr) == "tcp";
         let mut connections = known.connections.iter();
         let addr = connections.clone().find(is_tcp).or(connections.next())?;
+        let addr = addr.as_ref().clone();
         Some(PeerTraffic {
             traffic: known.counts.get(),
-            addr: addr.as_ref().clone(),
-            transport: transport(addr),
+            transport: transport_name(&addr),
+            addr,
         })
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<PeerId, Peer>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn transport(addr: &Multiaddr) -> &'static str {
-    match addrs::transport(addr) {
-        Some(addrs::Transport::Quic) => "quic",
-        Some(addrs::Transport::Memory) => "memory",
-        Some(addrs::Transport::Tcp) | None => "tcp",
     }
 }
 

@@ -7,6 +7,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 
+use crate::origin::Origin;
 use crate::records::tables::MAX_ADDRS_PER_PEER;
 
 /// The transport of an address.
@@ -55,6 +56,31 @@ fn transport_from(addr: &Multiaddr, in_memory: bool) -> Option<Transport> {
         _ => return None,
     };
     matches!(parts.next(), None | Some(Protocol::P2p(_))).then_some(transport)
+}
+
+/// The transport of a connection, for people: `tcp`, `quic`, `memory` or `other`.
+pub(crate) fn transport_name(remote: &Multiaddr) -> &'static str {
+    for part in remote {
+        match part {
+            Protocol::QuicV1 => return "quic",
+            Protocol::Tcp(_) => return "tcp",
+            Protocol::Memory(_) => return "memory",
+            _ => {}
+        }
+    }
+    "other"
+}
+
+/// What of these addresses somebody at `remote` may be told: such as may lead it where they lead this node. Loopback
+/// is for this machine, private networks are for those in one, the rest is for everybody.
+pub(crate) fn tellable_at(remote: &Multiaddr, mut addrs: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    if !is_loopback(remote) {
+        addrs.retain(|addr| !is_loopback(addr));
+    }
+    if Origin::is_public(remote) {
+        addrs.retain(Origin::is_public);
+    }
+    addrs
 }
 
 /// What of a peer's own list of addresses may be kept: addresses this node could dial and that name
@@ -242,6 +268,21 @@ mod tests {
         assert_eq!(told_addrs(&peer, told.clone(), Some(&far)), told[2..3]);
         assert_eq!(told_addrs(&peer, told.clone(), None), told[2..3]);
         assert_eq!(told_addrs(&peer, told.clone(), Some(&near)), told[1..3]);
+    }
+
+    #[test]
+    fn nobody_is_told_of_networks_it_is_not_in() {
+        let all = addrs(&[
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/10.0.0.1/tcp/1",
+            "/ip4/8.8.8.8/tcp/1",
+            "/dns4/node.example/tcp/1",
+        ]);
+        let told = |remote: &str| tellable_at(&remote.parse().unwrap(), all.clone());
+        assert_eq!(told("/ip4/127.0.0.1/tcp/9"), all);
+        assert_eq!(told("/ip4/10.0.0.9/tcp/9"), all[1..]);
+        assert_eq!(told("/ip6/2600::1/udp/9/quic-v1"), all[2..]);
+        assert_eq!(told("/dns4/other.example/tcp/9"), all[2..]);
     }
 
     #[test]

@@ -138,6 +138,11 @@ impl Driver {
             return;
         }
         self.make_room_now();
+        // What others tell of this machine is not believed.
+        let known = match self.hears_of_this_machine() {
+            true => known,
+            false => addrs::far(known),
+        };
         let book = &mut self.swarm.behaviour_mut().book;
         book.merge(peer, known);
         if let Err(error) = self.dial_peer(peer) {

@@ -342,6 +342,9 @@ impl Driver {
             Command::ListenAddrs { answer } => {
                 let _ = answer.send(self.listen_addrs());
             }
+            Command::AddressesOf { peer, answer } => {
+                let _ = answer.send(self.addresses_of(peer));
+            }
             Command::Providers {
                 found,
                 connect,

@@ -210,7 +210,7 @@ impl Driver {
 
     /// Whether somebody on this machine is connected: then loopback addresses may be true. From elsewhere they
     /// would lead to whoever listens here.
-    fn hears_of_this_machine(&self) -> bool {
+    pub(super) fn hears_of_this_machine(&self) -> bool {
         self.connected.values().any(Connected::is_near)
     }
 

@@ -3,9 +3,10 @@
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 
-use super::addrs;
+use super::addrs::{self, transport_name};
 use super::driver::{Connected, Driver};
 use crate::command::PeerInfo;
+use crate::exchange::MAX_SWARM_ADDRS;
 
 impl Driver {
     pub(super) fn listen_addrs(&self) -> Vec<Multiaddr> {
@@ -35,16 +36,16 @@ impl Driver {
         peers.sort_by_key(|info| info.peer);
         peers
     }
-}
 
-fn transport_name(remote: &Multiaddr) -> &'static str {
-    for part in remote {
-        match part {
-            Protocol::QuicV1 => return "quic",
-            Protocol::Tcp(_) => return "tcp",
-            Protocol::Memory(_) => return "memory",
-            _ => {}
+    /// Where others may reach a connected peer: where this node has dialled it, and what it says itself. Not what
+    /// others say, who may be wrong.
+    pub(super) fn addresses_of(&self, peer: PeerId) -> Vec<Multiaddr> {
+        if !self.connected.contains_key(&peer) {
+            return Vec::new();
         }
+        let own = self.swarm.behaviour().book.own(&peer);
+        let mut own = addrs::usable(&peer, own);
+        own.truncate(MAX_SWARM_ADDRS);
+        own
     }
-    "other"
 }
