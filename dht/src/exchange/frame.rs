@@ -22,11 +22,18 @@ const HEADER_BYTES: usize = 9;
 /// larger writes into, so that nothing would be gained by copying more.
 const FIRST_WRITE_BYTES: usize = 64 * 1024 + 64;
 /// How much memory a frame may claim ahead of the bytes that have arrived: enough that a chunk of
-/// the usual size is read into place, little enough that a bare header costs next to nothing.
+/// the usual size is read into place, little enough that a bare header costs next to nothing. Where only small
+/// frames are read, an eighth of the largest.
 const AHEAD_BYTES: usize = 320 * 1024;
+/// Room for less than this is made larger before it is used up.
+const MIN_READ_BYTES: usize = 4 << 10;
 /// How long a frame may take from its first byte, or when that was read with the frame before, from when
 /// the frame is asked for, to its last.
 const FRAME_DEADLINE: Duration = Duration::from_secs(60);
+/// Beyond that, a frame may take as long as at this rate: a limited line that many share is no slower.
+const SLOWEST_BYTES_PER_S: usize = 4 << 10;
+/// A larger frame's memory is not kept for the next.
+const KEPT_BYTES: usize = 16 << 10;
 /// How long the other side may refuse to take any bytes.
 const WRITE_STALL: Duration = Duration::from_secs(30);
 
@@ -43,8 +50,8 @@ pub(crate) struct FrameReader<R> {
     io: R,
     buffer: BytesMut,
     max_frame_bytes: usize,
-    /// When the frame that has begun must be complete.
-    deadline: Option<Instant>,
+    /// When the frame that is being read began.
+    begun: Option<Instant>,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -54,7 +61,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             io,
             buffer: BytesMut::new(),
             max_frame_bytes: max_frame_bytes.min(MAX_FRAME_BYTES),
-            deadline: None,
+            begun: None,
         }
     }
 
@@ -64,18 +71,20 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub(crate) async fn next(&mut self) -> Result<Option<Frame>, ExchangeError> {
         loop {
             if let Some(frame) = self.take_frame()? {
-                self.deadline = None;
+                self.begun = None;
                 return Ok(Some(frame));
             }
             // The read that ended one frame may have brought the beginning of the next.
-            if self.deadline.is_none() && !self.buffer.is_empty() {
-                self.deadline = Some(Instant::now() + FRAME_DEADLINE);
+            if self.begun.is_none() && !self.buffer.is_empty() {
+                self.begun = Some(Instant::now());
             }
-            let read = match self.deadline {
+            let read = match self.begun {
                 None => self.io.read_buf(&mut self.buffer).await?,
-                Some(deadline) => timeout_at(deadline, self.io.read_buf(&mut self.buffer))
-                    .await
-                    .map_err(|_| ExchangeError::Stalled)??,
+                Some(begun) => {
+                    timeout_at(begun + self.may_take(), self.io.read_buf(&mut self.buffer))
+                        .await
+                        .map_err(|_| ExchangeError::Stalled)??
+                }
             };
             if read == 0 {
                 return match self.buffer.is_empty() {
@@ -86,13 +95,24 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
+    /// The length field of the frame that is being read, once it is there.
+    fn frame_len(&self) -> Option<usize> {
+        let length = self.buffer.first_chunk::<4>()?;
+        Some(usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX))
+    }
+
+    /// How long that frame may take.
+    fn may_take(&self) -> Duration {
+        let len = self.frame_len().unwrap_or(0);
+        FRAME_DEADLINE + Duration::from_secs((len / SLOWEST_BYTES_PER_S) as u64)
+    }
+
     /// A complete frame from the buffer, or room for more bytes of it.
     fn take_frame(&mut self) -> Result<Option<Frame>, ExchangeError> {
-        let Some(&length) = self.buffer.first_chunk::<4>() else {
+        let Some(len) = self.frame_len() else {
             self.buffer.reserve(HEADER_BYTES);
             return Ok(None);
         };
-        let len = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
         if len > self.max_frame_bytes {
             let max = self.max_frame_bytes;
             return Err(ExchangeError::TooLarge { len, max });
@@ -102,12 +122,21 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
         let missing = (4 + len).saturating_sub(self.buffer.len());
         if missing > 0 {
-            self.buffer
-                .reserve(missing.min(AHEAD_BYTES.max(self.buffer.len())));
+            let spare = self.buffer.capacity() - self.buffer.len();
+            if spare < missing.min(MIN_READ_BYTES) {
+                // The buffer doubles: from an eighth on it ends at the largest frame, not beyond.
+                let ahead = AHEAD_BYTES.min((4 + self.max_frame_bytes).div_ceil(8));
+                let more = missing.min(ahead.max(self.buffer.len()));
+                self.buffer.reserve(more);
+            }
             return Ok(None);
         }
         self.buffer.advance(4);
         let mut frame = self.buffer.split_to(len);
+        if self.buffer.is_empty() && len > KEPT_BYTES {
+            // The rest of the buffer is of the same memory, and would keep all of it.
+            self.buffer = BytesMut::new();
+        }
         let kind = frame.get_u8();
         let id = frame.get_u32_le();
         Ok(Some(Frame {
@@ -185,4 +214,72 @@ async fn write_steadily<W: AsyncWrite + Unpin>(
         bytes = &bytes[written..];
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    const LARGEST: usize = 128 << 10;
+
+    /// A frame of `len` after its length field.
+    fn frame(len: usize) -> Vec<u8> {
+        let mut bytes = u32::try_from(len).unwrap().to_le_bytes().to_vec();
+        bytes.resize(4 + len, 1);
+        bytes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_claimed_as_bytes_arrive_and_given_back_with_the_frame() {
+        let (mut far, near) = duplex(1 << 20);
+        let mut frames = FrameReader::new(near, LARGEST);
+        let mut sent = 0;
+        let bytes = frame(LARGEST);
+        for upto in [4, 100, 20_000, 60_000, 100_000, LARGEST + 3] {
+            far.write_all(&bytes[sent..upto]).await.unwrap();
+            sent = upto;
+            let next = timeout(Duration::from_millis(1), frames.next()).await;
+            assert!(next.is_err());
+            assert_eq!(frames.buffer.len(), sent);
+            let claimed = frames.buffer.capacity();
+            let may = 2 * (sent + MIN_READ_BYTES) + LARGEST / 8;
+            assert!(claimed <= may, "{claimed} for {sent}");
+            assert!(claimed <= LARGEST + 256, "more than one frame: {claimed}");
+        }
+        far.write_all(&bytes[sent..]).await.unwrap();
+        let whole = frames.next().await.unwrap().unwrap();
+        assert_eq!(whole.body.len(), LARGEST - 5);
+        assert_eq!(frames.buffer.capacity(), 0, "all of it went with the frame");
+        // The next one does not keep more than it needs.
+        far.write_all(&frame(30)).await.unwrap();
+        assert_eq!(frames.next().await.unwrap().unwrap().body.len(), 25);
+        assert!(frames.buffer.capacity() <= 64);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_frame_may_come_slowly_but_has_to_come() {
+        let (mut far, near) = duplex(1 << 20);
+        let mut frames = FrameReader::new(near, MAX_FRAME_BYTES);
+        let began = Instant::now();
+        let sending = async {
+            // 1 MiB at 8 KiB/s.
+            for piece in frame(1 << 20).chunks(8 << 10) {
+                far.write_all(piece).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            far.write_all(&frame(1 << 20)[..100]).await.unwrap();
+        };
+        let reading = async {
+            let whole = frames.next().await.unwrap().unwrap();
+            assert_eq!(whole.body.len(), (1 << 20) - 5);
+            assert!(began.elapsed() > Duration::from_secs(120));
+            let began = Instant::now();
+            assert!(matches!(frames.next().await, Err(ExchangeError::Stalled)));
+            // A minute, and four more for its length.
+            assert!(began.elapsed() < Duration::from_secs(60 + 256 + 2));
+        };
+        tokio::join!(sending, reading);
+    }
 }

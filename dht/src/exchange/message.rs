@@ -61,7 +61,7 @@ pub enum Request {
         manifest: Key,
         /// Number of chunks of the manifest, at most [`MAX_HAVE_CHUNKS`].
         chunks: u32,
-        /// What the asker has: one bit a chunk, rounded up to whole bytes.
+        /// What the asker has: one bit a chunk, rounded up to whole bytes. Bits beyond are 0.
         bits: Bytes,
     },
     /// The bytes of a chunk.
@@ -100,7 +100,7 @@ pub enum Reply {
     Have {
         /// Number of chunks of the manifest, at most [`MAX_HAVE_CHUNKS`].
         chunks: u32,
-        /// One bit a chunk, rounded up to whole bytes.
+        /// One bit a chunk, rounded up to whole bytes. Bits beyond are 0.
         bits: Bytes,
     },
     /// The bytes of a chunk, at most [`MAX_CHUNK_BYTES`].
@@ -130,7 +130,7 @@ pub enum Reply {
 /// Another peer of a swarm, as somebody tells of it. The bytes are not checked further than their lengths.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct SwarmPeer {
-    /// Its peer id, as a multihash.
+    /// Its peer id, as a multihash of at most [`MAX_SWARM_ADDR_BYTES`]; not empty.
     pub peer: Vec<u8>,
     /// Its multiaddrs, at most [`MAX_SWARM_ADDRS`] of at most [`MAX_SWARM_ADDR_BYTES`] each.
     pub addrs: Vec<Vec<u8>>,
@@ -228,11 +228,9 @@ pub(super) fn decode_request(frame: &Frame) -> Result<Request, ExchangeError> {
             Ok(Request::Chunk { index, hash })
         }
         KIND_REQUEST_INTEREST => Ok(Request::Interest(codec::decode(body)?)),
-        KIND_REQUEST_GOT => {
-            let indices: Vec<u32> = codec::decode(body)?;
-            check_got(frame.kind, &indices)?;
-            Ok(Request::Got { indices })
-        }
+        KIND_REQUEST_GOT => Ok(Request::Got {
+            indices: decode_got(frame)?,
+        }),
         KIND_REQUEST_CANCEL => Ok(Request::Cancel {
             target: codec::decode(body)?,
         }),
@@ -280,8 +278,18 @@ pub(super) fn encode_reply(reply: &Reply) -> Result<(u8, Bytes), ExchangeError> 
     Ok((kind, body))
 }
 
+/// Replies have the id of their request, and what is unasked has none.
+pub(super) fn check_id(kind: u8, id: u32) -> Result<(), ExchangeError> {
+    let is_unasked = matches!(
+        kind,
+        KIND_TELL_GOT | KIND_TELL_CHOKE | KIND_TELL_UNCHOKE | KIND_TELL_PEERS
+    );
+    good(kind, !is_unasked || id == 0)
+}
+
 /// A reply from a received frame. Byte strings share the frame's memory.
 pub(super) fn decode_reply(frame: &Frame) -> Result<Reply, ExchangeError> {
+    check_id(frame.kind, frame.id)?;
     let body = &frame.body;
     match frame.kind {
         KIND_REPLY_MANIFEST => {
@@ -304,12 +312,11 @@ pub(super) fn decode_reply(frame: &Frame) -> Result<Reply, ExchangeError> {
         KIND_REPLY_CHOKED => empty(frame, Reply::Choked),
         KIND_TELL_CHOKE => empty(frame, Reply::Choke),
         KIND_TELL_UNCHOKE => empty(frame, Reply::Unchoke),
-        KIND_TELL_GOT => {
-            let indices: Vec<u32> = codec::decode(body)?;
-            check_got(frame.kind, &indices)?;
-            Ok(Reply::Got { indices })
-        }
+        KIND_TELL_GOT => Ok(Reply::Got {
+            indices: decode_got(frame)?,
+        }),
         KIND_TELL_PEERS => {
+            check_count(frame, MAX_SWARM_PEERS)?;
             let peers: Vec<SwarmPeer> = codec::decode(body)?;
             check_peers(&peers)?;
             Ok(Reply::Peers(peers))
@@ -335,9 +342,32 @@ fn empty(frame: &Frame, reply: Reply) -> Result<Reply, ExchangeError> {
     }
 }
 
+/// A bitmap has the length that its chunks need, and says nothing of chunks that are not there.
 fn check_have(kind: u8, chunks: u32, bits: &[u8]) -> Result<(), ExchangeError> {
     let whole_bytes = usize::try_from(chunks.div_ceil(8)).unwrap_or(usize::MAX);
-    good(kind, chunks <= MAX_HAVE_CHUNKS && bits.len() == whole_bytes)
+    let beyond = match (bits.last(), chunks % 8) {
+        // The first chunk is the highest bit.
+        (Some(last), used) if used > 0 => last << used,
+        _ => 0,
+    };
+    good(
+        kind,
+        chunks <= MAX_HAVE_CHUNKS && bits.len() == whole_bytes && beyond == 0,
+    )
+}
+
+fn decode_got(frame: &Frame) -> Result<Vec<u32>, ExchangeError> {
+    check_count(frame, MAX_GOT)?;
+    let indices: Vec<u32> = codec::decode(&frame.body)?;
+    check_got(frame.kind, &indices)?;
+    Ok(indices)
+}
+
+/// Looks at the length of a list before there is memory for it. What is too short for one fails later.
+fn check_count(frame: &Frame, max: usize) -> Result<(), ExchangeError> {
+    let count = frame.body.get(1..9).and_then(|bytes| bytes.try_into().ok());
+    let count = count.map_or(0, u64::from_le_bytes);
+    good(frame.kind, count <= max as u64)
 }
 
 fn check_got(kind: u8, indices: &[u32]) -> Result<(), ExchangeError> {
@@ -351,7 +381,10 @@ fn check_got(kind: u8, indices: &[u32]) -> Result<(), ExchangeError> {
 fn check_peers(peers: &[SwarmPeer]) -> Result<(), ExchangeError> {
     let short = |bytes: &Vec<u8>| bytes.len() <= MAX_SWARM_ADDR_BYTES;
     let bounded = |p: &SwarmPeer| {
-        short(&p.peer) && p.addrs.len() <= MAX_SWARM_ADDRS && p.addrs.iter().all(short)
+        !p.peer.is_empty()
+            && short(&p.peer)
+            && p.addrs.len() <= MAX_SWARM_ADDRS
+            && p.addrs.iter().all(short)
     };
     good(
         KIND_TELL_PEERS,

@@ -123,7 +123,7 @@ impl RequestSender {
 
 impl ReplyReceiver {
     /// The next reply and the id of its request; `None` when the peer closed the stream cleanly.
-    /// Waits without limit between frames, at most 60 seconds within one. Cancel safe.
+    /// Waits without limit between frames; within one 60 seconds, and a second for each 4 KiB of it. Cancel safe.
     pub async fn next(&mut self) -> Result<Option<(u32, Reply)>, ExchangeError> {
         let result = match self.frames.next().await {
             Ok(None) => Ok(None),
@@ -150,7 +150,7 @@ impl ReplyReceiver {
 
 impl RequestReceiver {
     /// The next request and its id; `None` when the peer closed the stream cleanly.
-    /// Waits without limit between frames, at most 60 seconds within one. Cancel safe.
+    /// Waits without limit between frames; within one 60 seconds, and a second for each 4 KiB of it. Cancel safe.
     pub async fn next(&mut self) -> Result<Option<(u32, Request)>, ExchangeError> {
         let result = match self.frames.next().await {
             Ok(None) => Ok(None),
@@ -169,6 +169,7 @@ impl ReplySender {
     /// for 30 seconds.
     pub async fn send(&mut self, id: u32, reply: &Reply) -> Result<(), ExchangeError> {
         let (kind, body) = message::encode_reply(reply)?;
+        message::check_id(kind, id)?;
         self.0.send(kind, id, &body).await
     }
 
