@@ -205,6 +205,19 @@ fn swarms_share_the_slots() {
 }
 
 #[test]
+fn a_thousand_streams_take_turns_within_bounds() {
+    let all: Vec<_> = (0..1000).map(trusted).collect();
+    let mut choker = Choker::new(1);
+    let mut seen = BTreeSet::new();
+    for round in 0..70 {
+        choker.round(at_s(10 * round), &all, 16);
+        assert_eq!(choker.fill(at_s(10 * round), &all, 16), Decision::default());
+        seen.extend(served(&choker, &all));
+    }
+    assert_eq!(seen.len(), 1000, "everybody had a turn after 63 rounds");
+}
+
+#[test]
 fn more_swarms_than_slots_take_turns() {
     let all: Vec<_> = (0..12)
         .map(|id| Candidate {
