@@ -2,9 +2,9 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// The monotonic clock.
+/// The monotonic clock; in a test with virtual time, that.
 pub(crate) fn now() -> Instant {
-    Instant::now()
+    tokio::time::Instant::now().into_std()
 }
 
 /// The time of day, in whole seconds since 1970.

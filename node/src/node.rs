@@ -108,6 +108,8 @@ impl Node {
         let seeding = open_seeding(&config.data_dir).await?;
         let swarm_mode = config.network.as_ref().map(NetworkConfig::swarm_mode);
         let swarm_mode = swarm_mode.unwrap_or_default();
+        let profile = config.network.as_ref().map(|n| n.profile);
+        let profile = profile.unwrap_or_default();
         let node = Arc::new(Self {
             peer_id,
             store,
@@ -126,7 +128,7 @@ impl Node {
         });
         if let Some(incoming) = incoming {
             node.tasks
-                .spawn("seeder", seeder::run(node.clone(), incoming));
+                .spawn("seeder", seeder::run(node.clone(), profile, incoming));
             node.tasks
                 .spawn("seeding", upkeep::look_after_seeding(node.clone()));
         }

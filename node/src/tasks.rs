@@ -82,12 +82,6 @@ impl Tasks {
         })
     }
 
-    /// Tasks that run, those of tasks below included.
-    #[cfg(test)]
-    pub(crate) fn count(&self) -> usize {
-        self.tracker.len()
-    }
-
     /// Asks all tasks to end and waits for it.
     pub(crate) async fn finish(&self) {
         self.token.cancel();
@@ -96,11 +90,11 @@ impl Tasks {
     }
 }
 
-/// Runs blocking work on the blocking pool; a panic there becomes an error here.
-pub(crate) async fn blocking<T: Send + 'static>(
+/// Runs blocking work on the blocking pool, from now on; a panic there becomes an error here.
+pub(crate) fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, tokio::task::JoinError> {
-    tokio::task::spawn_blocking(work).await
+) -> JoinHandle<T> {
+    tokio::task::spawn_blocking(work)
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl LiveHave {
         }
     }
 
-    fn set(&self, index: usize) {
+    pub(crate) fn set(&self, index: usize) {
         let mut have = self.lock();
         if have.bits.set(index) {
             have.log.push(u32::try_from(index).unwrap_or(u32::MAX));
@@ -106,6 +106,11 @@ impl LiveHave {
 
     fn proven(&self, groups: usize) {
         self.proven.send_replace(groups);
+    }
+
+    /// What is being downloaded.
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.manifest
     }
 
     /// The bitmap right now.
@@ -175,6 +180,17 @@ impl Downloads {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         turns.entry(*address).or_default().clone()
+    }
+}
+
+#[cfg(test)]
+impl Downloads {
+    /// A download that does nothing by itself, and never ends.
+    pub(crate) fn pretend(&self, manifest: Manifest) -> Arc<LiveHave> {
+        let live = Arc::new(LiveHave::new(Arc::new(manifest)));
+        let mut all = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(live.manifest.id(), live.clone());
+        live
     }
 }
 

@@ -1,6 +1,9 @@
 //! `metrics`: numbers for a monitoring system.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use casnode_dht::Dht;
 
@@ -8,6 +11,7 @@ use super::network::status;
 use crate::{
     api::{ApiError, MetricReport, MetricValue, Outcome, Response, ScrubReport, StatusReport},
     node::Node,
+    swarm::Swarms,
 };
 
 const DROPPED_NAME: &str = "casnode_dht_dropped_total";
@@ -26,6 +30,7 @@ async fn all(node: &Arc<Node>) -> Result<Vec<MetricReport>, ApiError> {
         metrics.extend(of_scrub(scrub));
     }
     if let Some(dht) = &node.dht {
+        metrics.extend(of_swarms(&node.swarms));
         metrics.extend(of_dht(dht));
     }
     Ok(metrics)
@@ -97,6 +102,58 @@ fn of_scrub(scrub: &ScrubReport) -> [MetricReport; 4] {
             "casnode_scrub_repaired_chunks_total",
             "Damaged chunks that were fetched again.",
             scrub.repaired_chunks,
+        ),
+    ]
+}
+
+fn of_swarms(swarms: &Swarms) -> [MetricReport; 9] {
+    let (census, counters) = (swarms.census(), swarms.counters());
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    [
+        gauge(
+            "casnode_swarms",
+            "Files that this node fetches or is asked for.",
+            census.swarms,
+        ),
+        gauge(
+            "casnode_swarm_unchoked_streams",
+            "Streams of peers that are sent chunks.",
+            census.unchoked,
+        ),
+        gauge(
+            "casnode_swarm_choked_streams",
+            "Streams of peers that are not sent chunks at present.",
+            census.choked,
+        ),
+        gauge(
+            "casnode_swarm_interested_streams",
+            "Streams of peers that want chunks, choked or not.",
+            census.interested,
+        ),
+        gauge(
+            "casnode_swarm_super_seeded",
+            "Swarms whose members are told of chunks one by one, so that they have each other to fetch from.",
+            census.super_seeded,
+        ),
+        counter(
+            "casnode_uploaded_chunks_total",
+            "Chunks sent to peers.",
+            count(&counters.sent_chunks),
+        ),
+        counter(
+            "casnode_uploaded_chunk_bytes_total",
+            "Bytes of these chunks.",
+            count(&counters.sent_bytes),
+        ),
+        counter(
+            "casnode_choked_requests_total",
+            "Requests for chunks that were refused because the peer was choked.",
+            count(&counters.choked_requests),
+        ),
+        counter(
+            "casnode_stream_breaches_total",
+            "Streams that were closed because their peer broke the rules of the exchange.",
+            count(&counters.breaches),
         ),
     ]
 }

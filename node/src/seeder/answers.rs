@@ -11,12 +11,13 @@ use casnode_cas::{
     Address, ChunkHash, FileEntry, FileState, HaveBitmap, ManifestId, Store, StoreError,
 };
 use casnode_dht::exchange::Reply;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, task::JoinHandle};
 
 use super::recent::{Limits, Recent};
 use crate::{
     clock,
     download::{Downloads, LiveHave},
+    swarm::Here,
     tasks::blocking,
 };
 
@@ -66,17 +67,17 @@ impl Answers {
         self.downloads.live(manifest)
     }
 
-    /// Every read is checked against the hash: a damaged chunk is never served.
-    pub(super) async fn chunk(&self, hash: ChunkHash) -> Reply {
+    /// Begins to read a chunk. Every read is checked against the hash: a damaged chunk is never served.
+    pub(super) fn chunk(&self, hash: ChunkHash) -> JoinHandle<Reply> {
         let store = self.store.clone();
-        match blocking(move || store.get(&hash)).await {
-            Ok(Ok(Some(bytes))) => Reply::Chunk(bytes),
-            Ok(Err(error)) => {
+        blocking(move || match store.get(&hash) {
+            Ok(Some(bytes)) => Reply::Chunk(bytes),
+            Ok(None) => Reply::NotFound,
+            Err(error) => {
                 tracing::warn!(chunk = %hash, %error, "a stored chunk could not be served");
                 Reply::NotFound
             }
-            Ok(Ok(None)) | Err(_) => Reply::NotFound,
-        }
+        })
     }
 
     /// The part of the file's manifest that begins at `offset`.
@@ -103,32 +104,33 @@ impl Answers {
         }
     }
 
-    /// Which chunks of a manifest are here.
-    pub(super) async fn have(self: &Arc<Self>, manifest: ManifestId) -> Reply {
-        if let Some(live) = self.downloads.live(&manifest) {
-            let have = live.snapshot();
-            return have_reply(have.len(), Bytes::from(have.to_wire()));
-        }
-        self.stored_have(manifest).await
-    }
-
-    async fn stored_have(self: &Arc<Self>, id: ManifestId) -> Reply {
-        let Some(entry) = self.entry_of(id).await else {
-            return Reply::NotFound;
-        };
-        let chunks = entry.chunk_count as usize;
-        if entry.state == FileState::Complete {
-            let mut all = HaveBitmap::new(chunks);
-            (0..chunks).for_each(|i| {
-                all.set(i);
+    /// What is here of a manifest; `None` when it is not known.
+    pub(super) async fn here(self: &Arc<Self>, id: ManifestId) -> Option<Here> {
+        if let Some(live) = self.downloads.live(&id) {
+            let manifest = live.manifest();
+            return Some(Here {
+                address: manifest.address(),
+                have: live.snapshot(),
+                live: Some(live.clone()),
             });
-            return have_reply(chunks, Bytes::from(all.to_wire()));
         }
-        let found = match self.bitmaps.get(&id, clock::now()) {
-            Some(bits) => Some(bits),
-            None => self.make(move |answers| answers.read_bitmap(entry)).await,
+        let entry = self.entry_of(id).await?;
+        let address = entry.address;
+        let chunks = entry.chunk_count as usize;
+        let have = if entry.state == FileState::Complete {
+            all_of(chunks)
+        } else {
+            let bits = match self.bitmaps.get(&id, clock::now()) {
+                Some(bits) => Some(bits),
+                None => self.make(move |answers| answers.read_bitmap(entry)).await,
+            };
+            HaveBitmap::from_wire(&bits?, chunks).ok()?
         };
-        found.map_or(Reply::NotFound, |bits| have_reply(chunks, bits))
+        Some(Here {
+            address,
+            have,
+            live: None,
+        })
     }
 
     fn read_manifest(&self, entry: FileEntry) -> Result<Option<Bytes>, StoreError> {
@@ -201,11 +203,12 @@ fn used(store: &Store, address: &Address) -> Result<Option<FileEntry>, StoreErro
     Ok(entry)
 }
 
-fn have_reply(chunks: usize, bits: Bytes) -> Reply {
-    Reply::Have {
-        chunks: u32::try_from(chunks).unwrap_or(u32::MAX),
-        bits,
-    }
+fn all_of(chunks: usize) -> HaveBitmap {
+    let mut all = HaveBitmap::new(chunks);
+    (0..chunks).for_each(|index| {
+        all.set(index);
+    });
+    all
 }
 
 /// What was found; an error is logged, and the asker hears that nothing is here.

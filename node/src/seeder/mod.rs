@@ -1,9 +1,10 @@
 //! Serves what is here to peers that ask.
 //!
-//! [`places`] says who may be served, [`stream`] serves one peer's stream, [`answers`] knows what to say, and [`recent`]
-//! keeps what took work to make.
+//! [`places`] says who may have a stream, [`crate::swarm`] who of them is sent chunks, [`stream`] serves one peer's stream
+//! with a [`desk`] where its requests wait, [`answers`] knows what to say, and [`recent`] keeps what took work to make.
 
 mod answers;
+mod desk;
 mod places;
 mod recent;
 mod stream;
@@ -12,15 +13,60 @@ mod tests;
 
 use std::{convert::Infallible, sync::Arc};
 
-use casnode_dht::{Incoming, IncomingStreams};
+use casnode_dht::{Incoming, IncomingStreams, Profile};
 
-use self::{answers::Answers, places::Places};
-use crate::{clock, node::Node};
+use self::{answers::Answers, places::Places, stream::End};
+use crate::{
+    clock,
+    node::Node,
+    swarm::{self, Counters, Swarms},
+};
+
+/// Chunks of a stream that are read ahead of the wire when few are served: one of them may be fast.
+const READ_AHEAD: usize = 5;
+
+/// The same when many are served: each is slow, and what was read may have to be thrown away.
+const READ_AHEAD_OF_MANY: usize = 2;
+
+/// See [`READ_AHEAD`].
+const FEW_SERVED: usize = 4;
+
+/// What all streams are served from.
+#[derive(Debug)]
+struct Seeder {
+    answers: Arc<Answers>,
+    swarms: Arc<Swarms>,
+}
+
+impl Seeder {
+    /// Chunks of one stream that are to be read ahead of the wire.
+    fn read_ahead(&self) -> usize {
+        match self.swarms.served() {
+            0..=FEW_SERVED => READ_AHEAD,
+            _ => READ_AHEAD_OF_MANY,
+        }
+    }
+}
 
 /// Serves inbound streams until the node ends.
-pub(crate) async fn run(node: Arc<Node>, mut incoming: IncomingStreams) -> Result<(), Infallible> {
-    let places = Arc::new(Places::default());
-    let answers = Arc::new(Answers::new(node.store.clone(), node.downloads.clone()));
+pub(crate) async fn run(
+    node: Arc<Node>,
+    profile: Profile,
+    mut incoming: IncomingStreams,
+) -> Result<(), Infallible> {
+    let places = Arc::new(Places::new(profile, clock::now()));
+    let answers = Answers::new(node.store.clone(), node.downloads.clone());
+    let seeder = Arc::new(Seeder {
+        answers: Arc::new(answers),
+        swarms: node.swarms.clone(),
+    });
+    node.tasks
+        .spawn("choker", swarm::choke(node.swarms.clone()));
+    if let Some(dht) = &node.dht {
+        let book = Arc::new(dht.clone());
+        node.tasks
+            .spawn("introduce", swarm::introduce(node.swarms.clone(), book));
+    }
     while let Some(stream) = incoming.recv().await {
         let Incoming {
             peer,
@@ -28,25 +74,24 @@ pub(crate) async fn run(node: Arc<Node>, mut incoming: IncomingStreams) -> Resul
             replies,
             ..
         } = stream;
-        let tasks = node.tasks.child();
-        let end = tasks.token().clone();
+        let end = node.tasks.token().child_token();
         let Some(place) = places.take(peer, end.clone(), clock::now()) else {
             tracing::debug!(%peer, "all places are taken; a stream was refused");
             continue;
         };
-        let answers = answers.clone();
+        let seeder = seeder.clone();
         node.tasks.spawn("serve", async move {
-            let _guard = end.clone().drop_guard();
             let outcome = tokio::select! {
-                outcome = stream::serve(answers, requests, replies, &tasks, &place) => outcome,
+                outcome = stream::serve(&seeder, peer, requests, replies, &place) => outcome,
                 () = end.cancelled() => {
                     tracing::debug!(%peer, "a stream had to make room");
                     Ok(())
                 }
             };
-            tasks.finish().await;
-            drop(place);
             if let Err(error) = outcome {
+                if let End::Breach(_) = error {
+                    Counters::add(&seeder.swarms.counters().breaches, 1);
+                }
                 tracing::debug!(%peer, %error, "a stream ended");
             }
             Ok::<(), Infallible>(())

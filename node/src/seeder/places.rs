@@ -1,26 +1,38 @@
-//! Who is served: a bounded number of streams, shared between peers, and never for good.
+//! Who has a stream: a bounded number of them, shared between peers, and never for good.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use casnode_dht::PeerId;
+use casnode_dht::{PeerId, Profile};
 use tokio_util::sync::CancellationToken;
 
-/// Streams served at a time, over all peers. Each holds a few chunks in memory.
-pub(super) const MAX_STREAMS: usize = 64;
+/// Streams at a time, over all peers. One that is choked costs some kilobytes, and what its peer has of its file: one bit a
+/// chunk. Only those that are served hold chunks in memory, and the choker bounds their number.
+const fn max_streams(profile: Profile) -> usize {
+    match profile {
+        Profile::Home => 64,
+        Profile::Server => 512,
+        Profile::Lab => 1024,
+    }
+}
 
-/// Streams of one peer: one for each of its downloads. Sixteen peers can still fill all places.
+/// Streams of one peer: one for each of its downloads. Sixteen peers can still fill all places of a desktop machine.
 pub(super) const MAX_STREAMS_PER_PEER: usize = 4;
 
 /// A stream that sent a chunk, or began, less than this ago does not have to make room: a flood of newcomers would
-/// otherwise end the very streams that are busy.
-const SAFE_SPAN: Duration = Duration::from_secs(10);
+/// otherwise end the very streams that are busy, and those whose turn is next.
+const SAFE_SPAN: Duration = Duration::from_secs(30);
 
-/// The streams that are served.
-#[derive(Debug, Default)]
+/// The streams there are.
+#[derive(Debug)]
 pub(super) struct Places {
+    began: Instant,
+    max_streams: usize,
     table: Mutex<Table>,
 }
 
@@ -34,8 +46,7 @@ struct Table {
 struct Taken {
     id: u64,
     peer: PeerId,
-    /// When it last sent a chunk; before the first one, when it began.
-    useful: Instant,
+    useful: Arc<AtomicU64>,
     end: CancellationToken,
 }
 
@@ -44,9 +55,20 @@ struct Taken {
 pub(super) struct Place {
     places: Arc<Places>,
     id: u64,
+    /// When it last sent a chunk, and before the first one, when it began: milliseconds since there are places.
+    useful: Arc<AtomicU64>,
 }
 
 impl Places {
+    /// As many as befit the machine.
+    pub(super) fn new(profile: Profile, now: Instant) -> Self {
+        Self {
+            began: now,
+            max_streams: max_streams(profile),
+            table: Mutex::default(),
+        }
+    }
+
     /// Takes a place for a stream of `peer` that `end` ends. When all are taken, the stream that has sent no chunk for
     /// longest has to go. `None` when the peer has its share, or every stream is busy.
     pub(super) fn take(
@@ -60,21 +82,29 @@ impl Places {
         if own >= MAX_STREAMS_PER_PEER {
             return None;
         }
-        if table.taken.len() >= MAX_STREAMS {
-            table.make_room(now)?;
+        if table.taken.len() >= self.max_streams {
+            table.make_room(self.since_began(now))?;
         }
         table.next_id += 1;
         let id = table.next_id;
+        let useful = Arc::new(AtomicU64::new(self.since_began(now)));
         table.taken.push(Taken {
             id,
             peer,
-            useful: now,
+            useful: useful.clone(),
             end,
         });
         Some(Place {
             places: self.clone(),
             id,
+            useful,
         })
+    }
+
+    /// In milliseconds.
+    fn since_began(&self, now: Instant) -> u64 {
+        let span = now.saturating_duration_since(self.began);
+        u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -83,9 +113,11 @@ impl Places {
 }
 
 impl Table {
-    fn make_room(&mut self, now: Instant) -> Option<()> {
-        let longest = (0..self.taken.len()).min_by_key(|i| self.taken[*i].useful)?;
-        if now.saturating_duration_since(self.taken[longest].useful) < SAFE_SPAN {
+    fn make_room(&mut self, now_ms: u64) -> Option<()> {
+        let useful_ms = |at: &usize| self.taken[*at].useful.load(Ordering::Relaxed);
+        let longest = (0..self.taken.len()).min_by_key(useful_ms)?;
+        let idle = Duration::from_millis(now_ms.saturating_sub(useful_ms(&longest)));
+        if idle < SAFE_SPAN {
             return None;
         }
         self.taken.swap_remove(longest).end.cancel();
@@ -96,10 +128,8 @@ impl Table {
 impl Place {
     /// The stream has sent a chunk.
     pub(super) fn chunk_sent(&self, now: Instant) {
-        let mut table = self.places.lock();
-        if let Some(taken) = table.taken.iter_mut().find(|t| t.id == self.id) {
-            taken.useful = now;
-        }
+        let now_ms = self.places.since_began(now);
+        self.useful.store(now_ms, Ordering::Relaxed);
     }
 }
 
@@ -112,6 +142,13 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MAX_STREAMS: usize = max_streams(Profile::Home);
+
+    /// The places of a desktop machine.
+    fn places(start: Instant) -> Arc<Places> {
+        Arc::new(Places::new(Profile::Home, start))
+    }
 
     struct Stream {
         place: Place,
@@ -139,7 +176,8 @@ mod tests {
 
     #[test]
     fn one_peer_has_its_share_and_no_more() {
-        let (places, peer, now) = (Arc::default(), PeerId::random(), Instant::now());
+        let (peer, now) = (PeerId::random(), Instant::now());
+        let places = places(now);
         let mut own: Vec<_> = (0..MAX_STREAMS_PER_PEER)
             .map(|_| open(&places, peer, now).unwrap())
             .collect();
@@ -151,7 +189,8 @@ mod tests {
 
     #[test]
     fn the_stream_that_has_sent_nothing_for_longest_makes_room() {
-        let (places, start) = (Arc::default(), Instant::now());
+        let start = Instant::now();
+        let places = places(start);
         let streams = fill(&places, start);
         let later = start + Duration::from_secs(200);
         // All but the third have sent a chunk since; the first one long ago.
@@ -173,7 +212,8 @@ mod tests {
 
     #[test]
     fn a_flood_of_newcomers_ends_no_busy_stream() {
-        let (places, start) = (Arc::default(), Instant::now());
+        let start = Instant::now();
+        let places = places(start);
         let streams = fill(&places, start);
         let now = start + Duration::from_secs(1000);
         for stream in &streams {

@@ -1,71 +1,243 @@
 //! The swarms this node is part of: who is in them, who is served, what flows.
 //!
-//! The seeder and the downloads meet here: what a peer gives decides what it gets.
+//! The seeder and the downloads meet here: what a peer gives decides what it gets. [`Swarms`] is the registry, [`table`]
+//! what it knows, [`swarm`] one swarm of it with [`member`]s (streams that ask) and [`source`]s (peers that are fetched
+//! from). [`line`] is what a stream needs of it for a chunk, without a lock. [`engine`] decides every ten seconds who is
+//! served, [`crowd`] tells the members of each other, [`view`] shows it to people.
 
+mod crowd;
+mod engine;
+mod line;
+mod load;
+mod member;
+mod source;
+mod stopwatch;
+#[allow(clippy::module_inception, reason = "one swarm of the swarms")]
+mod swarm;
+mod table;
 mod view;
 
-use casnode_cas::{Address, ManifestId};
-use casnode_dht::PeerId;
-use tokio::sync::mpsc;
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
-pub(crate) use self::view::{PeerView, SwarmView};
-use crate::choke::SwarmMode;
+use casnode_cas::{Address, HaveBitmap, ManifestId};
+use casnode_dht::{Multiaddr, PeerId};
+use tokio::sync::{Notify, mpsc};
+
+#[cfg(test)]
+pub(crate) use self::engine::{AddressBook, Addresses};
+pub(crate) use self::{
+    engine::{choke, introduce},
+    line::Line,
+    member::{Here, Joining, Membership},
+    source::SourceView,
+    view::{PeerView, SwarmView},
+};
+use self::{swarm::Swarm, table::Table};
+use crate::{choke::SwarmMode, clock, sched::Mono};
 
 /// Candidates that may wait for a download.
 const MAX_CANDIDATES: usize = 64;
 
-/// What a download knows of one of its sources.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct SourceView {
-    /// It sends this node nothing at present.
-    pub(crate) chokes_us: bool,
-    /// It has something this node wants.
-    pub(crate) interests_us: bool,
-    /// It was asked, and has sent nothing for a minute.
-    pub(crate) snubs_us: bool,
-    /// How many chunks it has.
-    pub(crate) have_chunks: u32,
+/// The swarms of a node. There are as many as manifests that somebody joined or fetches: bounded by the streams there
+/// can be, and by the downloads.
+#[derive(Debug)]
+pub(crate) struct Swarms {
+    began: Instant,
+    table: Mutex<Table>,
+    counters: Counters,
+    /// How many streams are unchoked.
+    served: Arc<AtomicUsize>,
+    /// Somebody wants something now, or left: a slot may be given.
+    changed: Notify,
+    /// Somebody came who is to be looked for.
+    came: Notify,
 }
 
-/// The swarms of a node.
+/// What happened since the start.
 #[derive(Debug, Default)]
-pub(crate) struct Swarms {
-    mode: SwarmMode,
+pub(crate) struct Counters {
+    pub(crate) sent_chunks: AtomicU64,
+    pub(crate) sent_bytes: AtomicU64,
+    /// Chunks that were asked for by peers that were choked.
+    pub(crate) choked_requests: AtomicU64,
+    /// Streams that were closed because their peer broke the rules.
+    pub(crate) breaches: AtomicU64,
+}
+
+/// The streams there are now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Census {
+    pub(crate) swarms: u64,
+    pub(crate) unchoked: u64,
+    pub(crate) choked: u64,
+    /// Of both.
+    pub(crate) interested: u64,
+    /// Swarms whose members are told of chunks one by one.
+    pub(crate) super_seeded: u64,
+}
+
+impl Counters {
+    pub(crate) fn add(counter: &AtomicU64, more: u64) {
+        counter.fetch_add(more, Ordering::Relaxed);
+    }
+}
+
+impl Default for Swarms {
+    fn default() -> Self {
+        Self::new(SwarmMode::default())
+    }
 }
 
 impl Swarms {
     /// Swarms that are in this mode where nothing else is said of them.
     pub(crate) fn new(mode: SwarmMode) -> Self {
-        Self { mode }
+        let served = Arc::default();
+        Self {
+            began: clock::now(),
+            table: Mutex::new(Table::new(mode, rand::random(), Arc::clone(&served))),
+            served,
+            counters: Counters::default(),
+            changed: Notify::new(),
+            came: Notify::new(),
+        }
     }
 
     /// The mode of swarms of which nothing else was said.
     pub(crate) fn mode(&self) -> SwarmMode {
-        self.mode
+        self.lock().mode
     }
 
     /// The swarm of this file is in this mode from now on, whether it is there already or not.
-    pub(crate) fn set_mode(&self, _address: Address, _mode: SwarmMode) {}
+    pub(crate) fn set_mode(&self, address: Address, mode: SwarmMode) {
+        self.lock().set_mode(address, mode);
+    }
+
+    /// How many streams are unchoked.
+    pub(crate) fn served(&self) -> usize {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// What happened since the start.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The streams there are now.
+    pub(crate) fn census(&self) -> Census {
+        self.lock().census()
+    }
 
     /// A swarm as it is now.
-    pub(crate) fn report(&self, _manifest: ManifestId) -> SwarmView {
-        SwarmView {
-            mode: self.mode,
-            ..SwarmView::default()
+    pub(crate) fn report(&self, manifest: ManifestId) -> SwarmView {
+        let (table, now) = (self.lock(), self.now());
+        match table.get(&manifest) {
+            Some(swarm) => view::of(swarm, now),
+            None => SwarmView {
+                mode: table.mode,
+                ..SwarmView::default()
+            },
         }
     }
 
+    /// A stream joins a swarm: its part in it, and what its peer is to be told of what is here. It is unchoked when this
+    /// returns, if a slot was free.
+    pub(crate) fn join(self: &Arc<Self>, joining: Joining) -> (Membership, Option<HaveBitmap>) {
+        let (manifest, peer, line) = (joining.manifest, joining.peer, joining.line.clone());
+        let admission = self.lock().join(joining, self.now());
+        if admission.is_new {
+            self.came.notify_one();
+        }
+        // The clock of who is served begins with the first member.
+        self.changed.notify_one();
+        let member = Membership {
+            swarms: self.clone(),
+            manifest,
+            peer,
+            id: admission.id,
+            line,
+        };
+        (member, admission.told)
+    }
+
+    fn leave(&self, member: &Membership) {
+        self.lock().leave(member.id);
+        self.changed.notify_one();
+    }
+
+    fn with_member<T>(
+        &self,
+        member: &Membership,
+        act: impl FnOnce(&mut Swarm, u64, Mono) -> T,
+    ) -> Option<T> {
+        let now = self.now();
+        let mut table = self.lock();
+        Some(act(table.get_mut(&member.manifest)?, member.id, now))
+    }
+
     /// A download has this many proven bytes of a peer.
-    pub(crate) fn fetched(&self, _manifest: ManifestId, _peer: PeerId, _bytes: u64) {}
+    pub(crate) fn fetched(&self, manifest: ManifestId, peer: PeerId, bytes: u64) {
+        let now = self.now();
+        if let Some(swarm) = self.lock().get_mut(&manifest) {
+            swarm.fetched(&peer, bytes, now);
+        }
+    }
 
     /// What a download knows of a source changed.
-    pub(crate) fn source(&self, _manifest: ManifestId, _peer: PeerId, _view: SourceView) {}
+    pub(crate) fn source(&self, manifest: ManifestId, peer: PeerId, view: SourceView) {
+        let now = self.now();
+        if self.lock().enter(manifest).source(peer, view, now) {
+            self.came.notify_one();
+        }
+    }
 
     /// A source of a download is gone.
-    pub(crate) fn source_gone(&self, _manifest: ManifestId, _peer: PeerId) {}
+    pub(crate) fn source_gone(&self, manifest: ManifestId, peer: PeerId) {
+        let mut table = self.lock();
+        if let Some(swarm) = table.get_mut(&manifest) {
+            swarm.source_gone(&peer);
+            table.tidy(&manifest);
+        }
+    }
 
     /// Peers that join the swarm from now on by a stream of their own: whoever downloads a file has parts of it.
-    pub(crate) fn subscribe(&self, _manifest: ManifestId) -> mpsc::Receiver<PeerId> {
-        mpsc::channel(MAX_CANDIDATES).1
+    pub(crate) fn subscribe(&self, manifest: ManifestId) -> mpsc::Receiver<PeerId> {
+        let (candidates, receiver) = mpsc::channel(MAX_CANDIDATES);
+        let mut table = self.lock();
+        table.tidy_all();
+        table.enter(manifest).subscribe(candidates);
+        receiver
+    }
+
+    /// Counts what was sent since the last time.
+    fn count(&self) {
+        self.lock().count(self.now());
+    }
+
+    /// Where a peer of a swarm is.
+    fn found(&self, manifest: &ManifestId, peer: &PeerId, addrs: &[Multiaddr]) {
+        if let Some(swarm) = self.lock().get_mut(manifest) {
+            swarm.crowd.found(peer, addrs);
+        }
+    }
+
+    /// Everybody's turn is over.
+    #[cfg(test)]
+    pub(crate) fn choke_all(&self) {
+        self.lock().choke_all();
+    }
+
+    /// The time, as everything here reckons it.
+    pub(crate) fn now(&self) -> Mono {
+        Mono(clock::now().saturating_duration_since(self.began))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,8 +1,12 @@
 //! A swarm as it is shown to people.
 
+use std::collections::HashMap;
+
+use casnode_cas::HaveBitmap;
 use casnode_dht::PeerId;
 
-use crate::choke::SwarmMode;
+use super::swarm::{Member, Swarm};
+use crate::{choke::SwarmMode, sched::Mono};
 
 /// One swarm at one moment. Of a swarm that nobody is in, the default.
 #[derive(Debug, Clone, Default)]
@@ -39,4 +43,81 @@ pub(crate) struct PeerView {
     pub(crate) interested_in_us: bool,
     pub(crate) interests_us: bool,
     pub(crate) snubs_us: bool,
+}
+
+/// A swarm as it is now.
+pub(super) fn of(swarm: &Swarm, now: Mono) -> SwarmView {
+    let mut peers: HashMap<PeerId, PeerView> = HashMap::new();
+    for member in swarm.members.values() {
+        let view = peers
+            .entry(member.peer)
+            .or_insert_with(|| nobody(member.peer));
+        let choked = !member.line.is_unchoked();
+        view.up_bytes_per_s += member.takes.per_s(now);
+        view.up_bytes += member.line.bytes();
+        view.have_chunks = view.have_chunks.max(u32::try_from(member.has.count()).ok());
+        view.choked_by_us = Some(view.choked_by_us.unwrap_or(true) && choked);
+        view.interested_in_us |= member.is_interested();
+    }
+    for (peer, source) in &swarm.sources {
+        let view = peers.entry(*peer).or_insert_with(|| nobody(*peer));
+        view.down_bytes_per_s = source.gives.per_s(now);
+        view.down_bytes = source.bytes;
+        view.have_chunks = view.have_chunks.max(Some(source.view.have_chunks));
+        view.chokes_us = Some(source.view.chokes_us);
+        view.interests_us = source.view.interests_us;
+        view.snubs_us = source.view.snubs_us;
+    }
+    let unsent: u64 = swarm.members.values().map(Member::uncounted_bytes).sum();
+    SwarmView {
+        mode: swarm.mode,
+        copies: copies(swarm),
+        up_bytes: swarm.up_bytes + unsent,
+        down_bytes: swarm.down_bytes,
+        peers: peers.into_values().collect(),
+    }
+}
+
+fn nobody(peer: PeerId) -> PeerView {
+    PeerView {
+        peer,
+        up_bytes_per_s: 0,
+        down_bytes_per_s: 0,
+        up_bytes: 0,
+        down_bytes: 0,
+        have_chunks: None,
+        choked_by_us: None,
+        chokes_us: None,
+        interested_in_us: false,
+        interests_us: false,
+        snubs_us: false,
+    }
+}
+
+/// How often the rarest chunk is there, and the share of chunks that are there once more. Of sources that do not ask
+/// this node it is known only how much they have: those that have everything are counted.
+fn copies(swarm: &Swarm) -> f64 {
+    let Some(here) = &swarm.here else {
+        return 0.0;
+    };
+    let chunks = here.have.len();
+    if chunks == 0 {
+        return 0.0;
+    }
+    let asks = |peer: &PeerId| swarm.members.values().any(|m| m.peer == *peer);
+    let whole = |have: u32| have as usize == chunks;
+    let mut sources = swarm.sources.iter();
+    let whole_sources = sources
+        .by_ref()
+        .filter(|(p, s)| whole(s.view.have_chunks) && !asks(p))
+        .count();
+    let mut held = vec![u32::try_from(whole_sources).unwrap_or(u32::MAX); chunks];
+    let mut count = |have: &HaveBitmap| have.iter_ones().for_each(|index| held[index] += 1);
+    count(&here.now());
+    for member in swarm.members.values().filter(|m| m.has.len() == chunks) {
+        count(&member.has);
+    }
+    let least = held.iter().copied().min().unwrap_or(0);
+    let more = held.iter().filter(|held| **held > least).count();
+    f64::from(least) + more as f64 / chunks as f64
 }

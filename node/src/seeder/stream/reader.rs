@@ -1,0 +1,174 @@
+//! What the peer of a stream says.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use casnode_cas::{Address, ChunkHash, HaveBitmap, ManifestId};
+use casnode_dht::exchange::{Reply, Request, RequestReceiver};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{
+    super::{Seeder, desk::Asked},
+    End, IDLE_DEADLINE, JOINED_IDLE_DEADLINE, Saying, Stream,
+    news::Tells,
+};
+use crate::swarm::{Counters, Joining};
+
+/// Chunks that a peer may ask for in a row while it is choked: twice what it may have out, for it has to hear of the choke
+/// first.
+const MAX_CHOKED_REQUESTS: u32 = 256;
+
+/// Takes what the peer says, in its order.
+pub(super) struct Reader<'a> {
+    seeder: &'a Arc<Seeder>,
+    stream: &'a Stream,
+    say: mpsc::Sender<Saying>,
+    /// Tells of what comes later, from the join on.
+    joined: Option<oneshot::Sender<Tells>>,
+    choked_requests: u32,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        seeder: &'a Arc<Seeder>,
+        stream: &'a Stream,
+        say: mpsc::Sender<Saying>,
+        joined: oneshot::Sender<Tells>,
+    ) -> Self {
+        Self {
+            seeder,
+            stream,
+            say,
+            joined: Some(joined),
+            choked_requests: 0,
+        }
+    }
+
+    /// Until the peer closes the stream, breaks the rules, or asks for nothing.
+    pub(super) async fn read(mut self, mut requests: RequestReceiver) -> Result<(), End> {
+        loop {
+            let patience = self.patience();
+            let next = timeout(patience, requests.next()).await;
+            let Some((id, request)) = next.map_err(|_| End::Idle(patience))?? else {
+                return Ok(());
+            };
+            self.hear(id, request).await?;
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        match self.stream.member.get() {
+            None => IDLE_DEADLINE,
+            Some(_) => JOINED_IDLE_DEADLINE,
+        }
+    }
+
+    async fn hear(&mut self, id: u32, request: Request) -> Result<(), End> {
+        match request {
+            Request::Chunk { index, hash } => {
+                let hash = ChunkHash::from_bytes(hash);
+                self.chunk(Asked { id, index, hash }).await?;
+            }
+            Request::Cancel { target } => self.stream.desk.cancel(target),
+            Request::Manifest { address, offset } => {
+                let address = Address::from_bytes(address);
+                let reply = self.seeder.answers.manifest(address, offset).await;
+                self.say(Saying::answer(id, reply)).await;
+            }
+            Request::Join {
+                manifest,
+                chunks,
+                bits,
+            } => {
+                let manifest = ManifestId::from_bytes(manifest);
+                self.join(id, manifest, chunks, bits).await?;
+            }
+            Request::Interest(wants) => {
+                if let Some(member) = self.stream.member.get() {
+                    member.interest(wants);
+                }
+            }
+            Request::Got { indices } => {
+                let member = self.stream.member.get();
+                if member.is_some_and(|member| !member.got(&indices)) {
+                    return Err(End::Breach("it got a chunk that there is not"));
+                }
+            }
+            // Kinds that are not known here never come this far.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn chunk(&mut self, asked: Asked) -> Result<(), End> {
+        if self.stream.line.is_unchoked() {
+            self.choked_requests = 0;
+            self.stream.line.asked();
+            self.stream.desk.put(asked).await;
+            return Ok(());
+        }
+        self.choked_requests += 1;
+        Counters::add(&self.seeder.swarms.counters().choked_requests, 1);
+        if self.choked_requests > MAX_CHOKED_REQUESTS {
+            return Err(End::Breach("it goes on asking although it is choked"));
+        }
+        self.say(Saying::answer(asked.id, Reply::Choked)).await;
+        Ok(())
+    }
+
+    async fn join(
+        &mut self,
+        id: u32,
+        manifest: ManifestId,
+        chunks: u32,
+        bits: Bytes,
+    ) -> Result<(), End> {
+        let Some(joined) = self.joined.take() else {
+            return Err(End::Breach("it joined twice"));
+        };
+        let has = HaveBitmap::from_wire(&bits, chunks as usize)
+            .map_err(|_| End::Breach("it joined with a malformed bitmap"))?;
+        let here = self.seeder.answers.here(manifest).await;
+        if here
+            .as_ref()
+            .is_some_and(|here| here.have.len() != has.len())
+        {
+            return Err(End::Breach("it joined with a bitmap of another length"));
+        }
+        let tells = here.as_ref().map(|here| Tells {
+            manifest,
+            live: here.live.clone(),
+            told: here.have.count(),
+        });
+        let (member, told) = self.seeder.swarms.join(Joining {
+            peer: self.stream.peer,
+            manifest,
+            line: self.stream.line.clone(),
+            has,
+            here,
+        });
+        let _ = self.stream.member.set(member);
+        let reply = told.map_or(Reply::NotFound, |told| Reply::Have {
+            chunks,
+            bits: told.to_wire().into(),
+        });
+        let answer = Saying {
+            id,
+            reply,
+            opens: true,
+        };
+        self.say(answer).await;
+        if let Some(tells) = tells {
+            let _ = joined.send(tells);
+        }
+        Ok(())
+    }
+
+    /// Waits until the writer takes it. When there is no writer any more, the stream has ended.
+    async fn say(&self, saying: Saying) {
+        let _ = self.say.send(saying).await;
+    }
+}

@@ -1,0 +1,184 @@
+//! What goes out on a stream: everything that is said, and chunks, a few of which are read ahead of the wire.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use casnode_dht::exchange::{Reply, ReplySender};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+
+use super::{
+    super::{Seeder, places::Place},
+    End, SLOWEST_BYTES_PER_S, Saying, Stream, WRITE_DEADLINE,
+};
+use crate::{clock, swarm::Counters};
+
+/// Sends what is said, and the chunks that were asked for.
+pub(super) struct Writer<'a> {
+    seeder: &'a Arc<Seeder>,
+    stream: &'a Stream,
+    replies: ReplySender,
+    sayings: mpsc::Receiver<Saying>,
+    place: &'a Place,
+    /// Chunks being read, in the order of the requests.
+    ahead: VecDeque<Ahead>,
+    /// Whether the join has been answered.
+    is_open: bool,
+    /// Something was to be sent when this was last looked at.
+    was_ready: bool,
+    /// What the peer was told last.
+    told_unchoked: bool,
+}
+
+/// A chunk that is being read.
+struct Ahead {
+    id: u32,
+    index: u32,
+    read: JoinHandle<Reply>,
+}
+
+/// What comes next.
+enum Next {
+    Say(Saying),
+    Chunk(Reply),
+    /// Something changed: look again.
+    Look,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(
+        seeder: &'a Arc<Seeder>,
+        stream: &'a Stream,
+        replies: ReplySender,
+        sayings: mpsc::Receiver<Saying>,
+        place: &'a Place,
+    ) -> Self {
+        Self {
+            seeder,
+            stream,
+            replies,
+            sayings,
+            place,
+            ahead: VecDeque::new(),
+            is_open: false,
+            was_ready: false,
+            told_unchoked: false,
+        }
+    }
+
+    /// Until the other side takes nothing any more.
+    pub(super) async fn write(mut self) -> Result<(), End> {
+        loop {
+            let unchoked = self.stream.line.is_unchoked();
+            if self.is_open && unchoked != self.told_unchoked {
+                self.told_unchoked = unchoked;
+                let turn = if unchoked {
+                    Reply::Unchoke
+                } else {
+                    Reply::Choke
+                };
+                self.send(0, &turn).await?;
+            }
+            if unchoked {
+                self.read_ahead();
+            } else {
+                self.give_back().await?;
+            }
+            match self.next().await {
+                Next::Say(saying) => {
+                    self.send(saying.id, &saying.reply).await?;
+                    self.is_open |= saying.opens;
+                }
+                Next::Chunk(reply) => self.chunk(reply).await?,
+                Next::Look => {}
+            }
+        }
+    }
+
+    /// Has the next chunks read. More are in memory when few peers are served: then one of them is to be fast.
+    fn read_ahead(&mut self) {
+        let depth = self.seeder.read_ahead();
+        while self.ahead.len() < depth
+            && let Some(asked) = self.stream.desk.take()
+        {
+            self.ahead.push_back(Ahead {
+                id: asked.id,
+                index: asked.index,
+                read: self.seeder.answers.chunk(asked.hash),
+            });
+        }
+        let is_ready = !self.ahead.is_empty();
+        if std::mem::replace(&mut self.was_ready, is_ready) != is_ready {
+            let now = self.seeder.swarms.now();
+            self.stream.line.is_ready(is_ready, now);
+        }
+    }
+
+    /// The peer is choked: it hears so of everything that waits.
+    async fn give_back(&mut self) -> Result<(), End> {
+        self.ahead.clear();
+        if std::mem::take(&mut self.was_ready) {
+            self.stream.line.is_ready(false, self.seeder.swarms.now());
+        }
+        for id in self.stream.desk.clear() {
+            self.send(id, &Reply::Choked).await?;
+        }
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Next {
+        let stream = self.stream;
+        tokio::select! {
+            biased;
+            Some(saying) = self.sayings.recv() => Next::Say(saying),
+            () = stream.line.turned.notified() => Next::Look,
+            reply = first(&mut self.ahead) => Next::Chunk(reply),
+            () = stream.desk.changed.notified() => Next::Look,
+        }
+    }
+
+    /// The first chunk of those ahead was read.
+    async fn chunk(&mut self, reply: Reply) -> Result<(), End> {
+        let Some(ahead) = self.ahead.pop_front() else {
+            return Ok(());
+        };
+        if !self.stream.desk.begin(ahead.id) {
+            return Ok(()); // taken back
+        }
+        let Reply::Chunk(bytes) = &reply else {
+            return self.send(ahead.id, &reply).await;
+        };
+        let (swarms, line) = (&self.seeder.swarms, &self.stream.line);
+        let len_bytes = bytes.len() as u64;
+        line.begins(swarms.now());
+        let patience = Duration::from_secs(len_bytes / SLOWEST_BYTES_PER_S);
+        self.send_within(WRITE_DEADLINE + patience, ahead.id, &reply)
+            .await?;
+        line.sent(len_bytes, swarms.now());
+        self.place.chunk_sent(clock::now());
+        Counters::add(&swarms.counters().sent_chunks, 1);
+        Counters::add(&swarms.counters().sent_bytes, len_bytes);
+        if let Some(member) = self.stream.member.get() {
+            member.sent(ahead.index);
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, id: u32, reply: &Reply) -> Result<(), End> {
+        self.send_within(WRITE_DEADLINE, id, reply).await
+    }
+
+    async fn send_within(&mut self, patience: Duration, id: u32, reply: &Reply) -> Result<(), End> {
+        match timeout(patience, self.replies.send(id, reply)).await {
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(End::Stuck),
+        }
+    }
+}
+
+/// The chunk that is to be sent first, once it was read. Without one, never.
+async fn first(ahead: &mut VecDeque<Ahead>) -> Reply {
+    match ahead.front_mut() {
+        // A read that failed as a whole was no answer.
+        Some(first) => (&mut first.read).await.unwrap_or(Reply::NotFound),
+        None => std::future::pending().await,
+    }
+}

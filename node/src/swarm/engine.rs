@@ -1,0 +1,77 @@
+//! The tasks of the swarms: one decides who is served, one finds out where those who came can be reached.
+
+use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use casnode_dht::{Dht, Multiaddr, PeerId};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Swarms;
+use crate::choke::ROUND_EVERY;
+
+/// How often it is counted what was sent.
+const COUNT: Duration = Duration::from_secs(1);
+
+/// A slot that became free is given again after this long: a peer that changes its mind all the time is worth no more.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// When peers that could not be found are looked for again. One that has just connected has not yet said where it is.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// A look takes no longer.
+const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+
+pub(crate) type Addresses<'a> = Pin<Box<dyn Future<Output = Vec<Multiaddr>> + Send + 'a>>;
+
+/// Knows where others may reach a peer that is connected to this node.
+pub(crate) trait AddressBook: Send + Sync {
+    /// At most four addresses.
+    fn addresses_of(&self, peer: PeerId) -> Addresses<'_>;
+}
+
+impl AddressBook for Dht {
+    fn addresses_of(&self, peer: PeerId) -> Addresses<'_> {
+        Box::pin(Dht::addresses_of(self, peer))
+    }
+}
+
+/// Decides who is served, until the node ends. While nobody asks, it sleeps.
+pub(crate) async fn choke(swarms: Arc<Swarms>) -> Result<(), Infallible> {
+    let (mut next_count, mut next_round) = (Instant::now(), Instant::now());
+    loop {
+        if !swarms.lock().has_members() {
+            swarms.changed.notified().await;
+            next_round = Instant::now() + ROUND_EVERY;
+        }
+        let wait = next_count.saturating_duration_since(Instant::now());
+        if timeout(wait, swarms.changed.notified()).await.is_ok() {
+            sleep(SETTLE).await;
+            swarms.lock().fill(swarms.now());
+        }
+        if Instant::now() >= next_count {
+            swarms.count();
+            next_count = Instant::now() + COUNT;
+        }
+        if Instant::now() >= next_round {
+            swarms.lock().round(swarms.now());
+            next_round = Instant::now() + ROUND_EVERY;
+        }
+    }
+}
+
+/// Finds out where those are who came, until the node ends: others are told then.
+pub(crate) async fn introduce(
+    swarms: Arc<Swarms>,
+    book: Arc<dyn AddressBook>,
+) -> Result<(), Infallible> {
+    loop {
+        let sought = swarms.lock().sought(swarms.now());
+        if let Some((manifest, peer)) = sought {
+            let addrs = timeout(LOOK_DEADLINE, book.addresses_of(peer)).await;
+            swarms.found(&manifest, &peer, &addrs.unwrap_or_default());
+        } else if swarms.lock().is_empty() {
+            swarms.came.notified().await;
+        } else {
+            let _ = timeout(LOOK_AGAIN, swarms.came.notified()).await;
+        }
+    }
+}

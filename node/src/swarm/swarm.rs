@@ -1,0 +1,299 @@
+//! One swarm: who takes part in it, and what flows.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use casnode_cas::HaveBitmap;
+use casnode_dht::PeerId;
+use tokio::sync::mpsc;
+
+use super::{
+    crowd::Crowd,
+    line::{Interest, Line, Tally},
+    load::LoadOfAll,
+    member::{Here, Joining},
+    source::{Source, SourceView},
+};
+use crate::{
+    choke::{Candidate, Offers, Rate, SwarmMode},
+    sched::Mono,
+};
+
+/// Peers of a swarm that a download may tell of: many times those it fetches from at once.
+const MAX_SOURCES: usize = 1024;
+
+/// A peer that has not said that it wants anything is believed to for this long after it joined.
+const PRESUMED_FOR: Duration = Duration::from_secs(30);
+
+/// One swarm.
+#[derive(Debug)]
+pub(super) struct Swarm {
+    /// For the choker.
+    pub(super) number: u64,
+    pub(super) mode: SwarmMode,
+    /// What is here, as far as anybody who joined asked for it.
+    pub(super) here: Option<Here>,
+    /// By the number of their stream.
+    pub(super) members: BTreeMap<u64, Member>,
+    pub(super) sources: HashMap<PeerId, Source>,
+    /// Downloads that want to hear who joins.
+    subscribers: Vec<mpsc::Sender<PeerId>>,
+    pub(super) crowd: Crowd,
+    /// What members are told of all that is here, while nobody else has it.
+    offers: Option<Offers>,
+    was_super_seeded: bool,
+    pub(super) up_bytes: u64,
+    pub(super) down_bytes: u64,
+}
+
+/// A stream that asks.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) peer: PeerId,
+    pub(super) line: Arc<Line>,
+    pub(super) has: HaveBitmap,
+    joined: Mono,
+    pub(super) takes: Rate,
+    pub(super) taken: Tally,
+}
+
+/// What comes of a join.
+#[derive(Debug)]
+pub(super) struct Admission {
+    pub(super) id: u64,
+    /// What the peer is told first of what is here; nothing when that is not known.
+    pub(super) told: Option<HaveBitmap>,
+    /// Its peer was not in the swarm: it has to be looked for.
+    pub(super) is_new: bool,
+}
+
+impl Swarm {
+    pub(super) fn new(number: u64, mode: SwarmMode) -> Self {
+        Self {
+            number,
+            mode,
+            here: None,
+            members: BTreeMap::new(),
+            sources: HashMap::new(),
+            subscribers: Vec::new(),
+            crowd: Crowd::default(),
+            offers: None,
+            was_super_seeded: false,
+            up_bytes: 0,
+            down_bytes: 0,
+        }
+    }
+
+    /// Nobody has anything to do with it.
+    pub(super) fn is_deserted(&mut self) -> bool {
+        self.subscribers.retain(|s| !s.is_closed());
+        self.members.is_empty() && self.sources.is_empty() && self.subscribers.is_empty()
+    }
+
+    /// A stream joins.
+    pub(super) fn join(&mut self, id: u64, joining: Joining, now: Mono) -> Admission {
+        let Joining {
+            peer,
+            line,
+            has,
+            here,
+            ..
+        } = joining;
+        let wants = match &here {
+            // It was found for a chunk of it that is here.
+            None => true,
+            Some(here) => here.have.iter_ones().any(|index| !has.get(index)),
+        };
+        if wants {
+            line.set_interest(Interest::Presumed);
+        }
+        let is_first = self.members.is_empty() && self.sources.is_empty();
+        if is_first && here.as_ref().is_some_and(Here::is_whole) {
+            self.offers = Some(Offers::new(chunks_of(&has), rand::random()));
+        }
+        let told = here.as_ref().map(|here| here.have.clone());
+        if here.is_some() {
+            self.here = here;
+        }
+        for subscriber in &self.subscribers {
+            let _ = subscriber.try_send(peer); // a download with 64 candidates needs no more
+        }
+        let member = Member {
+            peer,
+            line,
+            has: has.clone(),
+            joined: now,
+            takes: Rate::default(),
+            taken: Tally::default(),
+        };
+        self.members.insert(id, member);
+        let offered = self.offer(id, |offers| offers.joins(id, has));
+        Admission {
+            id,
+            told: offered.or(told),
+            is_new: self.crowd.enters(peer, now),
+        }
+    }
+
+    pub(super) fn leave(&mut self, id: u64) {
+        let Some(member) = self.members.remove(&id) else {
+            return;
+        };
+        self.up_bytes += member.uncounted_bytes();
+        member.line.set_unchoked(false);
+        self.crowd.leaves(&member.peer);
+        self.offer(id, |offers| offers.leaves(id));
+        if self.members.is_empty() {
+            self.offers = None;
+        }
+    }
+
+    /// A member has these chunks, too; false when there is one among them that there is not.
+    pub(super) fn got(&mut self, id: u64, indices: &[u32], now: Mono) -> bool {
+        let Some(member) = self.members.get_mut(&id) else {
+            return true;
+        };
+        let count = member.has.len();
+        if indices.iter().any(|index| *index as usize >= count) {
+            return false;
+        }
+        for index in indices {
+            member.has.set(*index as usize);
+        }
+        self.offer(id, |offers| offers.got(now, id, indices));
+        true
+    }
+
+    /// A chunk was sent to a member.
+    pub(super) fn served(&mut self, id: u64, index: u32, now: Mono) {
+        self.offer(id, |offers| offers.served(now, id, index));
+    }
+
+    /// What a member is to be told now, so much at most; to be asked for again until it is empty.
+    pub(super) fn take_news(&mut self, id: u64, most: usize) -> Vec<u32> {
+        let offers = self.offers.as_mut();
+        offers.map_or_else(Vec::new, |offers| offers.take_news(id, most))
+    }
+
+    /// Members are told of chunks one by one.
+    pub(super) fn is_super_seeded(&self) -> bool {
+        let offers = self.offers.as_ref();
+        self.members.len() > 1 && offers.is_some_and(|offers| !offers.is_revealed())
+    }
+
+    /// Something happens to the offers: that member may be told more, and everybody, when the offers begin or end.
+    fn offer<T>(&mut self, id: u64, act: impl FnOnce(&mut Offers) -> T) -> Option<T> {
+        let outcome = act(self.offers.as_mut()?);
+        let offered = self.is_super_seeded();
+        let changed = offered != std::mem::replace(&mut self.was_super_seeded, offered);
+        for (member, line) in self.members.iter().map(|(id, m)| (id, &m.line)) {
+            if changed || *member == id {
+                // While one is alone, and when all is known, a chunk that is sent changes nothing.
+                line.set_offered(offered);
+                line.news.notify_one();
+            }
+        }
+        Some(outcome)
+    }
+
+    pub(super) fn subscribe(&mut self, candidates: mpsc::Sender<PeerId>) {
+        self.subscribers.push(candidates);
+    }
+
+    /// What is known of a source; whether it is a new peer that has to be looked for.
+    pub(super) fn source(&mut self, peer: PeerId, view: SourceView, now: Mono) -> bool {
+        if let Some(source) = self.sources.get_mut(&peer) {
+            source.view = view;
+            return false;
+        }
+        if self.sources.len() >= MAX_SOURCES {
+            return false;
+        }
+        let source = Source {
+            view,
+            ..Source::default()
+        };
+        self.sources.insert(peer, source);
+        self.crowd.enters(peer, now)
+    }
+
+    pub(super) fn source_gone(&mut self, peer: &PeerId) {
+        if self.sources.remove(peer).is_some() {
+            self.crowd.leaves(peer);
+        }
+    }
+
+    pub(super) fn fetched(&mut self, peer: &PeerId, bytes: u64, now: Mono) {
+        self.down_bytes += bytes;
+        if let Some(source) = self.sources.get_mut(peer) {
+            source.gave(bytes, now);
+        }
+    }
+
+    /// Counts what has been sent since the last call, and returns it.
+    pub(super) fn count(&mut self, now: Mono, load: &mut LoadOfAll) -> u64 {
+        let mut bytes = 0;
+        for member in self.members.values_mut() {
+            let tally = member.line.tally(now);
+            let more = tally.since(member.taken);
+            member.taken = tally;
+            member.takes.add(now, more.bytes);
+            bytes += more.bytes;
+            load.add(more, member.takes.per_s(now));
+            if now.since(member.joined) >= PRESUMED_FOR
+                && member.line.interest() == Interest::Presumed
+            {
+                member.line.set_interest(Interest::No);
+            }
+            if member.is_interested() && !member.line.is_unchoked() {
+                load.waits();
+            }
+        }
+        self.up_bytes += bytes;
+        bytes
+    }
+
+    pub(super) fn unchoked_count(&self) -> usize {
+        let members = self.members.values();
+        members.filter(|member| member.line.is_unchoked()).count()
+    }
+
+    /// The members, as the choker sees them.
+    pub(super) fn candidates(&self, now: Mono) -> impl Iterator<Item = Candidate> + '_ {
+        let we_seed = self.here.as_ref().is_some_and(Here::is_whole);
+        self.members.iter().map(move |(id, member)| {
+            let source = self.sources.get(&member.peer);
+            Candidate {
+                id: *id,
+                swarm: self.number,
+                mode: self.mode,
+                interested: member.is_interested(),
+                gives_per_s: source.map_or(0, |s| s.gives.per_s(now)),
+                takes_per_s: member.takes.per_s(now),
+                taken_bytes: member.line.bytes(),
+                we_seed,
+                snubs_us: source.is_some_and(|s| s.view.snubs_us),
+                joined: member.joined,
+            }
+        })
+    }
+}
+
+impl Member {
+    /// Bytes that were sent to it and are not yet counted.
+    pub(super) fn uncounted_bytes(&self) -> u64 {
+        self.line.bytes().saturating_sub(self.taken.bytes)
+    }
+
+    /// Whether it wants something, and may have it.
+    pub(super) fn is_interested(&self) -> bool {
+        self.line.interest() != Interest::No && !self.line.is_over()
+    }
+}
+
+fn chunks_of(has: &HaveBitmap) -> u32 {
+    u32::try_from(has.len()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,238 @@
+//! All swarms, and who is served among their members: pure, the time is an argument.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use casnode_cas::{Address, ManifestId};
+
+use super::{
+    Census,
+    load::LoadOfAll,
+    member::{Here, Joining},
+    swarm::{Admission, Member, Swarm},
+};
+use crate::{
+    choke::{Candidate, Choker, Decision, Slots, SwarmMode},
+    sched::Mono,
+};
+
+/// Files of which it was said in what mode their swarms are. When there are more, those without a swarm are forgotten.
+const MAX_MODES: usize = 4096;
+
+/// The swarms of a node.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) mode: SwarmMode,
+    modes: HashMap<Address, SwarmMode>,
+    swarms: HashMap<ManifestId, Swarm>,
+    /// The swarm of each stream.
+    streams: HashMap<u64, ManifestId>,
+    next_stream: u64,
+    next_swarm: u64,
+    choker: Choker,
+    slots: Slots,
+    /// When it was last counted.
+    counted: Mono,
+    /// How many are unchoked.
+    served: Arc<AtomicUsize>,
+}
+
+impl Table {
+    /// `served` says from then on how many are unchoked.
+    pub(super) fn new(mode: SwarmMode, seed: u64, served: Arc<AtomicUsize>) -> Self {
+        Self {
+            mode,
+            modes: HashMap::new(),
+            swarms: HashMap::new(),
+            streams: HashMap::new(),
+            next_stream: 0,
+            next_swarm: 0,
+            choker: Choker::new(seed),
+            slots: Slots::new(mode),
+            counted: Mono::default(),
+            served,
+        }
+    }
+
+    pub(super) fn set_mode(&mut self, address: Address, mode: SwarmMode) {
+        if self.modes.len() >= MAX_MODES {
+            let here: Vec<_> = self.swarms.values().filter_map(address_of).collect();
+            self.modes.retain(|address, _| here.contains(address));
+        }
+        self.modes.insert(address, mode);
+        let swarms = self.swarms.values_mut();
+        for swarm in swarms.filter(|s| address_of(s) == Some(address)) {
+            swarm.mode = mode;
+        }
+    }
+
+    pub(super) fn get(&self, manifest: &ManifestId) -> Option<&Swarm> {
+        self.swarms.get(manifest)
+    }
+
+    /// The swarm, if there is one.
+    pub(super) fn get_mut(&mut self, manifest: &ManifestId) -> Option<&mut Swarm> {
+        self.swarms.get_mut(manifest)
+    }
+
+    /// The swarm, which begins now if need be.
+    pub(super) fn enter(&mut self, manifest: ManifestId) -> &mut Swarm {
+        match self.swarms.entry(manifest) {
+            Entry::Occupied(swarm) => swarm.into_mut(),
+            Entry::Vacant(place) => {
+                self.next_swarm += 1;
+                place.insert(Swarm::new(self.next_swarm, self.mode))
+            }
+        }
+    }
+
+    /// Lets go of a swarm that nobody has anything to do with.
+    pub(super) fn tidy(&mut self, manifest: &ManifestId) {
+        if self
+            .swarms
+            .get_mut(manifest)
+            .is_some_and(Swarm::is_deserted)
+        {
+            self.swarms.remove(manifest);
+        }
+    }
+
+    pub(super) fn tidy_all(&mut self) {
+        self.swarms.retain(|_, swarm| !swarm.is_deserted());
+    }
+
+    /// A stream joins, and has a slot at once if one is free.
+    pub(super) fn join(&mut self, joining: Joining, now: Mono) -> Admission {
+        self.next_stream += 1;
+        let (id, manifest) = (self.next_stream, joining.manifest);
+        let address = joining.here.as_ref().map(|here| here.address);
+        let mode = address.and_then(|address| self.modes.get(&address).copied());
+        let swarm = self.enter(manifest);
+        swarm.mode = mode.unwrap_or(swarm.mode);
+        let admission = swarm.join(id, joining, now);
+        self.streams.insert(id, manifest);
+        self.fill(now);
+        admission
+    }
+
+    pub(super) fn leave(&mut self, id: u64) {
+        if let Some(manifest) = self.streams.remove(&id)
+            && let Some(swarm) = self.swarms.get_mut(&manifest)
+        {
+            swarm.leave(id);
+            self.tidy(&manifest);
+            self.count_served();
+        }
+    }
+
+    /// Gives free slots to those who want one.
+    pub(super) fn fill(&mut self, now: Mono) {
+        let slots = self.slots.count();
+        let mut members = self.swarms.values().flat_map(|s| s.members.values());
+        let uses = |m: &&Member| m.line.is_unchoked() && m.is_interested();
+        if members.by_ref().filter(uses).count() < slots {
+            let candidates = self.candidates(now);
+            let decision = self.choker.fill(now, &candidates, slots);
+            self.carry_out(&decision);
+        }
+    }
+
+    /// Decides anew who is served.
+    pub(super) fn round(&mut self, now: Mono) {
+        let candidates = self.candidates(now);
+        let decision = self.choker.round(now, &candidates, self.slots.count());
+        self.carry_out(&decision);
+    }
+
+    /// Counts what was sent in the time since the last call; the files it was of. When the line takes more, there are more
+    /// slots from then on.
+    pub(super) fn count(&mut self, now: Mono) -> Vec<(Address, u64)> {
+        let (mut sent, mut load) = (Vec::new(), LoadOfAll::default());
+        for swarm in self.swarms.values_mut() {
+            let bytes = swarm.count(now, &mut load);
+            if let Some(address) = address_of(swarm).filter(|_| bytes > 0) {
+                sent.push((address, bytes));
+            }
+        }
+        self.tidy_all();
+        let before = self.slots.count();
+        let span = now.since(std::mem::replace(&mut self.counted, now));
+        if self.slots.round(now, load.in_all(span)) > before {
+            self.fill(now);
+        }
+        sent
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.swarms.is_empty()
+    }
+
+    /// Somebody may be served.
+    pub(super) fn has_members(&self) -> bool {
+        !self.streams.is_empty()
+    }
+
+    pub(super) fn census(&self) -> Census {
+        let mut census = Census {
+            swarms: self.swarms.len() as u64,
+            ..Census::default()
+        };
+        for member in self.swarms.values().flat_map(|s| s.members.values()) {
+            match member.line.is_unchoked() {
+                true => census.unchoked += 1,
+                false => census.choked += 1,
+            }
+            census.interested += u64::from(member.is_interested());
+        }
+        let super_seeded = self.swarms.values().filter(|s| s.is_super_seeded());
+        census.super_seeded = super_seeded.count() as u64;
+        census
+    }
+
+    /// A peer that is to be looked for now, and its swarm.
+    pub(super) fn sought(&mut self, now: Mono) -> Option<(ManifestId, casnode_dht::PeerId)> {
+        let mut swarms = self.swarms.iter_mut();
+        swarms.find_map(|(id, swarm)| Some((*id, swarm.crowd.sought(now)?)))
+    }
+
+    fn candidates(&self, now: Mono) -> Vec<Candidate> {
+        let swarms = self.swarms.values();
+        swarms.flat_map(|swarm| swarm.candidates(now)).collect()
+    }
+
+    fn carry_out(&self, decision: &Decision) {
+        let line = |id: &u64| {
+            let swarm = self.swarms.get(self.streams.get(id)?)?;
+            Some(&swarm.members.get(id)?.line)
+        };
+        for line in decision.choke.iter().filter_map(line) {
+            line.set_unchoked(false);
+        }
+        for line in decision.unchoke.iter().filter_map(line) {
+            line.set_unchoked(true);
+        }
+        self.count_served();
+    }
+
+    #[cfg(test)]
+    pub(super) fn choke_all(&self) {
+        let members = self.swarms.values().flat_map(|s| s.members.values());
+        members.for_each(|member| member.line.set_unchoked(false));
+    }
+
+    fn count_served(&self) {
+        let unchoked = |swarm: &Swarm| swarm.unchoked_count();
+        let served = self.swarms.values().map(unchoked).sum();
+        self.served.store(served, Ordering::Relaxed);
+    }
+}
+
+fn address_of(swarm: &Swarm) -> Option<Address> {
+    let here: Option<&Here> = swarm.here.as_ref();
+    here.map(|here| here.address)
+}
