@@ -64,9 +64,9 @@ pub struct SwarmReport {
     /// How often the rarest chunk is there, this node's own copy counted; the part after the point is the share of
     /// chunks that are there once more.
     pub copies: f64,
-    /// Bytes of it that were sent to this swarm since the node's start.
+    /// Bytes of it that were sent since the swarm was last without anybody.
     pub up_bytes: u64,
-    /// Bytes of it that were fetched since the node's start.
+    /// Bytes of it that were fetched since then.
     pub down_bytes: u64,
     /// For how long it is served.
     pub seed: SeedReport,

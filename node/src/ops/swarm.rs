@@ -34,6 +34,13 @@ pub(super) async fn status(node: &Arc<Node>, address: &str) -> Outcome {
     let (entry, chunks_here) = found.await?.ok_or_else(|| not_here(&address))?;
     let view = node.swarms.report(entry.manifest);
     let mut peers: Vec<SwarmPeer> = view.peers.into_iter().map(|p| peer(dht, p)).collect();
+    // Of whom is fetched only the number of chunks is known: of all of them it says enough.
+    let whole = peers
+        .iter()
+        .filter(|p| p.have_chunks == Some(entry.chunk_count))
+        .count();
+    let whole = whole + usize::from(chunks_here == entry.chunk_count);
+    let copies = view.copies.max(whole as f64);
     // Whom most goes to and comes from is seen first.
     peers.sort_by_key(|p| std::cmp::Reverse(p.up_bytes_per_s.saturating_add(p.down_bytes_per_s)));
     Ok(Response::SwarmStatus(SwarmReport {
@@ -43,7 +50,7 @@ pub(super) async fn status(node: &Arc<Node>, address: &str) -> Outcome {
         chunks: entry.chunk_count,
         chunks_here,
         mode: view.mode,
-        copies: view.copies,
+        copies,
         up_bytes: view.up_bytes,
         down_bytes: view.down_bytes,
         seed: seed_report(node, &address, entry.size_bytes),
@@ -56,7 +63,7 @@ fn peer(dht: &Dht, view: PeerView) -> SwarmPeer {
     SwarmPeer {
         peer: view.peer.to_string(),
         transport: addr.as_ref().map(|addr| transport(addr).to_owned()),
-        addr: addr.map(|addr| addr.to_string()),
+        addr: addr.map(|addr| without_peer(&addr)),
         up_bytes_per_s: view.up_bytes_per_s,
         down_bytes_per_s: view.down_bytes_per_s,
         up_bytes: view.up_bytes,
@@ -68,6 +75,12 @@ fn peer(dht: &Dht, view: PeerView) -> SwarmPeer {
         interests_us: view.interests_us,
         snubs_us: view.snubs_us,
     }
+}
+
+/// Where a connection goes to, without whom: that is told apart.
+fn without_peer(addr: &Multiaddr) -> String {
+    let addr = addr.to_string();
+    addr.split("/p2p/").next().unwrap_or_default().to_owned()
 }
 
 /// The transport of a connection's address.
@@ -85,5 +98,14 @@ mod tests {
         let of = |addr: &str| transport(&addr.parse().unwrap());
         assert_eq!(of("/ip4/127.0.0.1/tcp/4101"), "tcp");
         assert_eq!(of("/ip6/::1/udp/4101/quic-v1"), "quic");
+    }
+
+    #[test]
+    fn an_address_is_shown_without_the_peer_that_is_there() {
+        let id = casnode_dht::Keypair::generate_ed25519()
+            .public()
+            .to_peer_id();
+        let addr = format!("/ip4/127.0.0.1/tcp/4101/p2p/{id}").parse().unwrap();
+        assert_eq!(without_peer(&addr), "/ip4/127.0.0.1/tcp/4101");
     }
 }
