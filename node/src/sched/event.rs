@@ -86,6 +86,11 @@ pub enum Event {
         /// The chunk.
         index: u32,
     },
+    /// The reader of a stream has come so far: it has all chunks before this one. It does not go back.
+    Position {
+        /// The chunk it needs next.
+        index: u32,
+    },
     /// This side cannot take more chunks at the moment: nobody is late for it.
     OwnStall,
     /// A peer is gone; whatever was asked of it goes back.

@@ -2,67 +2,98 @@
 
 use std::collections::BTreeMap;
 
-use super::{Mono, PeerSlot};
+use super::PeerSlot;
 
-/// Most peers asked for one chunk at a time: a second one only in the endgame.
-pub(super) const MAX_HOLDERS: usize = 2;
+/// A chunk is taken over so often at most, until it comes or is given up.
+const MAX_TAKEOVERS: u8 = 2;
 
+/// The peers asked for one chunk: one, or two when it is duplicated.
 #[derive(Debug, Clone, Copy)]
-struct Holder {
-    peer: PeerSlot,
-    asked: Mono,
+struct Flight {
+    holder: PeerSlot,
+    second: Option<PeerSlot>,
+    takeovers: u8,
 }
 
-/// Who is asked for which chunk; at most [`MAX_HOLDERS`] each.
+/// Who is asked for which chunk, and who sent those that are being checked.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    chunks: BTreeMap<u32, Vec<Holder>>,
+    chunks: BTreeMap<u32, Flight>,
 }
 
 impl InFlight {
-    pub(super) fn add(&mut self, index: u32, peer: PeerSlot, asked: Mono) {
-        let holders = self.chunks.entry(index).or_default();
-        debug_assert!(holders.len() < MAX_HOLDERS && holders.iter().all(|h| h.peer != peer));
-        holders.push(Holder { peer, asked });
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
     }
 
-    /// Takes one holder away; true when nobody is left.
+    /// A peer is asked; when another one is already, it is the second.
+    pub(super) fn add(&mut self, index: u32, peer: PeerSlot) {
+        let first = Flight {
+            holder: peer,
+            second: None,
+            takeovers: 0,
+        };
+        let flight = self.chunks.entry(index).or_insert(first);
+        if flight.holder != peer {
+            debug_assert!(flight.second.is_none(), "{index} is asked of a third peer");
+            flight.second = Some(peer);
+        }
+    }
+
+    /// Takes one peer away; true when nobody is left.
     pub(super) fn remove(&mut self, index: u32, peer: PeerSlot) -> bool {
-        let Some(holders) = self.chunks.get_mut(&index) else {
+        let Some(flight) = self.chunks.get_mut(&index) else {
             return true;
         };
-        holders.retain(|h| h.peer != peer);
-        let empty = holders.is_empty();
-        if empty {
-            self.chunks.remove(&index);
+        let second = flight.second.take_if(|s| *s == peer);
+        if second.is_none() && flight.holder == peer {
+            match flight.second.take() {
+                Some(other) => flight.holder = other,
+                None => {
+                    self.chunks.remove(&index);
+                    return true;
+                }
+            }
         }
-        empty
+        false
+    }
+
+    /// Another peer is asked instead of the only one.
+    pub(super) fn take_over(&mut self, index: u32, by: PeerSlot) {
+        if let Some(flight) = self.chunks.get_mut(&index) {
+            flight.holder = by;
+            flight.takeovers += 1;
+        }
     }
 
     /// Takes the chunk away and returns who was asked.
     pub(super) fn finish(&mut self, index: u32) -> impl Iterator<Item = PeerSlot> + use<> {
-        let holders = self.chunks.remove(&index).unwrap_or_default();
-        holders.into_iter().map(|h| h.peer)
+        let flight = self.chunks.remove(&index);
+        flight
+            .into_iter()
+            .flat_map(|f| std::iter::once(f.holder).chain(f.second))
     }
 
-    /// The chunk longest under way that one peer only is asked for, accepted by `fits(index, holder)`, asked
-    /// before `before`.
-    pub(super) fn oldest(&self, before: Mono, fits: impl Fn(u32, PeerSlot) -> bool) -> Option<u32> {
-        self.single()
-            .filter(|(i, h)| h.asked <= before && fits(*i, h.peer))
-            .min_by_key(|(_, h)| h.asked)
-            .map(|(i, _)| i)
+    /// Whether one peer alone is asked.
+    pub(super) fn is_single(&self, index: u32) -> bool {
+        let flight = self.chunks.get(&index);
+        flight.is_some_and(|f| f.second.is_none())
     }
 
-    /// When the oldest chunk with one holder was asked for.
-    pub(super) fn oldest_asked(&self) -> Option<Mono> {
-        self.single().map(|(_, h)| h.asked).min()
+    /// All chunks, in order, with the peer that was asked first or took them over.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, PeerSlot)> + '_ {
+        self.chunks.iter().map(|(index, f)| (*index, f.holder))
     }
 
-    fn single(&self) -> impl Iterator<Item = (u32, Holder)> + '_ {
-        self.chunks
-            .iter()
-            .filter(|(_, h)| h.len() == 1)
-            .map(|(i, h)| (*i, h[0]))
+    /// Whether the chunk was taken over from a peer that may send it all the same.
+    pub(super) fn was_taken_over(&self, index: u32) -> bool {
+        let flight = self.chunks.get(&index);
+        flight.is_some_and(|f| f.takeovers > 0)
+    }
+
+    /// Whether the chunk may still be taken over.
+    pub(super) fn can_be_taken_over(&self, index: u32) -> bool {
+        let flight = self.chunks.get(&index);
+        flight.is_some_and(|f| f.second.is_none() && f.takeovers < MAX_TAKEOVERS)
     }
 }

@@ -11,12 +11,16 @@ mod bits;
 mod event;
 mod in_flight;
 mod peer;
+mod peers;
 mod pick;
+mod pipeline;
 mod presence;
 mod scheduler;
+mod steal;
 #[cfg(test)]
 mod tests;
 mod want_list;
+mod window;
 
 use std::time::Duration;
 
@@ -65,8 +69,11 @@ pub struct SchedulerConfig {
     pub max_depth: u32,
     /// Most bytes asked of one peer at a time, whatever the depth: bounds memory with large chunks.
     pub max_peer_bytes: u64,
-    /// How much of a peer's rate is kept in flight.
-    pub pipeline_span: Duration,
+    /// A peer is asked for what it sends in the time of its shortest answer and so much longer: what covers the pauses
+    /// of this side. It is also about what is asked anew when the peer vanishes.
+    pub pipeline_slack: Duration,
+    /// What a chunk takes from a peer of which nothing has come yet, for want of better knowledge.
+    pub first_guess: Duration,
     /// A requested chunk is late after this, or after four times what the peer's rate predicts.
     pub min_patience: Duration,
     /// The same while the peer's rate is not known.
@@ -75,12 +82,12 @@ pub struct SchedulerConfig {
     pub drop_after: Duration,
     /// A peer from which nothing came for this long, while asked, snubs this node, late or not.
     pub snub_after: Duration,
-    /// In the endgame a chunk is asked of a second peer when it has been under way for this long.
-    pub duplicate_after: Duration,
     /// A busy peer is asked again after this.
     pub busy_pause: Duration,
     /// The first group holds nothing up any more when those that have it all choke this node for so long.
     pub gate_patience: Duration,
+    /// How far ahead of its reader a stream is fetched.
+    pub window_bytes: u64,
 }
 
 impl Default for SchedulerConfig {
@@ -90,14 +97,15 @@ impl Default for SchedulerConfig {
             first_depth: 8,
             max_depth: 64,
             max_peer_bytes: 16 << 20,
-            pipeline_span: Duration::from_millis(500),
+            pipeline_slack: Duration::from_millis(250),
+            first_guess: Duration::from_millis(500),
             min_patience: Duration::from_secs(5),
             first_patience: Duration::from_secs(10),
             drop_after: Duration::from_secs(30),
             snub_after: Duration::from_secs(60),
-            duplicate_after: Duration::from_millis(700),
             busy_pause: Duration::from_secs(1),
             gate_patience: Duration::from_secs(5),
+            window_bytes: 64 << 20,
         }
     }
 }

@@ -14,7 +14,7 @@ impl Scheduler {
     pub(super) fn pick(&mut self, slot: PeerSlot, now: Mono) -> Option<u32> {
         match self.gate(slot, now) {
             Gate::Only(index) => index,
-            Gate::Open => self.pick_any(slot),
+            Gate::Open => self.pick_any(slot, now),
         }
     }
 
@@ -43,11 +43,11 @@ impl Scheduler {
         Gate::Only(None)
     }
 
-    fn pick_any(&mut self, slot: PeerSlot) -> Option<u32> {
+    fn pick_any(&mut self, slot: PeerSlot, now: Mono) -> Option<u32> {
         let peer = self.peers.get(slot)?;
         let wanted = self.wants.wanted();
         match self.order {
-            Order::Sequential => wanted.both(&peer.have, 0).next(),
+            Order::Sequential => self.pick_in_window(peer, now),
             Order::RarestFirst if self.here() < self.cfg.random_first => {
                 let nth = self.availability.draw(self.wanted_of(peer));
                 wanted.nth_of_both(&peer.have, nth)

@@ -7,13 +7,16 @@ use super::{
     availability::Availability,
     bits::Bits,
     peer::Peer,
+    pipeline::Pipeline,
     want_list::{ChunkState, WantList},
 };
 
 impl Scheduler {
     pub(super) fn join(&mut self, slot: PeerSlot, have: &HaveBitmap, now: Mono) {
         self.forget(slot);
-        let mut peer = Peer::new(slot, Bits::of(have, self.wants.count()), now);
+        let have = Bits::of(have, self.wants.count());
+        let pipeline = Pipeline::new(&self.cfg, self.chunk_bytes, now);
+        let mut peer = Peer::new(slot, have, pipeline, now);
         if peer.is_whole {
             self.whole_peers += 1;
         } else {
@@ -34,7 +37,8 @@ impl Scheduler {
             peer.have.iter().for_each(|i| self.availability.less(i));
         }
         self.actions.retain(|action| action.peer() != slot);
-        for index in peer.asked.into_iter().chain(peer.checking) {
+        let asked = peer.asked.into_iter().map(|a| a.index);
+        for index in asked.chain(peer.checking) {
             self.give_up(index, slot);
         }
     }
@@ -78,6 +82,15 @@ impl Scheduler {
             self.wants.wanted().count()
         } else {
             peer.wanted
+        }
+    }
+
+    /// How many chunks that are not here the peer has.
+    pub(super) fn missing_of(&self, peer: &Peer) -> u32 {
+        if peer.is_whole {
+            self.wants.missing().count()
+        } else {
+            peer.missing
         }
     }
 

@@ -8,7 +8,8 @@ use super::{
     Action, DropReason, Event, Fault, Mono, Order, PeerSlot, SchedulerConfig,
     availability::Availability,
     in_flight::InFlight,
-    peer::{Peer, Peers},
+    peer::Peer,
+    peers::Peers,
     want_list::{ChunkState, WantList},
 };
 
@@ -28,13 +29,19 @@ pub struct Scheduler {
     /// Since when a chunk of that group can be had of no peer that does not choke this node.
     pub(super) gate_blocked_since: Option<Mono>,
     /// Length of a typical chunk, for predictions.
-    chunk_bytes: u32,
+    pub(super) chunk_bytes: u32,
+    /// The chunk that the reader of a stream needs next, once it was told.
+    pub(super) reader: Option<u32>,
+    /// When to look again for chunks that had better come of another peer.
+    pub(super) relief_due: Mono,
+    /// Chunks that were asked of two peers, and that came although they had been taken over.
+    pub(super) duplicates: u32,
     pub(super) actions: VecDeque<Action>,
 }
 
 impl Scheduler {
-    /// A scheduler of as many chunks as `have` speaks of, each of about `chunk_bytes`. `first` are the chunks of the group
-    /// that is to be proven before the rest is asked for.
+    /// A scheduler of as many chunks as `have` speaks of, each of about `chunk_bytes`. `first` are the chunks of the
+    /// group that is to be proven before the rest is asked for.
     #[must_use]
     pub fn new(
         cfg: SchedulerConfig,
@@ -58,6 +65,9 @@ impl Scheduler {
             peers: Peers::default(),
             whole_peers: 0,
             chunk_bytes,
+            reader: None,
+            relief_due: Mono::default(),
+            duplicates: 0,
             actions: VecDeque::new(),
         }
     }
@@ -82,23 +92,30 @@ impl Scheduler {
     /// True when chunks are wanted and no present peer has any of them, choked or not.
     #[must_use]
     pub fn is_starved(&self) -> bool {
-        self.wants.wanted().count() > 0 && self.peers.iter().all(|p| self.wanted_of(p) == 0)
+        match self.order {
+            Order::RarestFirst => {
+                let is_useless = |p| self.wanted_of(p) == 0;
+                self.wants.wanted().count() > 0 && self.peers.iter().all(is_useless)
+            }
+            Order::Sequential => {
+                let mut wanted = self.wanted_now().peekable();
+                wanted.peek().is_some() && !wanted.any(|i| self.is_held(i))
+            }
+        }
     }
 
     /// Up to `at_most` wanted chunks that no present peer has, from index `start` on, around the end. Looks at every
     /// wanted chunk.
     #[must_use]
     pub fn orphans(&self, start: u32, at_most: usize) -> Vec<u32> {
-        let wanted = || self.wants.wanted().iter().filter(|i| !self.is_held(*i));
-        let after = wanted().filter(|i| *i >= start);
-        after
-            .chain(wanted().filter(|i| *i < start))
-            .take(at_most)
-            .collect()
+        let orphans = || self.wanted_now().filter(|i| !self.is_held(*i));
+        let after = orphans().filter(|i| *i >= start);
+        let before = orphans().filter(|i| *i < start);
+        after.chain(before).take(at_most).collect()
     }
 
-    /// True when the peer owes this node chunks that it was asked for and does not send: it is late, or sent nothing for
-    /// `snub_after`.
+    /// True when the peer owes this node chunks that it was asked for and does not send: it is late, or sent nothing
+    /// for `snub_after`.
     #[must_use]
     pub fn snubbed(&self, peer: PeerSlot, now: Mono) -> bool {
         let peer = self.peers.get(peer);
@@ -119,15 +136,8 @@ impl Scheduler {
             }
             Event::Proven => self.gate.clear(),
             Event::Here { index } => self.complete(None, index),
-            Event::Arrived { peer, index } => {
-                let bytes = self.chunk_bytes;
-                if let Some(p) = self.peers.get_mut(peer) {
-                    if p.unask(index) {
-                        p.checking.push(index);
-                    }
-                    p.arrived(bytes, now);
-                }
-            }
+            Event::Arrived { peer, index } => self.arrived(peer, index, now),
+            Event::Position { index } => self.reader = self.reader.max(Some(index)),
             Event::OwnStall => self.peers.iter_mut().for_each(|p| p.excuse(now)),
             Event::Verified { peer, index } => self.complete(Some(peer), index),
             Event::Failed { peer, index, fault } => self.failed(peer, index, fault, now),
@@ -146,9 +156,22 @@ impl Scheduler {
         // What was still to be said about them is not said.
         self.actions
             .retain(|a| a.peer() != slot || matches!(a, Action::Interest { .. }));
-        for index in asked {
-            self.give_up(index, slot);
+        for asked in asked {
+            self.give_up(asked.index, slot);
         }
+    }
+
+    fn arrived(&mut self, slot: PeerSlot, index: u32, now: Mono) {
+        let Some(p) = self.peers.get_mut(slot) else {
+            return;
+        };
+        let asked = p.unask(index);
+        if asked.is_some() {
+            p.checking.push(index);
+        } else if self.in_flight.was_taken_over(index) {
+            self.duplicates += 1;
+        }
+        p.arrived(&self.cfg, asked, now);
     }
 
     /// The chunk is kept; `from` sent it. Whoever else is asked for it need not send it any more.
@@ -158,7 +181,7 @@ impl Scheduler {
                 continue;
             };
             p.checking.retain(|i| *i != index);
-            if p.unask(index) && Some(other) != from {
+            if p.unask(index).is_some() && Some(other) != from {
                 self.actions
                     .push_back(Action::Cancel { peer: other, index });
             }
@@ -207,8 +230,8 @@ impl Scheduler {
         if self.actions.is_empty() {
             self.judge_late(now);
         }
-        if self.actions.is_empty() && !self.ask(now) {
-            self.duplicate(now);
+        if self.actions.is_empty() {
+            let _ = self.relieve_head(now) || self.ask(now) || self.relieve(now);
         }
         self.debug_check();
         self.actions.pop_front()
@@ -217,26 +240,18 @@ impl Scheduler {
     /// When to poll again although nothing happened.
     #[must_use]
     pub fn next_deadline(&self, now: Mono) -> Option<Mono> {
-        let late = self
-            .peers
-            .iter()
-            .filter_map(|p| p.late_at(&self.cfg, self.chunk_bytes));
+        let late = self.peers.iter().filter_map(|p| p.late_at(&self.cfg));
         let paused = self.peers.iter().map(|p| p.paused_until);
         let gate = self.gate_blocked_since.filter(|_| !self.gate.is_empty());
-        let spare = self.peers.len() > 1 && self.may_duplicate();
-        let endgame = self.in_flight.oldest_asked().filter(|_| spare);
         let later = paused
             .chain(gate.map(|t| t.plus(self.cfg.gate_patience)))
-            .chain(endgame.map(|t| t.plus(self.cfg.duplicate_after)))
+            .chain(self.next_relief(now))
             .filter(|t| *t > now);
         late.chain(later).min()
     }
 
     fn first_late(&self, now: Mono) -> Option<PeerSlot> {
-        let is_late = |p: &&Peer| {
-            let at = p.late_at(&self.cfg, self.chunk_bytes);
-            at.is_some_and(|t| t <= now)
-        };
+        let is_late = |p: &&Peer| p.late_at(&self.cfg).is_some_and(|t| t <= now);
         self.peers.iter().find(is_late).map(|p| p.slot)
     }
 
@@ -250,23 +265,23 @@ impl Scheduler {
                 self.drop_peer(slot, DropReason::Stalled);
                 continue;
             }
-            p.snub(now);
-            for index in std::mem::take(&mut p.asked) {
+            for asked in p.put_on_trial(now) {
+                let index = asked.index;
                 self.give_up(index, slot);
                 self.actions.push_back(Action::Cancel { peer: slot, index });
             }
         }
     }
 
-    /// Gives one request to the peer with the fewest outstanding, so that a new peer gets its share at once. Whether any
-    /// was given.
+    /// Gives one request to the peer with the fewest outstanding, so that a new peer gets its share at once. Whether
+    /// any was given.
     fn ask(&mut self, now: Mono) -> bool {
         let mut tried = None;
         loop {
             let next = self
                 .peers
                 .iter()
-                .filter(|p| self.wanted_of(p) > 0 && p.has_room(&self.cfg, self.chunk_bytes, now))
+                .filter(|p| self.wanted_of(p) > 0 && p.has_room(now))
                 .map(|p| (p.asked.len(), p.slot))
                 .filter(|turn| tried < Some(*turn))
                 .min();
@@ -281,38 +296,9 @@ impl Scheduler {
         }
     }
 
-    fn may_duplicate(&self) -> bool {
-        self.wants.wanted().count() == 0 || !self.gate.is_empty()
-    }
-
-    /// In the endgame, or while the first group is all that is asked for: what has been under way at one peer for too
-    /// long is asked of another.
-    fn duplicate(&mut self, now: Mono) {
-        if !self.may_duplicate() || now.0 < self.cfg.duplicate_after {
-            return;
-        }
-        let before = Mono(now.0.saturating_sub(self.cfg.duplicate_after));
-        // What has come and is being checked is not under way any more.
-        let under_way = |i, holder| {
-            let holder = self.peers.get(holder);
-            holder.is_some_and(|h| h.asked.contains(&i))
-        };
-        let found = self
-            .peers
-            .iter()
-            .filter(|p| !p.snubbed && p.has_room(&self.cfg, self.chunk_bytes, now))
-            .find_map(|p| {
-                let fits = |i, holder| holder != p.slot && p.have.get(i) && under_way(i, holder);
-                Some((p.slot, self.in_flight.oldest(before, fits)?))
-            });
-        if let Some((slot, index)) = found {
-            self.request(slot, index, now);
-        }
-    }
-
     fn request(&mut self, slot: PeerSlot, index: u32, now: Mono) {
         self.take(index);
-        self.in_flight.add(index, slot, now);
+        self.in_flight.add(index, slot);
         if let Some(p) = self.peers.get_mut(slot) {
             p.ask(index, now);
         }
@@ -324,7 +310,7 @@ impl Scheduler {
     fn debug_check(&self) {
         if cfg!(debug_assertions) {
             for p in self.peers.iter() {
-                for index in p.asked.iter().chain(&p.checking) {
+                for index in p.asked.iter().map(|a| &a.index).chain(&p.checking) {
                     debug_assert_eq!(self.wants.state(*index), ChunkState::InFlight);
                 }
                 debug_assert!(p.asked.len() <= self.cfg.max_depth as usize);

@@ -20,6 +20,7 @@ pub(super) enum ChunkState {
 pub(super) struct WantList {
     wanted: Bits,
     missing: Bits,
+    first_missing: u32,
 }
 
 impl WantList {
@@ -32,9 +33,11 @@ impl WantList {
             .for_each(|i| {
                 missing.set(i);
             });
+        let first_missing = missing.iter().next().unwrap_or(len);
         Self {
             wanted: missing.clone(),
             missing,
+            first_missing,
         }
     }
 
@@ -66,6 +69,11 @@ impl WantList {
         &self.missing
     }
 
+    /// The first chunk that is not here; behind the last one when all are.
+    pub(super) fn first_missing(&self) -> u32 {
+        self.first_missing
+    }
+
     /// Wanted → in flight; whether it was so.
     pub(super) fn take(&mut self, index: u32) -> bool {
         self.wanted.unset(index)
@@ -81,11 +89,20 @@ impl WantList {
         let was = self.state(index);
         self.wanted.unset(index);
         self.missing.unset(index);
+        if index == self.first_missing {
+            let next = self.missing.both(&self.missing, index).next();
+            self.first_missing = next.unwrap_or(self.count());
+        }
         was
     }
 
     /// Have → wanted: what was here is not usable. Whether it was here.
     pub(super) fn lose(&mut self, index: u32) -> bool {
-        self.missing.set(index) && self.wanted.set(index)
+        let is_lost = self.missing.set(index);
+        if is_lost {
+            self.first_missing = self.first_missing.min(index);
+            self.wanted.set(index);
+        }
+        is_lost
     }
 }

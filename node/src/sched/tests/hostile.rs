@@ -92,6 +92,7 @@ fn any_event(chunks: u32) -> impl Strategy<Value = Event> {
             fault
         }),
         index.clone().prop_map(|index| Event::Lost { index }),
+        index.clone().prop_map(|index| Event::Position { index }),
         index.prop_map(|index| Event::Here { index }),
         Just(Event::Proven),
         Just(Event::OwnStall),
@@ -125,6 +126,8 @@ fn has_missing(sched: &Scheduler, peer: &Peer) -> bool {
 struct Told {
     unchoked: BTreeSet<PeerSlot>,
     interested: BTreeSet<PeerSlot>,
+    /// The furthest that the window reached.
+    window_end: u32,
 }
 
 impl Told {
@@ -153,7 +156,12 @@ impl Told {
                     .get(peer)
                     .expect("somebody who is not here is asked");
                 prop_assert!(peer.have.get(index), "a peer that lacks the chunk is asked");
-                prop_assert_eq!(peer.asked.iter().filter(|i| **i == index).count(), 1);
+                prop_assert_eq!(peer.asked.iter().filter(|a| a.index == index).count(), 1);
+                prop_assert!(peer.asked.len() <= peer.depth());
+                let is_alone = sched.in_flight.is_single(index);
+                prop_assert!(is_alone || sched.is_endgame() || sched.is_head(index));
+                let is_stream = sched.order == Order::Sequential;
+                prop_assert!(!is_stream || index < self.window_end, "beyond the window");
             }
             Action::Interest { peer, wants } => {
                 let news = if wants {
@@ -194,12 +202,15 @@ proptest! {
         order in prop_oneof![Just(Order::RarestFirst), Just(Order::Sequential)],
         first in prop_oneof![Just(vec![]), Just(vec![3u32, 4, 5])],
     ) {
-        let mut sched = scheduler(24, order, &first, seed);
+        let window_bytes = 8 * u64::from(CHUNK);
+        let cfg = SchedulerConfig { window_bytes, ..SchedulerConfig::default() };
+        let mut sched = Scheduler::new(cfg, &HaveBitmap::new(24), CHUNK, order, &first, seed);
         let (mut now, mut told) = (Mono::default(), Told::default());
         for (event, wait_ms) in events {
             now = now.plus(ms(wait_ms));
             told.event(&event);
             sched.handle(event, now);
+            told.window_end = told.window_end.max(sched.window_end());
             let mut steps = 0;
             while let Some(action) = sched.poll(now) {
                 told.action(&sched, action)?;
@@ -217,6 +228,7 @@ proptest! {
         sched.handle(Event::PeerJoined { peer, have: full(24) }, now);
         sched.handle(Event::Unchoked { peer }, now);
         sched.handle(Event::Proven, now);
+        sched.handle(Event::Position { index: 24 }, now);
         for _ in 0..200 {
             while let Some(action) = sched.poll(now) {
                 if let Action::Request { peer: asked, index } = action {

@@ -1,7 +1,9 @@
 //! Whole downloads in virtual time over a model of a network.
 
 mod choke;
+mod endgame;
 mod hostile;
+mod pipeline;
 mod rarest;
 mod stream;
 mod transfer;
@@ -67,6 +69,8 @@ fn asked(sched: &mut Scheduler, now: Mono) -> Vec<(u32, u32)> {
 struct Link {
     bytes_per_s: f64,
     rtt: Duration,
+    /// Each chunk takes up to this share longer or shorter.
+    jitter: f64,
     /// Sends nothing from this moment on.
     silent_from: Option<Mono>,
     /// Leaves at this moment.
@@ -83,6 +87,7 @@ impl Link {
         Self {
             bytes_per_s: mbit_per_s * 1e6 / 8.0,
             rtt: ms(rtt_ms),
+            jitter: 0.0,
             silent_from: None,
             leaves_at: None,
             lies: false,
@@ -123,6 +128,14 @@ struct Outcome {
     dropped: Vec<(u32, DropReason)>,
 }
 
+impl Outcome {
+    /// How much of what the links could have sent in this time the file is.
+    fn efficiency(&self, chunks: usize, links: &[Link]) -> f64 {
+        let per_s: f64 = links.iter().map(|l| l.bytes_per_s).sum();
+        chunks as f64 * f64::from(CHUNK) / per_s / self.finished_at.0.as_secs_f64()
+    }
+}
+
 /// The far side of one link: it serves what it is asked for in order, and a chunk that it began it sends whole.
 #[derive(Debug, Default)]
 struct Server {
@@ -136,12 +149,20 @@ struct Server {
     cancels: VecDeque<(u32, Mono)>,
     is_choking: bool,
     is_gone: bool,
+    begun: u32,
 }
 
 impl Server {
     /// When it begins the next chunk.
     fn next_start(&self) -> Option<Mono> {
         self.queue.front().map(|(_, at)| self.free_at.max(*at))
+    }
+
+    /// What the next chunk's time is multiplied by: spread evenly, the same with each run.
+    fn stretch(&mut self, link: &Link) -> f64 {
+        self.begun += 1;
+        let even = (f64::from(self.begun) * 0.618_034 + link.bytes_per_s / 1e7).fract();
+        1.0 + link.jitter * (2.0 * even - 1.0)
     }
 
     /// When anything happens here, or comes from here.
@@ -163,8 +184,8 @@ impl Server {
                     let Some((index, _)) = self.queue.pop_front() else {
                         break;
                     };
-                    let span = Duration::from_secs_f64(f64::from(CHUNK) / link.bytes_per_s);
-                    self.free_at = start.plus(span);
+                    let span_s = f64::from(CHUNK) / link.bytes_per_s * self.stretch(link);
+                    self.free_at = start.plus(Duration::from_secs_f64(span_s));
                     if link.silent_from.is_none_or(|t| self.free_at < t) {
                         self.wire
                             .push_back((index, self.free_at.plus(link.rtt / 2)));
@@ -250,7 +271,12 @@ impl World {
     }
 
     fn act(&mut self) {
+        self.act_noting(|_| {});
+    }
+
+    fn act_noting(&mut self, mut note: impl FnMut(Action)) {
         while let Some(action) = self.sched.poll(self.now) {
+            note(action);
             let slot = action.peer().0 as usize;
             let there = self.now.plus(self.links[slot].rtt / 2);
             let server = &mut self.servers[slot];
