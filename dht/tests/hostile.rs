@@ -245,6 +245,56 @@ async fn malformed_announcements_and_requests_are_dropped_and_counted() {
     assert_eq!(node.dht.dropped().oversized_frames, 2);
 }
 
+/// A frame of the exchange: kind, id, body.
+fn exchange_frame(kind: u8, id: u32, body: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(5 + body.len()).unwrap();
+    [&len.to_le_bytes(), &[kind][..], &id.to_le_bytes(), body].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_asker_says_ends_its_stream_and_is_counted() {
+    let mut node = node(vec![]).await;
+    let mut stranger = stranger(&node).await;
+    let join = |chunks: u32, bits: &[u8]| {
+        let len = (bits.len() as u64).to_le_bytes();
+        [&[1], &[7; 32][..], &chunks.to_le_bytes(), &len, bits].concat()
+    };
+    let got = |count: u64, indices: &[u32]| {
+        let indices = indices.iter().flat_map(|index| index.to_le_bytes());
+        let body = [1].into_iter().chain(count.to_le_bytes());
+        body.chain(indices).collect::<Vec<u8>>()
+    };
+    let good = exchange_frame(0x02, 1, &join(9, &[0xff, 0x80]));
+    let bad = [
+        exchange_frame(0x02, 1, &join(9, &[0xff])),
+        exchange_frame(0x02, 1, &join(9, &[0xff, 0xc0])),
+        exchange_frame(0x02, 1, &join((1 << 20) + 8, &vec![0; (1 << 17) + 1])),
+        exchange_frame(0x06, 1, &got(0, &[])),
+        exchange_frame(0x06, 1, &got(1, &[1 << 20])),
+        exchange_frame(0x06, 1, &got(u64::MAX, &[1])),
+        exchange_frame(0x06, 1, &got(1025, &[0; 1025])),
+        exchange_frame(0x05, 1, &[1, 7]),
+        // Only the other side says this.
+        exchange_frame(0x92, 0, &[]),
+    ];
+    let count = bad.len() as u64;
+    for bytes in bad {
+        let mut stream = stranger.stream(&node, EXCHANGE).await;
+        let mut hello = [0; 10];
+        stream.read_exact(&mut hello).await.unwrap();
+        stream.write_all(&good).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        stream.flush().await.unwrap();
+        let taken = tokio::time::timeout(LONG, node.incoming.recv()).await;
+        let mut taken = taken.unwrap().unwrap();
+        let first = taken.requests.next().await.unwrap();
+        assert!(matches!(first, Some((1, Request::Join { chunks: 9, .. }))));
+        assert!(taken.requests.next().await.is_err(), "{:?}", &bytes[..9]);
+    }
+    let dropped = node.dht.dropped();
+    assert_eq!(dropped.bad_frames + dropped.oversized_frames, count);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_announcer_reaches_its_quota_and_another_does_not() {
     let server = node_with(vec![], |config| {
