@@ -3,6 +3,7 @@
 //! It runs on a blocking thread of its own, so that neither hashing nor the disk ever waits on the network or the
 //! other way round. One download has one assembler.
 
+mod behind;
 mod groups;
 mod local;
 mod recent;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use casnode_cas::{Assembly, ChunkHash, ExportError, HaveBitmap, Manifest, Put, Store, StoreError};
 use tokio::sync::mpsc;
 
+pub(super) use self::behind::{Behind, behind};
 use self::{groups::Groups, local::Local, recent::Recent, unsynced::Unsynced};
 use super::{LiveHave, engine::EngineEvent, lent::Lent};
 use crate::sched::PeerSlot;
@@ -60,6 +62,8 @@ pub(super) struct Assembler {
     pub(super) manifest: Arc<Manifest>,
     /// `None` when the bytes go to a stream, which reads proven groups from the store by itself.
     pub(super) output: Option<Assembly>,
+    /// Syncs the output along the way.
+    pub(super) behind: Option<Behind>,
     /// Where what arrives is kept: in the output alone, to which it is written once; `None`: in the store.
     pub(super) lent: Option<Arc<Lent>>,
     /// The manifest is known to be the file's: of groups that are all here nothing is read.
@@ -93,6 +97,8 @@ impl Assembler {
     pub(super) fn run(mut self, here: &HaveBitmap, jobs: mpsc::Receiver<Job>) {
         let events = self.events.clone();
         let ended = self.work(here, jobs);
+        let let_go = self.catch_up();
+        let ended = ended.and_then(|ended| let_go.map(|()| ended));
         drop(self); // the engine may begin another attempt at the same output
         let last = match ended {
             Ok(Ended::Complete) => EngineEvent::Assembled,
@@ -129,12 +135,16 @@ impl Assembler {
             }
             unsynced.commit_if_due(&self.store)?;
         }
+        tracing::debug!("nothing is missing any more");
         unsynced.commit(&self.store)?;
         if let Some(how) = ended {
             return Ok(how);
         }
+        tracing::debug!("what came is on the disk");
+        self.catch_up()?;
         if let Some(output) = self.output.take() {
             output.finish()?;
+            tracing::debug!("the output is in place");
         }
         Ok(Ended::Complete)
     }
@@ -308,7 +318,25 @@ impl Assembler {
         if let Some(output) = &mut self.output {
             output.write_at(self.manifest.chunk_offset(index), bytes)?;
         }
+        if let Some(behind) = &mut self.behind {
+            behind.wrote(bytes.len());
+        }
         Ok(())
+    }
+
+    /// Waits until the disk has what it was told to take of the output.
+    fn catch_up(&mut self) -> Result<(), AssembleError> {
+        let Some(behind) = self.behind.take() else {
+            return Ok(());
+        };
+        let target = self.output.as_ref().map(|o| o.target().to_owned());
+        behind.finish().map_err(|source| {
+            AssembleError::Output(ExportError::Io {
+                action: "sync",
+                path: target.unwrap_or_default(),
+                source,
+            })
+        })
     }
 
     /// Counts a chunk as here and proves the groups it completes.

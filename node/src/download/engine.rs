@@ -224,6 +224,7 @@ pub(crate) async fn get(
                 lent,
             } => {
                 job.settle(&manifest, path.clone()).await?;
+                tracing::debug!("the download is settled");
                 drop(lent); // not before the store knows where the chunks are
                 return Ok(job.report(&manifest, path));
             }

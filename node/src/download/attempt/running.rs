@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::{
     super::{
         LiveHave, Registered, Target,
-        assembler::{Assembler, JOB_QUEUE, twins},
+        assembler::{Assembler, JOB_QUEUE, behind, twins},
         begin::{Begun, begin},
         emitter,
         engine::{Bad, EngineEvent},
@@ -128,11 +128,16 @@ impl Attempt<'_> {
                 Ok::<(), Infallible>(())
             });
         }
+        let (behind, sync) = output.as_ref().map(|o| behind(o.file().clone())).unzip();
+        if let Some(sync) = sync {
+            self.tasks.spawn_blocking("output syncer", sync);
+        }
         let (jobs, job_queue) = mpsc::channel(JOB_QUEUE);
         let assembler = Assembler {
             store: self.job.node.store.clone(),
             manifest: manifest.clone(),
             output,
+            behind,
             lent: lent.clone(),
             // What was fetched before is checked again on its way to an output.
             is_proven: was_whole && matches!(self.job.target, Target::Keep),
@@ -162,6 +167,7 @@ impl Attempt<'_> {
         );
         self.tasks
             .spawn_blocking("assembler", move || assembler.run(&here, job_queue));
+        tracing::debug!(manifest = %manifest.id(), chunks = manifest.chunk_count(), "a manifest is chosen");
         self.running = Some(Running {
             manifest: manifest.clone(),
             sched,
@@ -190,6 +196,9 @@ impl Attempt<'_> {
         let Some(bytes) = self.count_in(index) else {
             return;
         };
+        if self.job.tally.fetched_chunks == 0 {
+            tracing::debug!("a first chunk came");
+        }
         self.job.tally.fetched_chunks += 1;
         self.job.tally.fetched_bytes += bytes;
         self.job.sources.delivered(slot, bytes, now);

@@ -22,6 +22,7 @@ impl Attempt<'_> {
     /// A session is ready for requests.
     pub(super) fn joined(&mut self, slot: PeerSlot, have: HaveBitmap) {
         let count = u32::try_from(have.count()).unwrap_or(u32::MAX);
+        tracing::debug!(slot = slot.0, has = count, "a source joined");
         self.job.sources.joined(slot, count);
         self.schedule(Event::PeerJoined { peer: slot, have });
     }
