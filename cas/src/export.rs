@@ -236,6 +236,19 @@ impl Assembly {
         sized.map_err(failed("extend", &self.temp))
     }
 
+    /// Gives the output another name in the same folder. [`Assembly::finish`] sees whether it may have it.
+    ///
+    /// # Errors
+    /// [`ExportError::NoName`] for a place elsewhere.
+    pub fn rename(&mut self, target: &Path) -> Result<(), ExportError> {
+        if target.parent() != self.target.parent() || target.file_name().is_none() {
+            let path = target.to_owned();
+            return Err(ExportError::NoName { path });
+        }
+        self.target = target.to_owned();
+        Ok(())
+    }
+
     /// The file as it will be called.
     #[must_use]
     pub fn target(&self) -> &Path {

@@ -402,6 +402,28 @@ fn the_published_name_is_the_default_and_never_leads_elsewhere() {
     a.call(["stat", &climbing.address]).run().exits(10);
 }
 
+/// Its manifest comes from the provider, and its name from the metadata record, whichever is here first.
+#[test]
+fn a_name_that_comes_late_is_the_output_s_all_the_same() {
+    let a = Node::start(&[]);
+    let b = Node::start(&[&a.addr]);
+    // Too large for its metadata record to hold the manifest.
+    let sample = Sample::new(45, 100 * CHUNK);
+    a.store(&sample.path);
+    wait_until("a's records to be out", || a.status()["to_announce"] == 0);
+    let (words, home) = (["get", &sample.address], Home::new());
+    let alone = home.networked(words, &[]).args(["--peer", &a.addr]);
+    for get in [b.call(words), alone] {
+        let here = folder();
+        get.current_dir(here.path()).run().ok();
+        sample.assert_at(&here.path().join("sample.bin"));
+        let left = std::fs::read_dir(here.path()).unwrap().count();
+        assert_eq!(left, 1, "something else was left");
+    }
+    let files = b.call(["ls", "--json"]).run().ok().text();
+    assert!(files.contains("sample.bin"), "{files}");
+}
+
 #[test]
 fn a_chunk_that_is_here_is_not_fetched_again() {
     let a = Node::start(&[]);

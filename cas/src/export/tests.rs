@@ -263,6 +263,19 @@ fn a_symbolic_link_is_replaced_by_force_and_not_followed() {
 }
 
 #[test]
+fn an_output_may_get_its_name_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = OutputOptions::new(false, None);
+    let mut assembly = begin_with(&dir.path().join("for now"), &options).unwrap();
+    assembly.write_at(0, CONTENT).unwrap();
+    assembly.rename(Path::new("/elsewhere")).unwrap_err();
+    assembly.rename(&dir.path().join("name")).unwrap();
+    assembly.finish().unwrap();
+    assert_eq!(names(dir.path()), ["name"]);
+    assert_eq!(fs::read(dir.path().join("name")).unwrap(), CONTENT);
+}
+
+#[test]
 fn an_output_is_private_as_long_as_its_bytes_are_on_their_way_to_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let options = OutputOptions::new(false, Some(0o644)).resuming();

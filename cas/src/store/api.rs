@@ -228,6 +228,14 @@ impl Store {
         })
     }
 
+    /// Gives a file that is here a name, which became known after its download began. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownFile`], or what the medium says.
+    pub fn set_name(&self, address: &Address, name: &str) -> Result<(), StoreError> {
+        self.core.set_name(address, name)
+    }
+
     /// Pins a file, or lets go of it; `None` when it is not here. Durable when it returns.
     ///
     /// # Errors

@@ -199,6 +199,13 @@ impl Core {
         self.rewrite_entry(committed, &old, new)
     }
 
+    /// Gives a file that is here a name.
+    pub(crate) fn set_name(&self, address: &Address, name: &str) -> Result<(), StoreError> {
+        let mut committed = lock(&self.commit);
+        let named = self.update_entry(&mut committed, address, Some(name), false);
+        named.map(drop)
+    }
+
     /// Pins a file, or lets go of it. `None` when it is not here.
     pub(crate) fn set_pinned(
         &self,

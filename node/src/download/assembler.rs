@@ -9,11 +9,11 @@ mod local;
 mod recent;
 mod unsynced;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use casnode_cas::{Assembly, ChunkHash, ExportError, HaveBitmap, Manifest, Put, Store, StoreError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 pub(super) use self::behind::{Behind, behind};
 use self::{groups::Groups, local::Local, recent::Recent, unsynced::Unsynced};
@@ -62,6 +62,8 @@ pub(super) struct Assembler {
     pub(super) manifest: Arc<Manifest>,
     /// `None` when the bytes go to a stream, which reads proven groups from the store by itself.
     pub(super) output: Option<Assembly>,
+    /// Where the output goes in the end, as soon as that is known.
+    pub(super) place: Option<oneshot::Receiver<PathBuf>>,
     /// Syncs the output along the way.
     pub(super) behind: Option<Behind>,
     /// Where what arrives is kept: in the output alone, to which it is written once; `None`: in the store.
@@ -142,7 +144,13 @@ impl Assembler {
         }
         tracing::debug!("what came is on the disk");
         self.catch_up()?;
-        if let Some(output) = self.output.take() {
+        if let Some(mut output) = self.output.take() {
+            if let Some(place) = self.place.take() {
+                let Ok(target) = place.blocking_recv() else {
+                    return Ok(Ended::Abandoned);
+                };
+                output.rename(&target)?;
+            }
             output.finish()?;
             tracing::debug!("the output is in place");
         }

@@ -88,7 +88,10 @@ fn enter(
             Entered::Known
         }
         (Keep::Store | Keep::InPlace, _) => {
-            store.complete_partial(&address, stay.pin)?;
+            let entry = store.complete_partial(&address, stay.pin)?;
+            if let (None, Some(name)) = (entry.name, name) {
+                store.set_name(&address, name)?;
+            }
             Entered::New
         }
     };
@@ -146,6 +149,21 @@ mod tests {
         let entered = enter(&source, stay(Keep::No), &manifest, None, None).unwrap();
         assert!(matches!(entered, Entered::Known));
         assert!(source.have(&manifest).unwrap().is_complete());
+    }
+
+    #[test]
+    fn a_name_that_became_known_later_is_entered() {
+        let source = Store::in_memory().unwrap();
+        let manifest = import(&source, &content(), true).manifest;
+        let store = Store::in_memory().unwrap();
+        store.begin_partial(&manifest, None).unwrap();
+        for chunk in manifest.chunks() {
+            let bytes = source.get(&chunk.hash).unwrap().unwrap();
+            store.put(&chunk.hash, &bytes).unwrap();
+        }
+        enter(&store, stay(Keep::Store), &manifest, None, Some("late")).unwrap();
+        let entry = store.file(&manifest.address()).unwrap().unwrap();
+        assert_eq!(entry.name.as_deref(), Some("late"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One attempt to fetch a file under one manifest: the loop that owns the scheduler.
 
 mod claims;
+mod naming;
 mod report;
 mod running;
 mod search;
@@ -18,7 +19,7 @@ use casnode_dht::PeerId;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::DropGuard;
 
-use self::{claims::Claims, running::Running, search::Search};
+use self::{claims::Claims, naming::NAME_PATIENCE, running::Running, search::Search};
 use super::{
     engine::{Bad, EngineEvent, Job, interrupted},
     lent::Lent,
@@ -38,9 +39,6 @@ const EVENT_QUEUE: usize = 512;
 
 /// How often progress is told and the verdict is asked.
 const TICK: Duration = Duration::from_millis(150);
-
-/// How long a fetched manifest waits for the metadata record, which has the name of the output.
-const NAME_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Manifests fetched at a time.
 const MANIFEST_TURNS: usize = 2;
@@ -127,7 +125,7 @@ impl<'a> Attempt<'a> {
 
     async fn work(&mut self) -> Result<End, ApiError> {
         if let Some(manifest) = self.job.known_manifest().await?
-            && let Some(end) = self.choose(Arc::new(manifest)).await?
+            && let Some(end) = self.choose(Arc::new(manifest), false).await?
         {
             return Ok(end);
         }
@@ -286,9 +284,12 @@ impl<'a> Attempt<'a> {
     }
 
     async fn tick(&mut self) -> Result<Option<End>, ApiError> {
+        if let Some(end) = self.name_in_the_end().await? {
+            return Ok(Some(end));
+        }
         if let Some((manifest, since)) = self.waiting.take() {
             if since.elapsed() >= NAME_PATIENCE {
-                if let Some(end) = self.choose(manifest).await? {
+                if let Some(end) = self.choose(manifest, false).await? {
                     return Ok(Some(end));
                 }
             } else {
@@ -301,7 +302,7 @@ impl<'a> Attempt<'a> {
             && let Some(manifest) = self.last_resort.take()
         {
             self.job.bad_manifests.remove(&manifest.id());
-            if let Some(end) = self.choose(manifest).await? {
+            if let Some(end) = self.choose(manifest, false).await? {
                 return Ok(Some(end));
             }
         }

@@ -9,7 +9,7 @@ use std::{
 
 use casnode_cas::{Assembly, HaveBitmap, Manifest, OutputOptions};
 use casnode_dht::PeerId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     super::{
@@ -45,6 +45,8 @@ pub(super) struct Running {
     pub(super) manifest: Arc<Manifest>,
     pub(super) sched: Scheduler,
     pub(super) path: Option<PathBuf>,
+    /// Tells the assembler where the output goes, once its name is known.
+    pub(super) place: Option<oneshot::Sender<PathBuf>>,
     /// The chunks that are in the output alone.
     pub(super) lent: Option<Arc<Lent>>,
     pub(super) assembled: bool,
@@ -63,23 +65,19 @@ pub(super) struct Running {
 }
 
 impl Attempt<'_> {
-    /// Settles on a manifest: output, assembler, scheduler.
+    /// Settles on a manifest: output, assembler, scheduler. The output gets its name now, or `late`.
     pub(super) async fn choose(
         &mut self,
         manifest: Arc<Manifest>,
+        late: bool,
     ) -> Result<Option<End>, ApiError> {
-        let known_name = self.job.node.known_name(&self.job.address).await;
-        let name = self
-            .job
-            .record
-            .as_ref()
-            .and_then(|r| r.name().map(str::to_owned))
-            .or(known_name);
+        let name = self.name().await;
         let place = self.job.target.resolve(name.as_deref(), &self.job.address);
         let keep = self.job.stay.keep;
+        let late = late && name.is_none();
         let mut output = None;
         if let Some((path, force)) = &place {
-            if inspect(path, *force, self.job.address).await? == Found::Same {
+            if !late && inspect(path, *force, self.job.address).await? == Found::Same {
                 return Ok(Some(End::Unchanged { path: path.clone() }));
             }
             let (path, force) = (path.clone(), *force);
@@ -97,11 +95,11 @@ impl Attempt<'_> {
         let begun = begun
             .map_err(errors::panicked)?
             .map_err(|e| errors::keep("the download could not begin", &e))?;
-        self.start(manifest, begun, place.map(|(path, _)| path));
+        self.start(manifest, begun, place.map(|(path, _)| path), late);
         Ok(None)
     }
 
-    fn start(&mut self, manifest: Arc<Manifest>, begun: Begun, path: Option<PathBuf>) {
+    fn start(&mut self, manifest: Arc<Manifest>, begun: Begun, path: Option<PathBuf>, late: bool) {
         let Begun {
             here,
             output,
@@ -128,6 +126,7 @@ impl Attempt<'_> {
                 Ok::<(), Infallible>(())
             });
         }
+        let (tell_place, place) = late.then(oneshot::channel).unzip();
         let (behind, sync) = output.as_ref().map(|o| behind(o.file().clone())).unzip();
         if let Some(sync) = sync {
             self.tasks.spawn_blocking("output syncer", sync);
@@ -137,6 +136,7 @@ impl Attempt<'_> {
             store: self.job.node.store.clone(),
             manifest: manifest.clone(),
             output,
+            place,
             behind,
             lent: lent.clone(),
             // What was fetched before is checked again on its way to an output.
@@ -172,6 +172,7 @@ impl Attempt<'_> {
             manifest: manifest.clone(),
             sched,
             path,
+            place: tell_place,
             lent,
             assembled: false,
             emitted,

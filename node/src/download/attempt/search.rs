@@ -147,7 +147,7 @@ impl Search {
 impl Attempt<'_> {
     /// Starts what looks for peers, and lookups when they are due.
     pub(super) async fn discover(&mut self) {
-        if !self.needs_network() {
+        if !self.needs_network() && !self.is_unnamed() {
             return;
         }
         let Some(dht) = self.job.node.dht.clone() else {
@@ -172,7 +172,7 @@ impl Attempt<'_> {
         if self.search.network_peers.is_none() {
             return;
         }
-        if !self.search.record_asked && self.running.is_none() {
+        if !self.search.record_asked && (self.running.is_none() || self.is_unnamed()) {
             self.search.record_asked = true;
             self.tasks.spawn("record", discovery.clone().record());
         }
@@ -269,6 +269,10 @@ impl Attempt<'_> {
         record: Option<FileRecord>,
     ) -> Result<Option<End>, ApiError> {
         self.search.record_done = true;
+        if self.is_unnamed() {
+            self.job.record = record;
+            return self.name_output().await;
+        }
         if let Some(record) = record {
             let inline = record.manifest().cloned();
             self.job.record = Some(record);
@@ -276,11 +280,11 @@ impl Attempt<'_> {
                 && self.waiting.is_none()
                 && self.is_usable(&manifest)
             {
-                return self.choose(Arc::new(manifest)).await;
+                return self.choose(Arc::new(manifest), false).await;
             }
         }
         match self.waiting.take() {
-            Some((manifest, _)) => self.choose(manifest).await,
+            Some((manifest, _)) => self.choose(manifest, false).await,
             None => Ok(None),
         }
     }
@@ -325,11 +329,12 @@ impl Attempt<'_> {
             return Ok(None);
         }
         let named = self.job.record.is_some() || self.search.record_done;
-        if matches!(self.job.target, Target::Folder { .. }) && !named {
+        let late = matches!(self.job.target, Target::Folder { .. }) && !named;
+        if late && !self.may_be_named_late() {
             self.waiting = Some((manifest, clock::now()));
             return Ok(None);
         }
-        self.choose(manifest).await
+        self.choose(manifest, late).await
     }
 
     /// A peer that was found for a chunk does not have it, or is not there.
