@@ -1,21 +1,22 @@
 //! What may be typed. Only shape is decided here; what it means is in [`crate::cmd`].
 
+mod files;
 mod network;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use casnode_node::api::{ChunkerName, DhtMode};
+use casnode_node::api::DhtMode;
 use casnode_node::{SeedPolicy, SwarmMode};
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 use crate::address::{self, Address};
 use crate::exit;
 use crate::rate::Rate;
 use crate::size;
 
+pub(crate) use self::files::{GetArgs, StoreArgs, StoreCommand};
 pub(crate) use self::network::{NetworkArgs, Or};
 
 /// Content-addressed storage on a Kademlia DHT. The address of a file is its BLAKE3 hash, the one `b3sum` prints.
@@ -149,51 +150,6 @@ pub(crate) struct DaemonArgs {
     pub(crate) until_eof: bool,
 }
 
-/// Of `casnode store`.
-#[derive(Debug, clap::Args)]
-#[command(
-    args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true,
-    disable_help_subcommand = true,
-    after_help = "Prints one address a line, in the order of the paths. After a path that fails the others are stored all \
-                  the same; the exit code is then the first failure's.\n\
-                  A file of a subcommand's name is given as ./rebuild-index."
-)]
-pub(crate) struct StoreArgs {
-    /// The files, or - for standard input
-    #[arg(value_name = "PATH|-", required = true, allow_hyphen_values = false)]
-    pub(crate) paths: Vec<OsString>,
-    /// The name to publish with it, for a single file [default: the file's own]
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// How to cut it into chunks
-    #[arg(
-        long,
-        value_enum,
-        env = "CASNODE_CHUNKER",
-        hide_env_values = true,
-        default_value_t
-    )]
-    pub(crate) chunker: Chunker,
-    /// Refer to the file where it is and hold no copy: it must stay there unchanged
-    #[arg(long)]
-    pub(crate) in_place: bool,
-    /// Let it go when room is needed
-    #[arg(long)]
-    pub(crate) no_pin: bool,
-    #[command(flatten)]
-    pub(crate) network: NetworkArgs,
-    #[command(subcommand)]
-    pub(crate) upkeep: Option<StoreCommand>,
-}
-
-/// Under `casnode store`.
-#[derive(Debug, Clone, Copy, Subcommand)]
-pub(crate) enum StoreCommand {
-    /// Make the index anew from the pack files; no daemon may run
-    RebuildIndex,
-}
-
 /// Of `casnode pin`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PinCommand {
@@ -230,69 +186,6 @@ pub(crate) struct VerifyArgs {
     /// Fetch what is damaged from the network again, and only that
     #[arg(long)]
     pub(crate) repair: bool,
-    #[command(flatten)]
-    pub(crate) network: NetworkArgs,
-}
-
-/// How to cut a file into chunks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Chunker {
-    /// Equal lengths, 256 KiB for all but huge files
-    Fixed,
-    /// By content, 64 KiB to 1 MiB, so that an edit changes few chunks
-    #[default]
-    Fastcdc,
-}
-
-impl From<Chunker> for ChunkerName {
-    fn from(chunker: Chunker) -> Self {
-        match chunker {
-            Chunker::Fixed => Self::Fixed,
-            Chunker::Fastcdc => Self::FastCdc,
-        }
-    }
-}
-
-/// Of `casnode get`.
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "What is fetched is kept: after an interruption or a failure the same command goes on.\n\
-                        Without a daemon, --seed makes the command stay and serve the file until that is over, or Ctrl-C.\n\
-                        With -o -, nothing else goes to standard output; the report of --json then goes to standard error."
-)]
-pub(crate) struct GetArgs {
-    /// 64 hex digits
-    #[arg(value_parser = address::parse)]
-    pub(crate) address: Address,
-    /// The file to write, the folder to write it in, or - for standard output [default: this folder; named as published, else by the address]
-    #[arg(short, long, value_name = "PATH|-")]
-    pub(crate) output: Option<OsString>,
-    /// Replace a file that is already there
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Keep the written file itself instead of a copy in the store: it must stay there unchanged
-    #[arg(long, conflicts_with = "no_keep")]
-    pub(crate) in_place: bool,
-    /// Keep nothing in the store: each byte is written once
-    #[arg(long)]
-    pub(crate) no_keep: bool,
-    /// Keep it here whatever is collected or has to make room
-    #[arg(long, conflicts_with = "no_keep")]
-    pub(crate) pin: bool,
-    /// Serve it to others for this long: none, until-exit, a time like 30m, a ratio like ratio=1.5 (until that many times
-    /// its size was sent), or forever [default: as the daemon was told; without one, none]
-    #[arg(long, value_name = "POLICY")]
-    pub(crate) seed: Option<SeedPolicy>,
-    /// Give up after this long, e.g. 30s or 5m [default: 30 s to find a provider, 5 min without progress]
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub(crate) timeout: Option<Duration>,
-    /// Whether peers owe each other anything: fair, between strangers, or trusted, between machines of one owner
-    /// [default: as the daemon was told; without one, as a daemon's own]
-    #[arg(long, value_name = "fair|trusted", value_parser = network::parse_swarm)]
-    pub(crate) swarm: Option<SwarmMode>,
-    /// Ask this peer first; may be given several times
-    #[arg(long, value_name = "MULTIADDR")]
-    pub(crate) peer: Vec<String>,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
 }

@@ -1,5 +1,7 @@
 //! The node: one store, one place in the network, and the tasks between them.
 
+mod join;
+
 use std::{
     convert::Infallible,
     io,
@@ -9,12 +11,11 @@ use std::{
 };
 
 use casnode_cas::{Address, FileRecord, Manifest, Store, StoreConfig, StoreError};
-use casnode_dht::{
-    AnnounceTimes, Bandwidth, Dht, DhtConfig, Key, Limits, Mode, Multiaddr, NetworkName, PeerId,
-    Profile, RecordCheck,
-};
+use casnode_dht::{Dht, NetworkName, PeerId};
 use tokio_util::sync::CancellationToken;
 
+use self::join::{check_network, join, mode_of};
+pub(crate) use self::join::{mode, multiaddrs};
 use crate::{
     api::{
         ApiError, DhtMode, ErrorKind, Outcome, Request, events::EventSink, server::Caller, socket,
@@ -66,15 +67,6 @@ pub(crate) struct Node {
     pub(crate) network: Option<NetworkName>,
     /// The part in the DHT that was chosen for it.
     mode: Mutex<DhtMode>,
-}
-
-/// Lets the DHT keep only metadata records that merge to their key.
-struct FileRecordCheck;
-
-impl RecordCheck for FileRecordCheck {
-    fn check(&self, key: &Key, value: &[u8]) -> bool {
-        FileRecord::decode_for(&Address::from_bytes(*key), value).is_ok()
-    }
 }
 
 impl Node {
@@ -269,41 +261,6 @@ impl Node {
     }
 }
 
-struct Network {
-    listen: Vec<Multiaddr>,
-    bootstrap: Vec<Multiaddr>,
-    mdns: bool,
-    name: NetworkName,
-    profile: Profile,
-    bandwidth: Bandwidth,
-}
-
-fn check_network(config: &NetworkConfig) -> Result<Network, ApiError> {
-    Ok(Network {
-        listen: multiaddrs("--listen", &config.listen)?,
-        bootstrap: multiaddrs("--bootstrap", &config.bootstrap)?,
-        mdns: config.mdns,
-        name: config.name.clone(),
-        profile: config.profile,
-        bandwidth: config.bandwidth,
-    })
-}
-
-/// Parses multiaddrs that a person wrote.
-pub(crate) fn multiaddrs(option: &str, addrs: &[String]) -> Result<Vec<Multiaddr>, ApiError> {
-    let parse = |addr: &String| {
-        addr.parse().map_err(|error| {
-            ApiError::new(
-                ErrorKind::Usage,
-                format!("{option} {addr} is not a multiaddr"),
-                format!("{error}"),
-                "write it like /ip4/192.0.2.1/tcp/4101, /dns4/node.example/udp/4101/quic-v1 or /dnsaddr/node.example",
-            )
-        })
-    };
-    addrs.iter().map(parse).collect()
-}
-
 /// Opens the store. Whoever holds it without a socket is a command that ends soon, or a daemon that is starting or
 /// leaving: it is waited for. A daemon that answers is not.
 async fn open_store(data_dir: PathBuf) -> Result<Store, ApiError> {
@@ -389,51 +346,4 @@ async fn set_limit(store: &Store, limit: Option<StoreLimit>) -> Result<(), ApiEr
         .await
         .map_err(errors::panicked)?;
     set.map_err(|e| errors::store("the limit of the store could not be set", &e))
-}
-
-/// The part in the DHT that is chosen for a node. A command's own is gone before anybody could ask it for a record.
-fn mode_of(config: &NodeConfig) -> DhtMode {
-    match &config.network {
-        Some(network) if config.serve_dht => network.mode,
-        _ => DhtMode::Client,
-    }
-}
-
-/// The same, as the network calls it.
-pub(crate) fn mode(mode: DhtMode) -> Mode {
-    match mode {
-        DhtMode::Auto => Mode::Auto,
-        DhtMode::Server => Mode::Server,
-        DhtMode::Client => Mode::Client,
-    }
-}
-
-async fn join(
-    config: &NodeConfig,
-    network: Network,
-) -> Result<(Dht, casnode_dht::IncomingStreams), ApiError> {
-    let data_dir = config.data_dir.clone();
-    let key = blocking(move || identity::load_or_create(&data_dir))
-        .await
-        .map_err(errors::panicked)?;
-    let keypair = key.map_err(|error| {
-        ApiError::new(
-            ErrorKind::Failure,
-            "the node's identity could not be read",
-            error.to_string(),
-            "restore the file identity.key in the data directory, or remove it to get a new identity",
-        )
-    })?;
-    let mut dht = DhtConfig::new(keypair, config.data_dir.clone(), Arc::new(FileRecordCheck));
-    dht.listen = network.listen;
-    dht.bootstrap = network.bootstrap;
-    dht.mdns = network.mdns;
-    dht.network = network.name;
-    dht.limits = Limits::of(network.profile);
-    dht.bandwidth = network.bandwidth;
-    dht.announce = AnnounceTimes::of(network.profile);
-    dht.mode = mode(mode_of(config));
-    casnode_dht::start(dht)
-        .await
-        .map_err(|e| errors::network("the network could not be joined", &e))
 }

@@ -2,6 +2,7 @@
 
 mod error;
 pub(crate) mod events;
+mod files;
 pub(crate) mod frame;
 mod network;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod swarm;
 mod upkeep;
 
 pub use error::{ApiError, ErrorKind};
+pub use files::*;
 pub use network::*;
 pub use proto::*;
 pub use state::*;
