@@ -29,6 +29,8 @@ pub(crate) struct Script {
     /// The answer to a request for the chunk with this hash.
     pub(crate) chunks: HashMap<Key, Bytes>,
     pub(crate) manner: Manner,
+    /// Whom it tells of.
+    pub(crate) swarm: Vec<SwarmPeer>,
 }
 
 /// How it answers.
@@ -188,6 +190,10 @@ async fn after_join(
     script: &Script,
 ) -> Result<(), casnode_dht::ExchangeError> {
     let out_of_range = script.manifest.chunk_count();
+    if !script.swarm.is_empty() {
+        let others = Reply::Peers(script.swarm.clone());
+        replies.send(0, &others).await?;
+    }
     match script.manner {
         Manner::NeverUnchokes => return Ok(()),
         Manner::FlipFlop => loop {
@@ -208,6 +214,16 @@ async fn after_join(
         _ => {}
     }
     replies.send(0, &Reply::Unchoke).await
+}
+
+/// A peer, as another tells of it.
+pub(crate) fn swarm_peer(peer_id: &str, addr: &str) -> SwarmPeer {
+    let peer: casnode_dht::PeerId = peer_id.parse().unwrap();
+    let addr: Multiaddr = addr.parse().unwrap();
+    SwarmPeer {
+        peer: peer.to_bytes(),
+        addrs: vec![addr.to_vec()],
+    }
 }
 
 /// Peers that there are not, some of them of no shape at all.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::content::{CHUNK, Sample, chunks_of, manifest_over};
 use crate::harness::{Home, Node, Run, wait_until};
-use crate::hostile::{Hostile, Manner, Script};
+use crate::hostile::{Hostile, Manner, Script, swarm_peer};
 use crate::proxy::Proxy;
 
 /// The honest peer is slow, so that the liar gets its turn.
@@ -31,6 +31,7 @@ fn wrong_bytes(sample: &Sample) -> Script {
         manifest: manifest_over(&sample.bytes, &chunks),
         chunks: lies.collect(),
         manner: Manner::Proper,
+        swarm: Vec::new(),
     }
 }
 
@@ -45,6 +46,7 @@ pub(crate) fn forged_manifest(sample: &Sample) -> Script {
         manifest: manifest_over(&sample.bytes, &false_chunks),
         chunks,
         manner: Manner::Proper,
+        swarm: Vec::new(),
     }
 }
 
@@ -220,6 +222,7 @@ fn odd(sample: &Sample, manner: Manner) -> Script {
             .map(|chunk| (key(chunk), chunk.clone()))
             .collect(),
         manner,
+        swarm: Vec::new(),
     }
 }
 
@@ -365,6 +368,21 @@ fn whoever_gets_no_turn_is_told_so() {
         .exits(11)
         .says("1 peer has it and gave this node no turn");
     assert_eq!(peer.served_chunks(), 0);
+}
+
+/// Nobody else knows of the one who serves: no DHT leads there.
+#[test]
+fn whom_a_peer_of_the_swarm_tells_of_is_asked() {
+    let sample = Sample::new(73, 80 * CHUNK);
+    let honest = Node::start(&[]);
+    honest.store(&sample.path);
+    let mut script = odd(&sample, Manner::NeverUnchokes);
+    script.swarm = vec![swarm_peer(&honest.peer_id, &honest.addr)];
+    let teller = Hostile::start(script, &[]);
+    let report = get(&sample, &[&teller.addr]).ok().json();
+    sample.assert_at(&sample.copy_path());
+    let part = part_of(&report, &honest.peer_id).unwrap();
+    assert_eq!(part["bytes"], sample.bytes.len(), "{report}");
 }
 
 #[test]

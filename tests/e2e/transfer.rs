@@ -362,6 +362,17 @@ fn pipes_work_at_both_ends() {
     assert_eq!(stored.text().trim(), blake3::hash(b"").to_hex().as_str());
 }
 
+/// What a stream is fetched ahead of its reader is bounded; the reader moves on all the same.
+#[test]
+fn a_stream_is_longer_than_what_is_fetched_ahead_of_it() {
+    let a = Node::start(&[]);
+    let b = Node::start(&[&a.addr]);
+    let sample = Sample::new(46, 288 * CHUNK);
+    a.store(&sample.path);
+    let got = b.call(["get", &sample.address, "-o", "-"]).run().ok();
+    assert!(got.stdout == sample.bytes);
+}
+
 #[test]
 fn the_published_name_is_the_default_and_never_leads_elsewhere() {
     let a = Node::start(&[]);

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use casnode_cas::Store;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
-    sync::Mutex,
+    sync::{Mutex, mpsc},
 };
 
-use super::LiveHave;
+use super::{LiveHave, engine::EngineEvent};
 use crate::tasks::blocking;
 
 /// The stream of a call and how far it got; it outlives an attempt with a forged manifest, whose proven groups are
@@ -43,18 +43,22 @@ impl StreamOut {
     }
 }
 
-/// Writes the whole file to `out`, each group when it is proven. The bytes come from the store, so a slow reader of
-/// the stream delays nobody.
+/// Writes the whole file to `out`, each group when it is proven, and tells the engine how far that is. The bytes come
+/// from the store, so a slow reader of the stream delays nobody.
 pub(super) async fn emit(
     store: Store,
     live: Arc<LiveHave>,
     out: Arc<Mutex<StreamOut>>,
+    events: mpsc::Sender<EngineEvent>,
 ) -> io::Result<()> {
     let mut out = out.lock().await;
     let manifest = live.manifest.clone();
     let mut proven = live.proven.subscribe();
     let mut last: Option<(usize, Bytes)> = None;
     for group in 0..manifest.proof().group_count() {
+        if let Ok(index) = u32::try_from(manifest.chunks_of_group(group).start) {
+            let _ = events.send(EngineEvent::Position { index }).await;
+        }
         proven
             .wait_for(|count| *count > group)
             .await

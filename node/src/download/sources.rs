@@ -89,7 +89,7 @@ impl Sources {
             return None;
         }
         let mut evicted = None;
-        if self.active.len() >= MAX_SESSIONS {
+        if self.is_full() {
             let slot = self.least_useful(origin, now)?;
             self.gone(slot, &SessionEnd::MadeRoom, now);
             evicted = Some(slot);
@@ -143,6 +143,18 @@ impl Sources {
             source.useful_at = now;
             source.fresh_bytes += bytes;
         }
+    }
+
+    /// A peer is of use although it may have delivered nothing.
+    pub(super) fn is_of_use(&mut self, peer: &PeerId, now: Instant) {
+        if let Some(source) = self.active.values_mut().find(|s| s.peer == *peer) {
+            source.useful_at = now;
+        }
+    }
+
+    /// True when somebody must make room for whoever comes next.
+    pub(super) fn is_full(&self) -> bool {
+        self.active.len() >= MAX_SESSIONS
     }
 
     /// Changes what is known of a source.

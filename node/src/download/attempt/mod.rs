@@ -271,6 +271,7 @@ impl<'a> Attempt<'a> {
             EngineEvent::AssembleFailed(error) => {
                 return Err(self.not_assembled(&error));
             }
+            EngineEvent::Position { index } => self.schedule(Event::Position { index }),
             EngineEvent::Emitted(outcome) => self.emitted(outcome)?,
         }
         Ok(None)

@@ -121,7 +121,7 @@ impl Attempt<'_> {
                 self.events.clone(),
             );
             self.tasks.spawn("emitter", async move {
-                let outcome = emitter::emit(store, live, out).await;
+                let outcome = emitter::emit(store, live, out, events.clone()).await;
                 let _ = events.send(EngineEvent::Emitted(outcome)).await;
                 Ok::<(), Infallible>(())
             });

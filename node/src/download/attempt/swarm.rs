@@ -11,7 +11,7 @@ use super::{
 };
 use crate::sched::{Event, PeerSlot};
 
-/// Peers that others told of, and that are not asked, are tried again after this.
+/// Peers that others told of, and that are not asked, are tried again after this; and it is seen who takes.
 const RETRY_TOLD: Duration = Duration::from_secs(5);
 
 impl Attempt<'_> {
@@ -75,8 +75,24 @@ impl Attempt<'_> {
             return;
         }
         self.search.next_told = now + RETRY_TOLD;
+        self.see_who_takes(now);
         for (peer, by) in self.job.sources.told.all() {
             self.candidate(peer, None, Origin::Told { by });
+        }
+    }
+
+    /// Whoever takes from this node is of use, too: in a swarm that is how it comes to give.
+    fn see_who_takes(&mut self, now: Instant) {
+        if !self.job.sources.is_full() {
+            return;
+        }
+        let Some(manifest) = self.manifest_id() else {
+            return;
+        };
+        for view in self.job.node.swarms.report(manifest).peers {
+            if view.up_bytes_per_s > 0 {
+                self.job.sources.is_of_use(&view.peer, now);
+            }
         }
     }
 
