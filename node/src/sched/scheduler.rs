@@ -129,11 +129,7 @@ impl Scheduler {
             Event::PeerGot { peer, indices } => self.got(peer, &indices),
             Event::PeerHasChunk { peer, index } => self.got(peer, &[index]),
             Event::Choked { peer } => self.choked(peer),
-            Event::Unchoked { peer } => {
-                if let Some(p) = self.peers.get_mut(peer) {
-                    p.is_choked = false;
-                }
-            }
+            Event::Unchoked { peer } => self.unchoked(peer, now),
             Event::Proven => self.gate.clear(),
             Event::Here { index } => self.complete(None, index),
             Event::Arrived { peer, index } => self.arrived(peer, index, now),
@@ -143,6 +139,14 @@ impl Scheduler {
             Event::Failed { peer, index, fault } => self.failed(peer, index, fault, now),
             Event::Lost { index } => self.lose(index),
             Event::PeerLeft { peer } => self.forget(peer),
+        }
+    }
+
+    fn unchoked(&mut self, slot: PeerSlot, now: Mono) {
+        if let Some(p) = self.peers.get_mut(slot)
+            && std::mem::replace(&mut p.is_choked, false)
+        {
+            p.excuse(now); // the time in which it said that it sends nothing is no stall
         }
     }
 

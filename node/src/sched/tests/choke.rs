@@ -64,6 +64,24 @@ fn an_answer_that_crosses_the_choke_does_not_make_it_be_asked_again_at_once() {
 }
 
 #[test]
+fn the_time_in_which_a_peer_chokes_is_no_stall() {
+    let mut sched = scheduler(4, Order::RarestFirst, &[], 1);
+    let peer = PeerSlot(0);
+    join(&mut sched, 0, full(4));
+    assert_eq!(asked(&mut sched, Mono::default()).len(), 4);
+    // Late, and therefore on trial.
+    assert_eq!(asked(&mut sched, at_ms(10_000)).len(), 1);
+    assert!(sched.snubbed(peer, at_ms(10_000)));
+    sched.handle(Event::Choked { peer }, at_ms(11_000));
+    sched.handle(Event::Unchoked { peer }, at_ms(90_000));
+    assert_eq!(asked(&mut sched, at_ms(90_000)).len(), 1);
+    // Late once more: not a stall of 100 s.
+    assert_eq!(asked(&mut sched, at_ms(100_000)).len(), 1);
+    sched.handle(Event::Arrived { peer, index: 0 }, at_ms(101_000));
+    assert!(!sched.snubbed(peer, at_ms(101_000)));
+}
+
+#[test]
 fn interest_follows_what_is_here_and_what_the_peer_has() {
     let mut sched = scheduler(3, Order::RarestFirst, &[], 1);
     let (peer, now) = (PeerSlot(0), Mono::default());
