@@ -130,3 +130,29 @@ fn equally_slow_peers_do_not_take_chunks_from_each_other_again_and_again() {
     assert!(world.now.0 < ms(21_500), "{:?}", world.now);
     assert!(world.outcome.duplicates <= 4);
 }
+
+#[test]
+fn what_a_peer_has_begun_to_send_is_not_cancelled() {
+    let mut sched = scheduler(8, Order::RarestFirst, &[], 1);
+    join(&mut sched, 0, full(8));
+    let queue: Vec<u32> = asked(&mut sched, Mono::default())
+        .iter()
+        .map(|(_, index)| *index)
+        .collect();
+    let (peer, index, now) = (PeerSlot(0), queue[0], at_ms(5_000));
+    sched.handle(Event::Arrived { peer, index }, now);
+    sched.handle(Event::Verified { peer, index }, now);
+    join(&mut sched, 1, full(8));
+    let (mut cancelled, mut helped) = (Vec::new(), Vec::new());
+    while let Some(action) = sched.poll(now) {
+        match action {
+            Action::Cancel { index, .. } => cancelled.push(index),
+            Action::Request { index, .. } => helped.push(index),
+            _ => {}
+        }
+    }
+    // 5 s a chunk there, half a second here: the last first, and of the two that were begun the second only twice.
+    let last_first: Vec<u32> = queue[3..].iter().rev().copied().collect();
+    assert_eq!(cancelled, last_first);
+    assert_eq!(helped, [&last_first[..], &queue[2..3]].concat());
+}
