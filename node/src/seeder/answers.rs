@@ -17,6 +17,7 @@ use super::recent::{Limits, Recent};
 use crate::{
     clock,
     download::{Downloads, LiveHave},
+    seeding::Seeding,
     swarm::Here,
     tasks::blocking,
 };
@@ -40,11 +41,21 @@ const BITMAPS: Limits = Limits {
     age: Duration::from_secs(10),
 };
 
+/// What is known of a manifest that somebody joins.
+#[derive(Debug)]
+pub(super) enum Known {
+    Here(Here),
+    /// Its file is here and served no more.
+    Over,
+    Unknown,
+}
+
 /// Answers out of the store and the running downloads.
 #[derive(Debug)]
 pub(super) struct Answers {
     store: Store,
     downloads: Arc<Downloads>,
+    seeding: Arc<Seeding>,
     manifests: Recent,
     bitmaps: Recent,
     /// Held, until the work is done, by whoever makes a manifest or bitmap: a stream that closes does not end it.
@@ -52,10 +63,11 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    pub(super) fn new(store: Store, downloads: Arc<Downloads>) -> Self {
+    pub(super) fn new(store: Store, downloads: Arc<Downloads>, seeding: Arc<Seeding>) -> Self {
         Self {
             store,
             downloads,
+            seeding,
             manifests: Recent::new(MANIFESTS),
             bitmaps: Recent::new(BITMAPS),
             turn: Arc::default(),
@@ -82,7 +94,8 @@ impl Answers {
 
     /// The part of the file's manifest that begins at `offset`.
     pub(super) async fn manifest(self: &Arc<Self>, address: Address, offset: u64) -> Reply {
-        let Some(entry) = self.entry(address).await else {
+        let entry = self.entry(address).await;
+        let Some(entry) = entry.filter(|_| self.may_serve(&address)) else {
             return Reply::NotFound;
         };
         let id = entry.manifest;
@@ -104,33 +117,49 @@ impl Answers {
         }
     }
 
-    /// What is here of a manifest; `None` when it is not known.
-    pub(super) async fn here(self: &Arc<Self>, id: ManifestId) -> Option<Here> {
-        if let Some(live) = self.downloads.live(&id) {
-            let manifest = live.manifest();
-            return Some(Here {
-                address: manifest.address(),
+    /// What is here of a manifest.
+    pub(super) async fn here(self: &Arc<Self>, id: ManifestId) -> Known {
+        if let Some(live) = self.live(&id) {
+            let address = live.manifest().address();
+            return Known::Here(Here {
+                address,
                 have: live.snapshot(),
-                live: Some(live.clone()),
+                live: Some(live),
             });
         }
-        let entry = self.entry_of(id).await?;
-        let address = entry.address;
-        let chunks = entry.chunk_count as usize;
-        let have = if entry.state == FileState::Complete {
-            all_of(chunks)
-        } else {
-            let bits = match self.bitmaps.get(&id, clock::now()) {
-                Some(bits) => Some(bits),
-                None => self.make(move |answers| answers.read_bitmap(entry)).await,
-            };
-            HaveBitmap::from_wire(&bits?, chunks).ok()?
+        let Some(entry) = self.entry_of(id).await else {
+            return Known::Unknown;
         };
-        Some(Here {
-            address,
-            have,
-            live: None,
+        let address = entry.address;
+        if !self.may_serve(&address) {
+            return Known::Over;
+        }
+        let have = self.stored(entry).await;
+        have.map_or(Known::Unknown, |have| {
+            Known::Here(Here {
+                address,
+                have,
+                live: None,
+            })
         })
+    }
+
+    /// The chunks of a file that are stored.
+    async fn stored(self: &Arc<Self>, entry: FileEntry) -> Option<HaveBitmap> {
+        let (id, chunks) = (entry.manifest, entry.chunk_count as usize);
+        if entry.state == FileState::Complete {
+            return Some(all_of(chunks));
+        }
+        let bits = match self.bitmaps.get(&id, clock::now()) {
+            Some(bits) => bits,
+            None => self.make(move |answers| answers.read_bitmap(entry)).await?,
+        };
+        HaveBitmap::from_wire(&bits, chunks).ok()
+    }
+
+    /// Whether a file's seeding is not over.
+    fn may_serve(&self, address: &Address) -> bool {
+        self.seeding.may_serve(address, clock::unix_s())
     }
 
     fn read_manifest(&self, entry: FileEntry) -> Result<Option<Bytes>, StoreError> {

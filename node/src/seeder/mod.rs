@@ -19,7 +19,7 @@ use self::{answers::Answers, places::Places, stream::End};
 use crate::{
     clock,
     node::Node,
-    swarm::{self, Counters, Swarms},
+    swarm::{self, AddressBook, Counters, Swarms},
 };
 
 /// Chunks of a stream that are read ahead of the wire when few are served: one of them may be fast.
@@ -32,10 +32,10 @@ const READ_AHEAD_OF_MANY: usize = 2;
 const FEW_SERVED: usize = 4;
 
 /// What all streams are served from.
-#[derive(Debug)]
 struct Seeder {
     answers: Arc<Answers>,
     swarms: Arc<Swarms>,
+    book: Arc<dyn AddressBook>,
 }
 
 impl Seeder {
@@ -55,18 +55,22 @@ pub(crate) async fn run(
     mut incoming: IncomingStreams,
 ) -> Result<(), Infallible> {
     let places = Arc::new(Places::new(profile, clock::now()));
-    let answers = Answers::new(node.store.clone(), node.downloads.clone());
+    let Some(dht) = &node.dht else { return Ok(()) };
+    let answers = Answers::new(
+        node.store.clone(),
+        node.downloads.clone(),
+        node.seeding.clone(),
+    );
     let seeder = Arc::new(Seeder {
         answers: Arc::new(answers),
         swarms: node.swarms.clone(),
+        book: Arc::new(dht.clone()),
     });
-    node.tasks
-        .spawn("choker", swarm::choke(node.swarms.clone()));
-    if let Some(dht) = &node.dht {
-        let book = Arc::new(dht.clone());
-        node.tasks
-            .spawn("introduce", swarm::introduce(node.swarms.clone(), book));
-    }
+    let (swarms, book) = (&seeder.swarms, &seeder.book);
+    let choking = swarm::choke(swarms.clone(), node.seeding.clone());
+    node.tasks.spawn("choker", choking);
+    let introducing = swarm::introduce(swarms.clone(), book.clone());
+    node.tasks.spawn("introduce", introducing);
     while let Some(stream) = incoming.recv().await {
         let Incoming {
             peer,

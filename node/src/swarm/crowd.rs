@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use casnode_dht::{
     Multiaddr, PeerId,
-    exchange::{MAX_SWARM_ADDR_BYTES, MAX_SWARM_ADDRS, MAX_SWARM_PEERS, SwarmPeer},
+    exchange::{MAX_SWARM_ADDR_BYTES, MAX_SWARM_ADDRS, MAX_SWARM_PEERS},
 };
 use tokio::sync::watch;
 
@@ -19,6 +19,9 @@ const MAX_LOOKS: u32 = 5;
 
 /// Between two looks.
 const LOOK_PAUSE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Another peer of a swarm, and where it is.
+pub(crate) type Other = (PeerId, Vec<Multiaddr>);
 
 /// The peers of one swarm, those that came last at the back.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ enum Place {
     /// Not known yet.
     Open { looks: u32, next: Mono },
     /// The `number`th that was found.
-    Found { number: u64, addrs: Vec<Vec<u8>> },
+    Found { number: u64, addrs: Vec<Multiaddr> },
 }
 
 impl Default for Crowd {
@@ -99,9 +102,9 @@ impl Crowd {
 
     /// Where a peer is; nothing when that is not known yet.
     pub(super) fn found(&mut self, peer: &PeerId, addrs: &[Multiaddr]) {
-        let addrs = addrs.iter().map(Multiaddr::to_vec);
-        let addrs = addrs.filter(|addr| addr.len() <= MAX_SWARM_ADDR_BYTES);
-        let addrs: Vec<_> = addrs.take(MAX_SWARM_ADDRS).collect();
+        let short = |addr: &&Multiaddr| addr.len() <= MAX_SWARM_ADDR_BYTES;
+        let addrs = addrs.iter().filter(short).take(MAX_SWARM_ADDRS);
+        let addrs: Vec<_> = addrs.cloned().collect();
         let number = *self.found.borrow() + 1;
         if let Some(known) = self.find(peer)
             && matches!(known.place, Place::Open { .. })
@@ -118,7 +121,7 @@ impl Crowd {
     }
 
     /// Those that were found after the first `from`, the latest first, but for `asker`; and how many have been found.
-    pub(super) fn others(&self, asker: &PeerId, from: u64) -> (Vec<SwarmPeer>, u64) {
+    pub(super) fn others(&self, asker: &PeerId, from: u64) -> (Vec<Other>, u64) {
         let mut news: Vec<_> = self.known.iter().filter(|k| k.peer != *asker).collect();
         news.retain(|k| k.place.number() > from);
         news.sort_unstable_by_key(|k| std::cmp::Reverse(k.place.number()));
@@ -126,10 +129,7 @@ impl Crowd {
             let Place::Found { addrs, .. } = &known.place else {
                 return None;
             };
-            Some(SwarmPeer {
-                peer: known.peer.to_bytes(),
-                addrs: addrs.clone(),
-            })
+            Some((known.peer, addrs.clone()))
         });
         (told.collect(), *self.found.borrow())
     }
@@ -174,19 +174,19 @@ mod tests {
         (crowd, peers)
     }
 
-    fn ids(told: &[SwarmPeer]) -> Vec<Vec<u8>> {
-        told.iter().map(|peer| peer.peer.clone()).collect()
+    fn ids(told: &[Other]) -> Vec<PeerId> {
+        told.iter().map(|(peer, _)| *peer).collect()
     }
 
     #[test]
     fn the_latest_are_told_first_and_nobody_of_itself() {
         let (crowd, peers) = crowd(40);
         let (told, found) = crowd.others(&peers[39], 0);
-        let expected: Vec<_> = peers[7..39].iter().rev().map(|p| p.to_bytes()).collect();
+        let expected: Vec<_> = peers[7..39].iter().rev().copied().collect();
         assert_eq!((ids(&told), found), (expected, 40));
-        assert_eq!(told[0].addrs, [addr(39).to_vec()]);
+        assert_eq!(told[0].1, [addr(39)]);
         let (told, _) = crowd.others(&peers[0], 38);
-        assert_eq!(ids(&told), [peers[39].to_bytes(), peers[38].to_bytes()]);
+        assert_eq!(ids(&told), [peers[39], peers[38]]);
         assert_eq!(crowd.others(&peers[0], 40).0, []);
     }
 

@@ -2,11 +2,12 @@
 
 use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use casnode_cas::Address;
 use casnode_dht::{Dht, Multiaddr, PeerId};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Swarms;
-use crate::choke::ROUND_EVERY;
+use crate::{choke::ROUND_EVERY, clock, seeding::Seeding};
 
 /// How often it is counted what was sent.
 const COUNT: Duration = Duration::from_secs(1);
@@ -26,19 +27,26 @@ pub(crate) type Addresses<'a> = Pin<Box<dyn Future<Output = Vec<Multiaddr>> + Se
 pub(crate) trait AddressBook: Send + Sync {
     /// At most four addresses.
     fn addresses_of(&self, peer: PeerId) -> Addresses<'_>;
+
+    /// Those of somebody else's addresses that a connected peer may be told.
+    fn tellable_to(&self, to: &PeerId, addrs: Vec<Multiaddr>) -> Vec<Multiaddr>;
 }
 
 impl AddressBook for Dht {
     fn addresses_of(&self, peer: PeerId) -> Addresses<'_> {
         Box::pin(Dht::addresses_of(self, peer))
     }
+
+    fn tellable_to(&self, to: &PeerId, addrs: Vec<Multiaddr>) -> Vec<Multiaddr> {
+        Dht::tellable_to(self, to, addrs)
+    }
 }
 
 /// Decides who is served, until the node ends. While nobody asks, it sleeps.
-pub(crate) async fn choke(swarms: Arc<Swarms>) -> Result<(), Infallible> {
+pub(crate) async fn choke(swarms: Arc<Swarms>, seeding: Arc<Seeding>) -> Result<(), Infallible> {
     let (mut next_count, mut next_round) = (Instant::now(), Instant::now());
     loop {
-        if !swarms.lock().has_members() {
+        if swarms.lock().is_quiet() {
             swarms.changed.notified().await;
             next_round = Instant::now() + ROUND_EVERY;
         }
@@ -48,7 +56,7 @@ pub(crate) async fn choke(swarms: Arc<Swarms>) -> Result<(), Infallible> {
             swarms.lock().fill(swarms.now());
         }
         if Instant::now() >= next_count {
-            swarms.count();
+            count(&swarms, &seeding);
             next_count = Instant::now() + COUNT;
         }
         if Instant::now() >= next_round {
@@ -56,6 +64,17 @@ pub(crate) async fn choke(swarms: Arc<Swarms>) -> Result<(), Infallible> {
             next_round = Instant::now() + ROUND_EVERY;
         }
     }
+}
+
+/// Counts what was sent, and ends what is served for a time only.
+fn count(swarms: &Swarms, seeding: &Seeding) {
+    let sent = swarms.lock().count(swarms.now());
+    for (address, bytes) in sent {
+        seeding.uploaded(address, bytes);
+    }
+    let now_s = clock::unix_s();
+    let is_over = |address: &Address| !seeding.may_serve(address, now_s);
+    swarms.lock().end_those_over(is_over);
 }
 
 /// Finds out where those are who came, until the node ends: others are told then.

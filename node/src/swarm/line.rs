@@ -57,7 +57,7 @@ impl Line {
         self.over.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_over(&self, over: bool) {
+    pub(crate) fn set_over(&self, over: bool) {
         self.over.store(over, Ordering::Relaxed);
     }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use casnode_cas::{Address, HaveBitmap, ManifestId};
-use casnode_dht::{PeerId, exchange::SwarmPeer};
+use casnode_dht::PeerId;
 use tokio::sync::{Notify, watch};
 
 use super::{
     Swarms,
+    crowd::Other,
     line::{Interest, Line},
 };
 use crate::download::LiveHave;
@@ -101,7 +102,7 @@ impl Membership {
     }
 
     /// Others of the swarm, those left out that were among the first `from`; and where to go on from.
-    pub(crate) fn others(&self, from: u64) -> (Vec<SwarmPeer>, u64) {
+    pub(crate) fn others(&self, from: u64) -> (Vec<Other>, u64) {
         self.swarms
             .with_member(self, |swarm, _, _| swarm.crowd.others(&self.peer, from))
             .unwrap_or((Vec::new(), from))

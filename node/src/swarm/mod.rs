@@ -30,9 +30,9 @@ use casnode_dht::{Multiaddr, PeerId};
 use tokio::sync::{Notify, mpsc};
 
 #[cfg(test)]
-pub(crate) use self::engine::{AddressBook, Addresses};
+pub(crate) use self::engine::Addresses;
 pub(crate) use self::{
-    engine::{choke, introduce},
+    engine::{AddressBook, choke, introduce},
     line::Line,
     member::{Here, Joining, Membership},
     source::SourceView,
@@ -212,11 +212,6 @@ impl Swarms {
         table.tidy_all();
         table.enter(manifest).subscribe(candidates);
         receiver
-    }
-
-    /// Counts what was sent since the last time.
-    fn count(&self) {
-        self.lock().count(self.now());
     }
 
     /// Where a peer of a swarm is.

@@ -46,6 +46,8 @@ pub(super) struct Swarm {
     offers: Option<Offers>,
     was_super_seeded: bool,
     pub(super) up_bytes: u64,
+    /// What was sent to members that have left since it was last counted.
+    pub(super) uncounted_bytes: u64,
     pub(super) down_bytes: u64,
 }
 
@@ -83,6 +85,7 @@ impl Swarm {
             offers: None,
             was_super_seeded: false,
             up_bytes: 0,
+            uncounted_bytes: 0,
             down_bytes: 0,
         }
     }
@@ -90,7 +93,11 @@ impl Swarm {
     /// Nobody has anything to do with it.
     pub(super) fn is_deserted(&mut self) -> bool {
         self.subscribers.retain(|s| !s.is_closed());
-        self.members.is_empty() && self.sources.is_empty() && self.subscribers.is_empty()
+        let is_counted = self.uncounted_bytes == 0;
+        is_counted
+            && self.members.is_empty()
+            && self.sources.is_empty()
+            && self.subscribers.is_empty()
     }
 
     /// A stream joins.
@@ -130,10 +137,13 @@ impl Swarm {
             taken: Tally::default(),
         };
         self.members.insert(id, member);
-        let offered = self.offer(id, |offers| offers.joins(id, has));
+        let told = told.map(|here| {
+            let offered = self.offer(id, |offers| offers.joins(id, has));
+            offered.unwrap_or(here)
+        });
         Admission {
             id,
-            told: offered.or(told),
+            told,
             is_new: self.crowd.enters(peer, now),
         }
     }
@@ -142,7 +152,7 @@ impl Swarm {
         let Some(member) = self.members.remove(&id) else {
             return;
         };
-        self.up_bytes += member.uncounted_bytes();
+        self.uncounted_bytes += member.uncounted_bytes();
         member.line.set_unchoked(false);
         self.crowd.leaves(&member.peer);
         self.offer(id, |offers| offers.leaves(id));
@@ -235,7 +245,7 @@ impl Swarm {
 
     /// Counts what has been sent since the last call, and returns it.
     pub(super) fn count(&mut self, now: Mono, load: &mut LoadOfAll) -> u64 {
-        let mut bytes = 0;
+        let mut bytes = std::mem::take(&mut self.uncounted_bytes);
         for member in self.members.values_mut() {
             let tally = member.line.tally(now);
             let more = tally.since(member.taken);

@@ -172,9 +172,20 @@ impl Table {
         self.swarms.is_empty()
     }
 
-    /// Somebody may be served.
-    pub(super) fn has_members(&self) -> bool {
-        !self.streams.is_empty()
+    /// Nobody may be served, and all that was sent is counted.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.streams.is_empty() && self.swarms.values().all(|s| s.uncounted_bytes == 0)
+    }
+
+    /// Files that are served no more.
+    pub(super) fn end_those_over(&mut self, is_over: impl Fn(&Address) -> bool) {
+        for swarm in self.swarms.values().filter(|s| !s.members.is_empty()) {
+            if let Some(address) = address_of(swarm) {
+                let over = is_over(&address);
+                let members = swarm.members.values();
+                members.for_each(|member| member.line.set_over(over));
+            }
+        }
     }
 
     pub(super) fn census(&self) -> Census {

@@ -68,11 +68,11 @@ pub(super) fn of(swarm: &Swarm, now: Mono) -> SwarmView {
         view.interests_us = source.view.interests_us;
         view.snubs_us = source.view.snubs_us;
     }
-    let unsent: u64 = swarm.members.values().map(Member::uncounted_bytes).sum();
+    let uncounted: u64 = swarm.members.values().map(Member::uncounted_bytes).sum();
     SwarmView {
         mode: swarm.mode,
         copies: copies(swarm),
-        up_bytes: swarm.up_bytes + unsent,
+        up_bytes: swarm.up_bytes + swarm.uncounted_bytes + uncounted,
         down_bytes: swarm.down_bytes,
         peers: peers.into_values().collect(),
     }

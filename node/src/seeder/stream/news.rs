@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use casnode_cas::ManifestId;
-use casnode_dht::exchange::{MAX_GOT, Reply};
+use casnode_dht::{
+    Multiaddr, PeerId,
+    exchange::{MAX_GOT, Reply, SwarmPeer},
+};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::sleep,
@@ -45,7 +48,7 @@ pub(super) async fn tell(
             count: tells.live.as_ref().map(|live| live.watch_count()),
             tells,
         };
-        tokio::join!(chunks.tell(&say), tell_others(member, &say));
+        tokio::join!(chunks.tell(&say), tell_others(seeder, stream, member, &say));
     }
     std::future::pending().await
 }
@@ -116,15 +119,24 @@ async fn changed(count: Option<&mut watch::Receiver<usize>>) {
     }
 }
 
-async fn tell_others(member: &Membership, say: &mpsc::Sender<Saying>) {
+async fn tell_others(
+    seeder: &Arc<Seeder>,
+    stream: &Stream,
+    member: &Membership,
+    say: &mpsc::Sender<Saying>,
+) {
     let Some(mut found) = member.watch_others() else {
         return;
     };
     let mut told = 0;
     loop {
         found.borrow_and_update();
-        let (peers, from) = member.others(told);
+        let (others, from) = member.others(told);
         told = from;
+        let others = others.into_iter();
+        let peers: Vec<_> = others
+            .filter_map(|other| tellable(seeder, stream, other))
+            .collect();
         if !peers.is_empty() {
             if say
                 .send(Saying::unasked(Reply::Peers(peers)))
@@ -139,4 +151,16 @@ async fn tell_others(member: &Membership, say: &mpsc::Sender<Saying>) {
             return;
         }
     }
+}
+
+/// Another peer of the swarm, if this one can be told where it is.
+fn tellable(
+    seeder: &Arc<Seeder>,
+    stream: &Stream,
+    (peer, addrs): (PeerId, Vec<Multiaddr>),
+) -> Option<SwarmPeer> {
+    let addrs = seeder.book.tellable_to(&stream.peer, addrs);
+    let addrs: Vec<_> = addrs.iter().map(Multiaddr::to_vec).collect();
+    let peer = peer.to_bytes();
+    (!addrs.is_empty()).then_some(SwarmPeer { peer, addrs })
 }

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    super::{Seeder, desk::Asked},
+    super::{Seeder, answers::Known, desk::Asked},
     End, IDLE_DEADLINE, JOINED_IDLE_DEADLINE, Saying, Stream,
     news::Tells,
 };
@@ -104,6 +104,10 @@ impl<'a> Reader<'a> {
     }
 
     async fn chunk(&mut self, asked: Asked) -> Result<(), End> {
+        if self.stream.line.is_over() {
+            self.say(Saying::answer(asked.id, Reply::NotFound)).await;
+            return Ok(());
+        }
         if self.stream.line.is_unchoked() {
             self.choked_requests = 0;
             self.stream.line.asked();
@@ -131,7 +135,14 @@ impl<'a> Reader<'a> {
         };
         let has = HaveBitmap::from_wire(&bits, chunks as usize)
             .map_err(|_| End::Breach("it joined with a malformed bitmap"))?;
-        let here = self.seeder.answers.here(manifest).await;
+        let here = match self.seeder.answers.here(manifest).await {
+            Known::Here(here) => Some(here),
+            Known::Unknown => None,
+            Known::Over => {
+                self.stream.line.set_over(true);
+                None
+            }
+        };
         if here
             .as_ref()
             .is_some_and(|here| here.have.len() != has.len())

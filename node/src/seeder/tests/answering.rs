@@ -1,9 +1,9 @@
 //! What is said of the store, without a stream.
 
-use super::*;
+use super::{super::answers::Known, *};
 
 fn answers(store: &Store) -> Arc<Answers> {
-    Arc::new(Answers::new(store.clone(), Arc::default()))
+    Arc::new(Answers::new(store.clone(), Arc::default(), seeding().0))
 }
 
 fn manifest_bytes(reply: Reply) -> Option<Bytes> {
@@ -55,7 +55,9 @@ async fn the_bitmap_of_an_unfinished_file_is_made_once_for_many_polls() {
     store.commit().unwrap();
     let answers = answers(&store);
     for _ in 0..2 {
-        let here = answers.here(manifest.id()).await.unwrap();
+        let Known::Here(here) = answers.here(manifest.id()).await else {
+            panic!("it is not known")
+        };
         assert_eq!(here.have.iter_ones().collect::<Vec<_>>(), [1]);
         // What comes now is seen when the bitmap is made again.
         let other = manifest.chunks()[0].hash;
@@ -64,5 +66,6 @@ async fn the_bitmap_of_an_unfinished_file_is_made_once_for_many_polls() {
         store.commit().unwrap();
     }
     store.remove_file(&manifest.address()).unwrap().unwrap();
-    assert!(answers.here(manifest.id()).await.is_none());
+    let gone = answers.here(manifest.id()).await;
+    assert!(matches!(gone, Known::Unknown));
 }

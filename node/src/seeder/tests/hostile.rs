@@ -25,21 +25,6 @@ async fn a_join_with_a_bitmap_of_another_length_ends_the_stream() {
 }
 
 #[tokio::test]
-async fn a_join_with_bits_behind_the_last_chunk_ends_the_stream() {
-    let (server, manifest) = Server::with_file();
-    let mut peer = server.open(WIDE).await;
-    let bytes = manifest.chunks().len().div_ceil(8);
-    assert_ne!(manifest.chunks().len() % 8, 0);
-    let request = Request::Join {
-        manifest: *manifest.id().as_bytes(),
-        chunks: manifest.chunk_count(),
-        bits: vec![0xff; bytes].into(),
-    };
-    peer.send(1, request).await;
-    assert!(is_breach(&peer.end().await));
-}
-
-#[tokio::test]
 async fn a_second_join_ends_the_stream() {
     let (server, manifest) = Server::with_file();
     let mut peer = server.join(&manifest).await;

@@ -9,12 +9,13 @@ use std::{collections::VecDeque, sync::atomic::Ordering::Relaxed, time::Duration
 use bytes::Bytes;
 use casnode_cas::{HaveBitmap, ImportOptions, Imported, Manifest, Store, import_reader};
 use casnode_dht::{
-    PeerId,
+    Multiaddr, PeerId,
     exchange::{
         Reply, ReplyReceiver, ReplySender, Request, RequestReceiver, RequestSender, ask_over,
         serve_over,
     },
 };
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     sync::mpsc,
@@ -23,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{download::Downloads, tasks::Tasks};
+use crate::{download::Downloads, seeding::Seeding, tasks::Tasks};
 
 /// Longer than anything takes here, but for what hangs.
 const LONG: Duration = Duration::from_secs(60);
@@ -45,10 +46,30 @@ fn import_bytes(store: &Store, count: u32) -> Imported {
     import_reader(store, &mut &bytes[..], None, &options, &mut progress).unwrap()
 }
 
+fn seeding() -> (Arc<Seeding>, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    (Arc::new(Seeding::open(dir.path()).unwrap()), dir)
+}
+
+/// Everybody is somewhere.
+struct Book;
+
+impl AddressBook for Book {
+    fn addresses_of(&self, _: PeerId) -> swarm::Addresses<'_> {
+        Box::pin(async { vec!["/ip4/192.0.2.7/tcp/4101".parse().unwrap()] })
+    }
+
+    fn tellable_to(&self, _: &PeerId, addrs: Vec<Multiaddr>) -> Vec<Multiaddr> {
+        addrs
+    }
+}
+
 /// A node that serves.
 struct Server {
     seeder: Arc<Seeder>,
     downloads: Arc<Downloads>,
+    seeding: Arc<Seeding>,
+    _dir: TempDir,
     places: Arc<Places>,
     tasks: Tasks,
 }
@@ -56,12 +77,17 @@ struct Server {
 impl Server {
     fn new(store: &Store) -> Self {
         let downloads: Arc<Downloads> = Arc::default();
+        let (seeding, dir) = seeding();
+        let answers = Answers::new(store.clone(), downloads.clone(), seeding.clone());
         Self {
             seeder: Arc::new(Seeder {
-                answers: Arc::new(Answers::new(store.clone(), downloads.clone())),
+                answers: Arc::new(answers),
                 swarms: Arc::default(),
+                book: Arc::new(Book),
             }),
             downloads,
+            seeding,
+            _dir: dir,
             places: Arc::new(Places::new(Profile::Home, clock::now())),
             tasks: Tasks::new(),
         }
@@ -70,7 +96,8 @@ impl Server {
     /// From now on slots are given to others when their turn has come. Without that, to those who join alone.
     fn start_choker(&self) {
         let swarms = self.seeder.swarms.clone();
-        self.tasks.spawn("choker", swarm::choke(swarms));
+        self.tasks
+            .spawn("choker", swarm::choke(swarms, self.seeding.clone()));
     }
 
     /// A store with one file, and a node that serves it.

@@ -1,6 +1,7 @@
 //! A stream joins, is choked and unchoked, and hears of others.
 
 use super::*;
+use crate::seeding::SeedPolicy;
 
 #[tokio::test]
 async fn a_file_is_served_whole() {
@@ -150,9 +151,10 @@ async fn who_leaves_makes_room_for_who_waits() {
 async fn those_who_join_hear_of_each_other() {
     let (server, manifest) = Server::with_file();
     let swarms = server.seeder.swarms.clone();
-    server
-        .tasks
-        .spawn("introduce", swarm::introduce(swarms, Arc::new(Book)));
+    server.tasks.spawn(
+        "introduce",
+        swarm::introduce(swarms, server.seeder.book.clone()),
+    );
     let mut first = server.join(&manifest).await;
     let mut second = server.join(&manifest).await;
     assert_eq!(others(&mut second).await, [first.id]);
@@ -234,13 +236,46 @@ async fn a_sole_seed_tells_each_of_other_chunks_until_all_are_out() {
     assert_eq!(server.seeder.swarms.census().super_seeded, 0);
 }
 
-/// Everybody is somewhere.
-struct Book;
-
-impl swarm::AddressBook for Book {
-    fn addresses_of(&self, _: PeerId) -> swarm::Addresses<'_> {
-        Box::pin(async { vec!["/ip4/192.0.2.7/tcp/4101".parse().unwrap()] })
+#[tokio::test]
+async fn a_file_whose_seeding_is_over_is_not_served() {
+    let (server, manifest) = Server::with_file();
+    let (address, size_bytes) = (manifest.address(), manifest.size_bytes());
+    let mut peer = server.join(&manifest).await;
+    assert!(matches!(peer.fetch(&manifest, 0).await, Reply::Chunk(_)));
+    let policy = SeedPolicy::None;
+    server.seeding.set(address, policy, size_bytes, 1).unwrap();
+    server.start_choker();
+    // Who is served now hears of it as soon as that is looked at.
+    while peer.fetch(&manifest, 0).await != Reply::NotFound {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    let mut late = server.open(WIDE).await;
+    let request = Request::Manifest {
+        address: *address.as_bytes(),
+        offset: 0,
+    };
+    assert_eq!(late.ask(1, request).await, Reply::NotFound);
+    let nothing = HaveBitmap::new(manifest.chunks().len());
+    assert_eq!(late.join(&manifest, &nothing).await, Reply::NotFound);
+    assert_eq!(late.fetch(&manifest, 0).await, Reply::NotFound);
+}
+
+#[tokio::test]
+async fn what_was_sent_is_counted_although_its_peer_has_left() {
+    let (server, manifest) = Server::with_file();
+    let mut peer = server.join(&manifest).await;
+    assert!(matches!(peer.fetch(&manifest, 0).await, Reply::Chunk(_)));
+    drop(peer);
+    server.start_choker();
+    let sent = u64::from(manifest.chunks()[0].len_bytes);
+    let counted = async {
+        while server.seeding.uploaded_bytes(&manifest.address()) < sent {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, counted).await.unwrap();
+    let counted = server.seeding.uploaded_bytes(&manifest.address());
+    assert_eq!(counted, sent);
 }
 
 async fn others(peer: &mut Peer) -> Vec<PeerId> {
