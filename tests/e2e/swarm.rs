@@ -161,6 +161,73 @@ fn fetched(seed: u64, words: &[&str]) -> (Node, Sample) {
     (b, sample)
 }
 
+#[test]
+fn what_is_fetched_with_seed_none_is_neither_served_nor_announced_until_it_is_stored() {
+    let (b, sample) = fetched(402, &["--seed", "none"]);
+    let told = seed(&b, &sample);
+    assert_eq!(
+        (&told["policy"], &told["over"]),
+        (&"none".into(), &true.into())
+    );
+    let announced = || {
+        let status = b
+            .call(["provide", "status", "--json", &sample.address])
+            .run()
+            .ok()
+            .json();
+        [&status["file"], &status["chunks"]]
+            .map(|part| number(&part["keys"]) - number(&part["unscheduled"]))
+    };
+    wait_until("it to leave the schedule", || announced() == [0, 0]);
+    assert_not_served(&b, &sample);
+    b.call(["provide", "now", &sample.address])
+        .run()
+        .exits(1)
+        .says("served no more");
+    // It is so after a restart, too.
+    let b = Node::start_on(b.leave(), &[]);
+    assert_eq!(seed(&b, &sample)["policy"], "none");
+    assert_not_served(&b, &sample);
+    b.store(&sample.path);
+    assert_eq!(seed(&b, &sample)["policy"], "forever");
+    assert_served(&b, &sample);
+}
+
+#[test]
+fn what_is_served_for_a_time_is_served_no_longer() {
+    let (b, sample) = fetched(403, &["--seed", "10s"]);
+    assert_served(&b, &sample);
+    let told = seed(&b, &sample);
+    assert_eq!(told["policy"], "10s");
+    assert_fields(
+        &told,
+        &["finished_unix_ms", "left_ms", "uploaded_bytes", "ratio"],
+    );
+    wait_until_over(&b, &sample);
+    assert_not_served(&b, &sample);
+    b.call(["stat", &sample.address]).run().ok();
+}
+
+#[test]
+fn a_daemon_serves_by_its_own_rule_until_the_ratio_is_reached() {
+    let a = Node::start(&[]);
+    let options = ["--listen", "/ip4/127.0.0.1/tcp/0", "--seed", "ratio=1"];
+    let b = Node::start_as(Home::new(), &[&a.addr], &options);
+    let sample = Sample::new(404, 6 * CHUNK);
+    a.store(&sample.path);
+    b.call(["get", &sample.address, "-o"])
+        .arg(sample.copy_path())
+        .run()
+        .ok()
+        .says("ratio=1");
+    drop(a);
+    assert_eq!(seed(&b, &sample)["over"], false);
+    assert_served(&b, &sample);
+    wait_until_over(&b, &sample);
+    assert_eq!(seed(&b, &sample)["uploaded_bytes"], sample.bytes.len());
+    assert_not_served(&b, &sample);
+}
+
 /// A get without a daemon that stays and serves, once others can find it there; and the node it fetched from, which has
 /// the file no more.
 fn lingering(number: u64, policy: &str) -> (Running, Node, Home, Sample) {
@@ -180,6 +247,21 @@ fn lingering(number: u64, policy: &str) -> (Running, Node, Home, Sample) {
     });
     a.call(["rm", &sample.address]).run().ok();
     (running, a, home, sample)
+}
+
+#[test]
+fn a_get_without_a_daemon_serves_until_the_ratio_is_reached_and_ends_well() {
+    let (running, a, _home, sample) = lingering(405, "ratio=1");
+    let c = Node::start(&[&a.addr]);
+    let copy = sample.folder.path().join("second.bin");
+    c.get(&sample.address, &copy);
+    sample.assert_at(&copy);
+    let run = running
+        .wait()
+        .ok()
+        .says("serving it to others: ratio=1")
+        .says("(ratio 1.00)");
+    assert_eq!(run.text().trim(), sample.copy_path().to_str().unwrap());
 }
 
 #[test]
@@ -223,4 +305,77 @@ fn swarm(node: &Node, sample: &Sample) -> Value {
         .run()
         .ok()
         .json()
+}
+
+#[test]
+fn a_swarm_is_shown_from_both_sides_while_a_transfer_goes_on() {
+    let a = limited("512KiB/s");
+    let b = Node::start(&[&a.addr]);
+    let sample = Sample::new(408, 128 * CHUNK);
+    a.store(&sample.path);
+    let mut get = b
+        .call(["get", &sample.address, "-o"])
+        .arg(sample.copy_path())
+        .spawn();
+    let moves = |node: &Node, way: &str| {
+        let there = node.call(["status", "--json", &sample.address]).run();
+        there.status.success() && there.json()["peers"][0][way].as_u64() > Some(0)
+    };
+    wait_until("both to see it move", || {
+        moves(&a, "up_bytes_per_s") && moves(&b, "down_bytes_per_s")
+    });
+    wait_until("the giver to hear of what came", || {
+        number(&swarm(&a, &sample)["peers"][0]["have_chunks"]) > 0
+    });
+    let giver = swarm(&a, &sample);
+    assert_fields(
+        &giver,
+        &[
+            "address",
+            "name",
+            "bytes",
+            "chunks",
+            "chunks_here",
+            "mode",
+            "copies",
+            "up_bytes",
+            "down_bytes",
+            "seed",
+        ],
+    );
+    assert_eq!(
+        (&giver["chunks"], &giver["chunks_here"]),
+        (&128.into(), &128.into())
+    );
+    assert_eq!(giver["mode"], "fair");
+    assert!(giver["copies"].as_f64() >= Some(1.0), "{giver}");
+    let peer = &giver["peers"][0];
+    assert_eq!(peer["peer"], b.peer_id, "{giver}");
+    assert_eq!(
+        (&peer["choked_by_us"], &peer["interested_in_us"]),
+        (&false.into(), &true.into())
+    );
+    assert_eq!(peer["transport"], "tcp");
+    assert!(number(&peer["have_chunks"]) < 128, "{giver}");
+
+    let taker = swarm(&b, &sample);
+    let peer = &taker["peers"][0];
+    assert_eq!(peer["peer"], a.peer_id, "{taker}");
+    assert_eq!(
+        (&peer["chokes_us"], &peer["interests_us"]),
+        (&false.into(), &true.into())
+    );
+    assert_eq!(peer["have_chunks"], 128, "{taker}");
+    assert!(number(&peer["down_bytes"]) > 0, "{taker}");
+    let text = b.call(["status", &sample.address]).run().ok().text();
+    for part in ["fair, 1 peer", "100 %", "serves us", "served"] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+    assert!(get.is_running(), "it was over before it was looked at");
+    a.call(["limits", "--up", "none"]).run().ok();
+    get.wait().ok();
+    sample.assert_at(&sample.copy_path());
+    a.call(["status", &Sample::new(409, 1).address])
+        .run()
+        .exits(10);
 }
