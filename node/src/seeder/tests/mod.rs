@@ -241,10 +241,14 @@ impl Peer {
         self.ask(index + 1, chunk(manifest, index)).await
     }
 
-    /// How its stream ended on the server's side.
-    async fn end(&mut self) -> Result<(), End> {
-        let end = timeout(Duration::from_secs(7200), self.end.recv()).await;
+    /// How its stream ended on the server's side, which takes no longer than this.
+    async fn end_within(&mut self, patience: Duration) -> Result<(), End> {
+        let end = timeout(patience, self.end.recv()).await;
         end.expect("the stream is still served").unwrap()
+    }
+
+    async fn end(&mut self) -> Result<(), End> {
+        self.end_within(LONG).await
     }
 }
 
