@@ -16,6 +16,7 @@ mod daemon;
 mod download;
 mod errors;
 mod identity;
+pub mod lab;
 mod node;
 mod ops;
 mod publish;
