@@ -271,6 +271,10 @@ impl Scheduler {
             }
             for asked in p.put_on_trial(now) {
                 let index = asked.index;
+                // Whoever only claims to have the first group would hold up all the rest.
+                if self.gate.contains(&index) {
+                    self.gate.clear();
+                }
                 self.give_up(index, slot);
                 self.actions.push_back(Action::Cancel { peer: slot, index });
             }

@@ -60,6 +60,17 @@ fn a_first_group_whose_holders_choke_holds_the_rest_up_for_a_moment_only() {
     assert!(!asked(&mut sched, wake).is_empty());
 }
 
+#[test]
+fn a_first_group_that_is_only_claimed_holds_the_rest_up_until_it_is_late() {
+    let mut sched = scheduler(50, Order::RarestFirst, &[30], 3);
+    join(&mut sched, 7, full(50));
+    assert_eq!(asked(&mut sched, Mono::default()), [(7, 30)]);
+    join(&mut sched, 0, bitmap(50, 0..20));
+    assert_eq!(asked(&mut sched, Mono::default()), []);
+    let late = Mono(SchedulerConfig::default().first_patience);
+    assert!(asked(&mut sched, late).iter().any(|(peer, _)| *peer == 0));
+}
+
 /// Events as a hostile or unlucky world may send them, in any order.
 fn any_event(chunks: u32) -> impl Strategy<Value = Event> {
     let peer = (0u32..4).prop_map(PeerSlot);
