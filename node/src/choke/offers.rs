@@ -7,7 +7,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use casnode_cas::HaveBitmap;
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::SliceRandom};
@@ -21,6 +24,14 @@ const FIRST_WINDOW: usize = 4;
 const WINDOW: usize = 8;
 /// At least so many are, however few are left.
 const LAST_WINDOW: usize = 2;
+/// Chunks that may be open at a member that is alone: more than it may ask for at a time, so that it never waits for an
+/// offer. Others may join in a moment, so it is not told everything at once.
+const LONE_WINDOW: usize = 96;
+/// A member that is alone for so long is told everything; at once when there is little to be told.
+const LONE_FOR: Duration = Duration::from_secs(1);
+/// Neighbours that are offered to one member: among them is a whole group of the proof tree, and nothing is passed on
+/// before a group is proven.
+const RUN: u32 = 4;
 
 /// What a sole seed has offered to whom.
 ///
@@ -54,6 +65,9 @@ struct Member {
     pace: Pace,
     /// It knows, or is being told, everything: from this chunk on.
     all_from: Option<u32>,
+    /// What was offered to it last.
+    last: Option<u32>,
+    joined: Mono,
 }
 
 impl Offers {
@@ -69,9 +83,9 @@ impl Offers {
         }
     }
 
-    /// A member joins with what it has, and is to be told that this is here. Everything, when it is alone. What it has
-    /// counts for nothing when it is of another number of chunks.
-    pub fn joins(&mut self, member: u64, has: HaveBitmap) -> HaveBitmap {
+    /// A member joins with what it has, and is to be told that this is here. What it has counts for nothing when it is
+    /// of another number of chunks.
+    pub fn joins(&mut self, now: Mono, member: u64, has: HaveBitmap) -> HaveBitmap {
         self.leaves(member);
         let fits = has.len() == self.holders.len();
         let has = if fits {
@@ -83,14 +97,11 @@ impl Offers {
             self.held(index);
         }
         let complete = has.is_complete();
-        self.members.insert(member, Member::new(has));
-        if complete || self.members.len() == 1 {
-            self.tell_all(member);
-        }
+        self.members.insert(member, Member::new(has, now));
         if complete {
             self.reveal();
         }
-        self.offer(Mono::default(), member);
+        self.offer(now, member);
         self.first_news(member)
     }
 
@@ -181,6 +192,22 @@ impl Offers {
         news
     }
 
+    /// How many chunks a member is to be told of now.
+    #[must_use]
+    pub fn news_waiting(&self, member: u64) -> usize {
+        self.members.get(&member).map_or(0, |of| {
+            let from = of.all_from.map_or(of.has.len(), |from| from as usize);
+            of.news.len() + of.has.len().saturating_sub(from)
+        })
+    }
+
+    /// Whether there is a member that may not know everything, as far as can be told without looking at all of them.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        let lone = || self.members.values().any(|of| of.all_from.is_none());
+        !self.revealed && (self.members.len() > 1 || lone())
+    }
+
     /// Whether a member may know that this chunk is here. Not so of a stranger.
     #[must_use]
     pub fn is_offered(&self, member: u64, index: u32) -> bool {
@@ -213,12 +240,25 @@ impl Offers {
         let Some(of) = self.members.get_mut(&member) else {
             return;
         };
-        if self.revealed {
+        let lone = members == 1;
+        let is_little = self.pool.len() <= 2 * LONE_WINDOW;
+        if self.revealed || (lone && (is_little || now.since(of.joined) >= LONE_FOR)) {
             of.all_from.get_or_insert(0);
         }
-        while of.all_from.is_none() && of.open < of.window(now, self.pool.len() / (2 * members)) {
-            let Some(index) = self.pool.take() else { break };
+        while of.all_from.is_none() {
+            let share = self.pool.len() / (2 * members);
+            let window = match lone {
+                true => LONE_WINDOW.max(2 * of.pace.last_second(now)),
+                false => of.window(now, share),
+            };
+            if of.open >= window {
+                break;
+            }
+            let Some(index) = self.pool.take(of.last) else {
+                break;
+            };
             self.takers[index as usize] += 1;
+            of.last = Some(index);
             of.taking.insert(index, false);
             of.open += 1;
             of.told.insert(index);
@@ -260,7 +300,7 @@ impl Offers {
 }
 
 impl Member {
-    fn new(has: HaveBitmap) -> Self {
+    fn new(has: HaveBitmap, joined: Mono) -> Self {
         Self {
             has,
             told: BTreeSet::new(),
@@ -269,6 +309,8 @@ impl Member {
             open: 0,
             pace: Pace::default(),
             all_from: None,
+            last: None,
+            joined,
         }
     }
 
@@ -353,10 +395,24 @@ impl Pool {
         self.order.is_empty()
     }
 
-    fn take(&mut self) -> Option<u32> {
-        let index = self.order.pop()?;
-        self.place[index as usize] = Self::OUT;
+    /// The next of the run that `last` is in, or the first that is left of another, at random.
+    fn take(&mut self, last: Option<u32>) -> Option<u32> {
+        let next = last.map(|last| last + 1).filter(|next| next % RUN != 0);
+        let index = match next.filter(|next| self.has(*next)) {
+            Some(next) => next,
+            None => {
+                let random = *self.order.last()?;
+                let run = random - random % RUN..random;
+                run.into_iter().find(|i| self.has(*i)).unwrap_or(random)
+            }
+        };
+        self.remove(index);
         Some(index)
+    }
+
+    fn has(&self, index: u32) -> bool {
+        let place = self.place.get(index as usize);
+        place.is_some_and(|place| *place != Self::OUT)
     }
 
     fn remove(&mut self, index: u32) {

@@ -90,6 +90,13 @@ impl Membership {
             .unwrap_or_default()
     }
 
+    /// How many chunks its peer is to be told of now.
+    pub(crate) fn news_waiting(&self) -> usize {
+        self.swarms
+            .with_member(self, |swarm, id, _| swarm.news_waiting(id))
+            .unwrap_or_default()
+    }
+
     /// Wakes when there may be more for [`Membership::take_news`].
     pub(crate) fn news(&self) -> &Notify {
         &self.line.news

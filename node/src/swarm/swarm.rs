@@ -138,7 +138,7 @@ impl Swarm {
         };
         self.members.insert(id, member);
         let told = told.map(|here| {
-            let offered = self.offer(id, |offers| offers.joins(id, has));
+            let offered = self.offer(id, |offers| offers.joins(now, id, has));
             offered.unwrap_or(here)
         });
         Admission {
@@ -188,10 +188,16 @@ impl Swarm {
         offers.map_or_else(Vec::new, |offers| offers.take_news(id, most))
     }
 
+    /// How many chunks a member is to be told of now.
+    pub(super) fn news_waiting(&self, id: u64) -> usize {
+        let offers = self.offers.as_ref();
+        offers.map_or(0, |offers| offers.news_waiting(id))
+    }
+
     /// Members are told of chunks one by one.
     pub(super) fn is_super_seeded(&self) -> bool {
         let offers = self.offers.as_ref();
-        self.members.len() > 1 && offers.is_some_and(|offers| !offers.is_revealed())
+        offers.is_some_and(Offers::is_partial)
     }
 
     /// Something happens to the offers: that member may be told more, and everybody, when the offers begin or end.

@@ -9,14 +9,17 @@ use casnode_dht::{
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use super::{Saying, Stream};
 use crate::{download::LiveHave, seeder::Seeder, swarm::Membership};
 
-/// Between two batches of chunks.
+/// Between two batches of chunks, but for large ones: a peer that takes quickly does not wait for offers.
 const GOT_PACE: Duration = Duration::from_millis(100);
+
+/// So many chunks are told of at once.
+const PROMPT: usize = 32;
 
 /// Between two lists of others.
 const PEERS_PACE: Duration = Duration::from_secs(5);
@@ -73,7 +76,24 @@ impl Chunks<'_> {
             if say.send(got).await.is_err() {
                 return;
             }
-            sleep(GOT_PACE).await;
+            let _ = timeout(GOT_PACE, self.many()).await;
+        }
+    }
+
+    /// Waits until there is much to be told.
+    async fn many(&mut self) {
+        while self.waiting() < PROMPT {
+            tokio::select! {
+                () = self.member.news().notified() => {}
+                () = changed(self.count.as_mut()) => {}
+            }
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        match &self.tells.live {
+            Some(live) => live.got_count().saturating_sub(self.tells.told),
+            None => self.member.news_waiting(),
         }
     }
 
