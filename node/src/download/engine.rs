@@ -57,7 +57,7 @@ pub(crate) enum EngineEvent {
         manifest: Arc<Manifest>,
     },
     /// A peer has an entry of the file, be it of a part.
-    KnowsFile,
+    KnowsFile { peer: PeerSlot },
     /// A session is ready for requests.
     Joined { peer: PeerSlot, have: HaveBitmap },
     /// A peer has these chunks, too.

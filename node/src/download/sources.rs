@@ -216,6 +216,14 @@ impl Sources {
         self.active.get(&slot)
     }
 
+    /// A peer has an entry of the file, be it of a part.
+    pub(super) fn knows_file(&mut self, slot: PeerSlot) {
+        self.offered = true;
+        if let Some(source) = self.active.get_mut(&slot) {
+            source.knows_file = true;
+        }
+    }
+
     pub(super) fn joined(&mut self, slot: PeerSlot, have_chunks: u32) {
         if let Some(source) = self.active.get_mut(&slot) {
             source.joined = true;

@@ -242,7 +242,7 @@ impl<'a> Attempt<'a> {
             EngineEvent::ManifestOffered { peer, manifest } => {
                 return self.offered(peer, manifest).await;
             }
-            EngineEvent::KnowsFile => self.job.sources.offered = true,
+            EngineEvent::KnowsFile { peer } => self.job.sources.knows_file(peer),
             EngineEvent::Joined { peer, have } => self.joined(peer, have),
             EngineEvent::Got { peer, indices } => self.got(peer, indices),
             EngineEvent::Choked { peer } => self.choked(peer),

@@ -45,6 +45,9 @@ const STARVED_PAUSE: Duration = Duration::from_secs(1);
 const ORPHAN_PAUSE: Duration = Duration::from_secs(5);
 const ORPHANS_AT_A_TIME: usize = 1024;
 
+/// Nothing is searched for while chunks come at least as often as this: those that one peer lacks now, another gets.
+const ORPHAN_AFTER: Duration = Duration::from_secs(2);
+
 /// Peers remembered to have offered one manifest.
 const MAX_OFFERERS: usize = 64;
 
@@ -190,7 +193,8 @@ impl Attempt<'_> {
             return;
         }
         self.search.next_orphans = now + STARVED_PAUSE; // the test looks at every chunk
-        if !r.sched.is_starved() {
+        let moves = self.job.sources.joined_count() > 0 && r.last_progress.elapsed() < ORPHAN_AFTER;
+        if moves || !r.sched.is_starved() {
             return;
         }
         self.search.next_orphans = now + ORPHAN_PAUSE;
@@ -217,6 +221,10 @@ impl Attempt<'_> {
             return;
         };
         if let (Some(slot), Some(index)) = (self.job.sources.slot_of(&peer), claim) {
+            // What a peer itself tells of a file counts for more: a sole seed gives everybody another part.
+            if self.job.sources.get(slot).is_some_and(|s| s.knows_file) {
+                return;
+            }
             self.claims.note(slot, index);
             self.schedule(Event::PeerHasChunk { peer: slot, index });
             return;

@@ -255,7 +255,7 @@ impl Session {
         };
         match ask(sender, receiver, JOIN_ID, &request).await? {
             Reply::Have { chunks, bits } => {
-                self.tell(EngineEvent::KnowsFile).await;
+                self.tell(EngineEvent::KnowsFile { peer: self.slot }).await;
                 parse_have(goal, chunks, &bits)
             }
             Reply::NotFound => match self.claim {

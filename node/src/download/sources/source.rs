@@ -26,6 +26,8 @@ pub(in crate::download) struct Source {
     pub(in crate::download) chokes: u32,
     /// Its bitmap is known and it is asked for chunks.
     pub(super) joined: bool,
+    /// It has an entry of the file, and tells by itself which chunks it has.
+    pub(in crate::download) knows_file: bool,
     pub(super) origin: Origin,
     /// When it began, or was last of use.
     pub(super) useful_at: Instant,
@@ -54,6 +56,7 @@ impl Source {
             commands,
             chokes: 0,
             joined: false,
+            knows_file: false,
             origin,
             useful_at: now,
             lies: 0,
