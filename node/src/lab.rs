@@ -4,7 +4,7 @@
 
 #![doc(hidden)]
 
-pub use crate::choke::{Candidate, Choker, Decision, Load, Offers, Rate, Slots};
+pub use crate::choke::{Candidate, Choker, Decision, Load, Offers, ROUND_EVERY, Rate, Slots};
 pub use crate::sched::{
     Action, DropReason, Event, Fault, Mono, Order, PeerSlot, Scheduler, SchedulerConfig,
 };

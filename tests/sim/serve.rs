@@ -72,7 +72,7 @@ impl World {
         );
         let told = match (&mut node.offers, node.manner.lies()) {
             (_, true) => full(self.setup.chunks),
-            (Some(offers), _) => offers.joins(u64::from(id), theirs.clone()),
+            (Some(offers), _) => offers.joins(now, u64::from(id), theirs.clone()),
             (None, _) => node.have.clone(),
         };
         let wants = node.have.iter_ones().any(|index| !theirs.get(index));

@@ -94,7 +94,7 @@ impl Seeding {
 
     /// When a file was whole, where that is remembered.
     #[must_use]
-    pub fn finished_s(&self, address: &Address) -> Option<u64> {
+    pub(crate) fn finished_s(&self, address: &Address) -> Option<u64> {
         let finished_s = self.state().table.get(address).finished_s;
         (finished_s > 0).then_some(finished_s)
     }
