@@ -278,7 +278,8 @@ impl Offers {
         first
     }
 
-    fn tell_all(&mut self, member: u64) {
+    /// A member learns that everything is here.
+    pub fn tell_all(&mut self, member: u64) {
         if let Some(of) = self.members.get_mut(&member) {
             of.all_from.get_or_insert(0);
         }

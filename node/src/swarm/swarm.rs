@@ -28,6 +28,10 @@ const MAX_SOURCES: usize = 1024;
 /// A peer that has not said that it wants anything is believed to for this long after it joined.
 const PRESUMED_FOR: Duration = Duration::from_secs(30);
 
+/// A member that may have chunks and asks for none, this many counts in a row, is told of all that is here: what it was
+/// offered may lie beyond what it wants now, as for the reader of a stream.
+const IDLE_COUNTS: u32 = 2;
+
 /// One swarm.
 #[derive(Debug)]
 pub(super) struct Swarm {
@@ -60,6 +64,8 @@ pub(super) struct Member {
     joined: Mono,
     pub(super) takes: Rate,
     pub(super) taken: Tally,
+    /// Counts in a row during which it might have asked for chunks and did not.
+    idle_counts: u32,
 }
 
 /// What comes of a join.
@@ -135,6 +141,7 @@ impl Swarm {
             joined: now,
             takes: Rate::default(),
             taken: Tally::default(),
+            idle_counts: 0,
         };
         self.members.insert(id, member);
         let told = told.map(|here| {
@@ -252,10 +259,16 @@ impl Swarm {
     /// Counts what has been sent since the last call, and returns it.
     pub(super) fn count(&mut self, now: Mono, load: &mut LoadOfAll) -> u64 {
         let mut bytes = std::mem::take(&mut self.uncounted_bytes);
-        for member in self.members.values_mut() {
+        let mut idle = Vec::new();
+        for (id, member) in &mut self.members {
             let tally = member.line.tally(now);
             let more = tally.since(member.taken);
             member.taken = tally;
+            let asks = !member.line.is_unchoked() || more.bytes > 0 || !more.ready.is_zero();
+            member.idle_counts = if asks { 0 } else { member.idle_counts + 1 };
+            if member.idle_counts == IDLE_COUNTS {
+                idle.push(*id);
+            }
             member.takes.add(now, more.bytes);
             bytes += more.bytes;
             load.add(more, member.takes.per_s(now));
@@ -267,6 +280,9 @@ impl Swarm {
             if member.is_interested() && !member.line.is_unchoked() {
                 load.waits();
             }
+        }
+        for id in idle {
+            self.offer(id, |offers| offers.tell_all(id));
         }
         self.up_bytes += bytes;
         bytes
@@ -312,4 +328,67 @@ impl Member {
 
 fn chunks_of(has: &HaveBitmap) -> u32 {
     u32::try_from(has.len()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use casnode_cas::{Address, ManifestId};
+
+    use super::*;
+
+    const CHUNKS: usize = 400;
+
+    /// A seed's swarm with two members that may have chunks, and their lines.
+    fn seeded() -> (Swarm, [Arc<Line>; 2]) {
+        let mut swarm = Swarm::new(0, SwarmMode::Fair);
+        let mut all = HaveBitmap::new(CHUNKS);
+        (0..CHUNKS).for_each(|index| {
+            all.set(index);
+        });
+        let lines = [1, 2].map(|id| {
+            let line: Arc<Line> = Arc::default();
+            let joining = Joining {
+                peer: PeerId::random(),
+                manifest: ManifestId::from_bytes([7; 32]),
+                line: line.clone(),
+                has: HaveBitmap::new(CHUNKS),
+                here: Some(Here {
+                    address: Address::from_bytes([7; 32]),
+                    have: all.clone(),
+                    live: None,
+                }),
+            };
+            swarm.join(id, joining, Mono::default());
+            line.set_unchoked(true);
+            line
+        });
+        (swarm, lines)
+    }
+
+    #[test]
+    fn a_member_that_has_no_use_for_its_offers_is_told_of_everything_soon() {
+        let (mut swarm, [taker, reader]) = seeded();
+        let mut load = LoadOfAll::default();
+        assert!(swarm.news_waiting(2) < CHUNKS / 2);
+        for s in 1..=u64::from(IDLE_COUNTS) {
+            let now = Mono(Duration::from_secs(s));
+            assert!(swarm.news_waiting(2) < CHUNKS / 2);
+            taker.sent(1000, now);
+            swarm.count(now, &mut load);
+        }
+        assert!(swarm.news_waiting(2) > CHUNKS / 2, "of the rest, too");
+        assert!(swarm.news_waiting(1) < CHUNKS / 2, "it has use for them");
+        drop(reader);
+    }
+
+    #[test]
+    fn a_member_that_is_choked_is_not_idle() {
+        let (mut swarm, [_, waiting]) = seeded();
+        waiting.set_unchoked(false);
+        for s in 1..60 {
+            let now = Mono(Duration::from_secs(s));
+            swarm.count(now, &mut LoadOfAll::default());
+        }
+        assert!(swarm.news_waiting(2) < CHUNKS / 2);
+    }
 }
