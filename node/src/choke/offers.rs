@@ -4,6 +4,7 @@
 //! is offered more. As the chunks that nobody was offered run out, everybody is offered fewer, so that little is left
 //! in slow hands when they are gone; then everything is revealed to everybody.
 
+mod pool;
 #[cfg(test)]
 mod tests;
 
@@ -13,8 +14,8 @@ use std::{
 };
 
 use casnode_cas::HaveBitmap;
-use rand::{Rng, SeedableRng, rngs::SmallRng, seq::SliceRandom};
 
+use self::pool::Pool;
 use crate::sched::Mono;
 
 /// Chunks that may be open, offered and neither sent nor got, at a member that nothing was sent to yet: it may be
@@ -29,9 +30,6 @@ const LAST_WINDOW: usize = 2;
 const LONE_WINDOW: usize = 96;
 /// A member that is alone for so long is told everything; at once when there is little to be told.
 const LONE_FOR: Duration = Duration::from_secs(1);
-/// Neighbours that are offered to one member: among them is a whole group of the proof tree, and nothing is passed on
-/// before a group is proven.
-const RUN: u32 = 4;
 
 /// What a sole seed has offered to whom.
 ///
@@ -361,84 +359,6 @@ impl Pace {
             Some(0) => self.this.max(self.before),
             Some(1) => self.this,
             _ => 0,
-        }
-    }
-}
-
-/// A set of chunks in a random order. Everything is O(1).
-#[derive(Debug)]
-struct Pool {
-    order: Vec<u32>,
-    /// By chunk: its place in `order`, or [`Pool::OUT`].
-    place: Vec<u32>,
-    rng: SmallRng,
-}
-
-impl Pool {
-    const OUT: u32 = u32::MAX;
-
-    fn full(chunks: u32, seed: u64) -> Self {
-        let mut rng = SmallRng::seed_from_u64(seed);
-        let mut order: Vec<u32> = (0..chunks).collect();
-        order.shuffle(&mut rng);
-        let mut place = vec![Self::OUT; order.len()];
-        for (at, index) in (0..).zip(&order) {
-            place[*index as usize] = at;
-        }
-        Self { order, place, rng }
-    }
-
-    fn len(&self) -> usize {
-        self.order.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.order.is_empty()
-    }
-
-    /// The next of the run that `last` is in, or the first that is left of another, at random.
-    fn take(&mut self, last: Option<u32>) -> Option<u32> {
-        let next = last.map(|last| last + 1).filter(|next| next % RUN != 0);
-        let index = match next.filter(|next| self.has(*next)) {
-            Some(next) => next,
-            None => {
-                let random = *self.order.last()?;
-                let run = random - random % RUN..random;
-                run.into_iter().find(|i| self.has(*i)).unwrap_or(random)
-            }
-        };
-        self.remove(index);
-        Some(index)
-    }
-
-    fn has(&self, index: u32) -> bool {
-        let place = self.place.get(index as usize);
-        place.is_some_and(|place| *place != Self::OUT)
-    }
-
-    fn remove(&mut self, index: u32) {
-        let at = std::mem::replace(&mut self.place[index as usize], Self::OUT);
-        if at != Self::OUT {
-            self.order.swap_remove(at as usize);
-            if let Some(moved) = self.order.get(at as usize) {
-                self.place[*moved as usize] = at;
-            }
-        }
-    }
-
-    /// Puts a chunk back at a random place. Invariant: it is not in the pool.
-    fn put(&mut self, index: u32) {
-        debug_assert_eq!(
-            self.place[index as usize],
-            Self::OUT,
-            "a chunk is in the pool once"
-        );
-        self.order.push(index);
-        let last = self.order.len() - 1;
-        let at = self.rng.random_range(0..=last);
-        self.order.swap(at, last);
-        for moved in [at, last] {
-            self.place[self.order[moved] as usize] = u32::try_from(moved).unwrap_or(Self::OUT);
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
-use rand::Rng as _;
+use rand::{Rng as _, SeedableRng, rngs::SmallRng, seq::SliceRandom};
 
-use super::*;
+use super::{pool::RUN, *};
 
 fn at_ms(ms: u64) -> Mono {
     Mono(Duration::from_millis(ms))
