@@ -43,6 +43,8 @@ pub(crate) struct LiveHave {
     proven: watch::Sender<usize>,
     /// Some group is proven: what the manifest claims may be told to others.
     believed: AtomicBool,
+    /// The download has ended.
+    over: AtomicBool,
 }
 
 /// The chunks that are here, and in which order they came.
@@ -64,11 +66,12 @@ impl LiveHave {
             count: watch::Sender::new(0),
             proven: watch::Sender::new(0),
             believed: AtomicBool::new(false),
+            over: AtomicBool::new(false),
         }
     }
 
     /// A first group is proven.
-    fn believe(&self) {
+    pub(crate) fn believe(&self) {
         self.believed.store(true, Ordering::Release);
         self.count.send_modify(|_| {}); // whoever has news to tell may do so now
     }
@@ -77,8 +80,24 @@ impl LiveHave {
         self.believed.load(Ordering::Acquire)
     }
 
+    /// Nothing more comes of this download.
+    fn end(&self) {
+        self.over.store(true, Ordering::Release);
+        self.count.send_modify(|_| {}); // whoever follows it has to look elsewhere
+    }
+
+    /// Whether the download has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// All of it is here, and may be told to others.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_believed() && self.lock().bits.is_complete()
+    }
+
     /// What is said to a peer of what is here, and how many chunks that are: nothing before something is proven.
-    fn claim(&self) -> (HaveBitmap, usize) {
+    pub(crate) fn claim(&self) -> (HaveBitmap, usize) {
         let have = self.lock();
         match self.is_believed() {
             true => (have.bits.clone(), have.log.len()),
@@ -87,7 +106,7 @@ impl LiveHave {
     }
 
     /// Like [`LiveHave::got_since`], but nothing before something is proven.
-    fn news(&self, from: usize, at_most: usize) -> Vec<u32> {
+    pub(crate) fn news(&self, from: usize, at_most: usize) -> Vec<u32> {
         match self.is_believed() {
             true => self.got_since(from, at_most),
             false => Vec::new(),
@@ -113,18 +132,13 @@ impl LiveHave {
         &self.manifest
     }
 
-    /// The bitmap right now.
-    pub(crate) fn snapshot(&self) -> HaveBitmap {
-        self.lock().bits.clone()
-    }
-
     /// How many chunks have come, in the order of [`LiveHave::got_since`].
     pub(crate) fn got_count(&self) -> usize {
         self.lock().log.len()
     }
 
     /// Chunks in the order they came, the first `from` left out, `at_most` of them.
-    pub(crate) fn got_since(&self, from: usize, at_most: usize) -> Vec<u32> {
+    fn got_since(&self, from: usize, at_most: usize) -> Vec<u32> {
         let have = self.lock();
         let log = have.log.iter().skip(from).take(at_most);
         log.copied().collect()
@@ -134,7 +148,7 @@ impl LiveHave {
         self.have.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes when the number of chunks changes.
+    /// Wakes when the number of chunks changes, something is proven for the first time, or the download ends.
     pub(crate) fn watch_count(&self) -> watch::Receiver<usize> {
         self.count.subscribe()
     }
@@ -185,27 +199,30 @@ impl Downloads {
 
 #[cfg(test)]
 impl Downloads {
-    /// A download that does nothing by itself, and never ends.
-    pub(crate) fn pretend(&self, manifest: Manifest) -> Arc<LiveHave> {
-        let live = Arc::new(LiveHave::new(Arc::new(manifest)));
-        let mut all = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(live.manifest.id(), live.clone());
-        live
+    /// A download that does nothing by itself, and has not proven anything.
+    pub(crate) fn pretend(self: &Arc<Self>, manifest: &Manifest) -> (Arc<LiveHave>, Registered) {
+        let live = Arc::new(LiveHave::new(Arc::new(manifest.clone())));
+        (live.clone(), self.enter(live))
     }
 }
 
 /// A download's entry in [`Downloads`]; gone when dropped.
-struct Registered {
+pub(crate) struct Registered {
     downloads: Arc<Downloads>,
     id: ManifestId,
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.downloads
+        let mut all = self
+            .downloads
             .live
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.id);
+            .unwrap_or_else(PoisonError::into_inner);
+        let gone = all.remove(&self.id);
+        drop(all);
+        if let Some(live) = gone {
+            live.end();
+        }
     }
 }

@@ -14,13 +14,7 @@ use casnode_dht::exchange::Reply;
 use tokio::{sync::Mutex, task::JoinHandle};
 
 use super::recent::{Limits, Recent};
-use crate::{
-    clock,
-    download::{Downloads, LiveHave},
-    seeding::Seeding,
-    swarm::Here,
-    tasks::blocking,
-};
+use crate::{clock, download::Downloads, seeding::Seeding, swarm::Here, tasks::blocking};
 
 /// Bytes of a manifest sent at a time.
 const MANIFEST_PART_BYTES: usize = 512 << 10;
@@ -34,7 +28,7 @@ const MANIFESTS: Limits = Limits {
 };
 
 /// Bitmaps of unfinished files that are kept, 128 KiB each at most. Nothing fetches these files, or a live bitmap would
-/// be there: they grow only by other files' chunks.
+/// be there: they grow only by other files' chunks, and by what an ended download left.
 const BITMAPS: Limits = Limits {
     items: 16,
     bytes: 2 << 20,
@@ -74,11 +68,6 @@ impl Answers {
         }
     }
 
-    /// The running download of a manifest.
-    pub(super) fn live(&self, manifest: &ManifestId) -> Option<Arc<LiveHave>> {
-        self.downloads.live(manifest)
-    }
-
     /// Begins to read a chunk. Every read is checked against the hash: a damaged chunk is never served.
     pub(super) fn chunk(&self, hash: ChunkHash) -> JoinHandle<Reply> {
         let store = self.store.clone();
@@ -95,9 +84,10 @@ impl Answers {
     /// The part of the file's manifest that begins at `offset`.
     pub(super) async fn manifest(self: &Arc<Self>, address: Address, offset: u64) -> Reply {
         let entry = self.entry(address).await;
-        let Some(entry) = entry.filter(|_| self.may_serve(&address)) else {
+        let Some(entry) = entry.filter(|_| self.is_served(&address)) else {
             return Reply::NotFound;
         };
+        self.note_use(address).await;
         let id = entry.manifest;
         let found = match self.manifests.get(&id, clock::now()) {
             Some(bytes) => Some(bytes),
@@ -117,21 +107,24 @@ impl Answers {
         }
     }
 
-    /// What is here of a manifest.
+    /// What is here of a manifest. A file that is whole in the store is: a download of it, which only hands it out, is not
+    /// looked at. Of a part that a download completes, the download knows best.
     pub(super) async fn here(self: &Arc<Self>, id: ManifestId) -> Known {
-        if let Some(live) = self.live(&id) {
-            let address = live.manifest().address();
+        let entry = self.entry_of(id).await;
+        let live = self.downloads.live(&id);
+        let whole = |entry: &FileEntry| entry.state == FileState::Complete;
+        if let Some(live) = live.filter(|_| !entry.as_ref().is_some_and(whole)) {
             return Known::Here(Here {
-                address,
-                have: live.snapshot(),
+                address: live.manifest().address(),
+                have: live.claim().0,
                 live: Some(live),
             });
         }
-        let Some(entry) = self.entry_of(id).await else {
+        let Some(entry) = entry else {
             return Known::Unknown;
         };
         let address = entry.address;
-        if !self.may_serve(&address) {
+        if !self.is_served(&address) {
             return Known::Over;
         }
         let have = self.stored(entry).await;
@@ -157,9 +150,18 @@ impl Answers {
         HaveBitmap::from_wire(&bits, chunks).ok()
     }
 
-    /// Whether a file's seeding is not over.
-    fn may_serve(&self, address: &Address) -> bool {
-        self.seeding.may_serve(address, clock::unix_s())
+    /// Whether a file's seeding is not over. While it is fetched, what was said of it earlier does not count: it is said
+    /// anew when it is here.
+    fn is_served(&self, address: &Address) -> bool {
+        self.downloads.is_running(address) || self.seeding.may_serve(address, clock::unix_s())
+    }
+
+    /// A file is being served: what others fetch is the last to make room here.
+    pub(super) async fn note_use(&self, address: Address) {
+        let store = self.store.clone();
+        if let Ok(Err(error)) = blocking(move || store.touch(&address)).await {
+            tracing::debug!(%error, "the use of a file was not noted");
+        }
     }
 
     fn read_manifest(&self, entry: FileEntry) -> Result<Option<Bytes>, StoreError> {
@@ -194,13 +196,13 @@ impl Answers {
     /// The file's entry: a file that was removed is not served from what is kept.
     async fn entry(&self, address: Address) -> Option<FileEntry> {
         let store = self.store.clone();
-        told(blocking(move || used(&store, &address)).await.ok()?)
+        told(blocking(move || store.file(&address)).await.ok()?)
     }
 
     async fn entry_of(&self, id: ManifestId) -> Option<FileEntry> {
         let store = self.store.clone();
         let found = move || match store.address_of(&id)? {
-            Some(address) => used(&store, &address),
+            Some(address) => store.file(&address),
             None => Ok(None),
         };
         told(blocking(found).await.ok()?).filter(|entry| entry.manifest == id)
@@ -219,17 +221,6 @@ impl Answers {
         });
         told(made.await.ok()?)
     }
-}
-
-/// The entry of a file that is being served: what others fetch is the last to make room here.
-fn used(store: &Store, address: &Address) -> Result<Option<FileEntry>, StoreError> {
-    let entry = store.file(address)?;
-    if entry.is_some()
-        && let Err(error) = store.touch(address)
-    {
-        tracing::debug!(%error, "the use of a file was not noted");
-    }
-    Ok(entry)
 }
 
 fn all_of(chunks: usize) -> HaveBitmap {

@@ -67,7 +67,7 @@ pub(crate) async fn run(
         book: Arc::new(dht.clone()),
     });
     let (swarms, book) = (&seeder.swarms, &seeder.book);
-    let choking = swarm::choke(swarms.clone(), node.seeding.clone());
+    let choking = swarm::choke(swarms.clone(), node.seeding.clone(), node.downloads.clone());
     node.tasks.spawn("choker", choking);
     let introducing = swarm::introduce(swarms.clone(), book.clone());
     node.tasks.spawn("introduce", introducing);

@@ -3,6 +3,7 @@
 
 mod news;
 mod reader;
+mod untold;
 mod writer;
 
 use std::{

@@ -7,7 +7,7 @@ use casnode_dht::{Dht, Multiaddr, PeerId};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Swarms;
-use crate::{choke::ROUND_EVERY, clock, seeding::Seeding};
+use crate::{choke::ROUND_EVERY, clock, download::Downloads, seeding::Seeding};
 
 /// How often it is counted what was sent.
 const COUNT: Duration = Duration::from_secs(1);
@@ -43,7 +43,11 @@ impl AddressBook for Dht {
 }
 
 /// Decides who is served, until the node ends. While nobody asks, it sleeps.
-pub(crate) async fn choke(swarms: Arc<Swarms>, seeding: Arc<Seeding>) -> Result<(), Infallible> {
+pub(crate) async fn choke(
+    swarms: Arc<Swarms>,
+    seeding: Arc<Seeding>,
+    downloads: Arc<Downloads>,
+) -> Result<(), Infallible> {
     let (mut next_count, mut next_round) = (Instant::now(), Instant::now());
     loop {
         if swarms.lock().is_quiet() {
@@ -56,7 +60,8 @@ pub(crate) async fn choke(swarms: Arc<Swarms>, seeding: Arc<Seeding>) -> Result<
             swarms.lock().fill(swarms.now());
         }
         if Instant::now() >= next_count {
-            count(&swarms, &seeding);
+            swarms.count_sent(&seeding);
+            end_those_over(&swarms, &seeding, &downloads);
             next_count = Instant::now() + COUNT;
         }
         if Instant::now() >= next_round {
@@ -66,14 +71,11 @@ pub(crate) async fn choke(swarms: Arc<Swarms>, seeding: Arc<Seeding>) -> Result<
     }
 }
 
-/// Counts what was sent, and ends what is served for a time only.
-fn count(swarms: &Swarms, seeding: &Seeding) {
-    let sent = swarms.lock().count(swarms.now());
-    for (address, bytes) in sent {
-        seeding.uploaded(address, bytes);
-    }
+/// Ends what was served for a time only. A file that is being fetched is served whatever was said of it before.
+fn end_those_over(swarms: &Swarms, seeding: &Seeding, downloads: &Downloads) {
     let now_s = clock::unix_s();
-    let is_over = |address: &Address| !seeding.may_serve(address, now_s);
+    let is_over =
+        |address: &Address| !seeding.may_serve(address, now_s) && !downloads.is_running(address);
     swarms.lock().end_those_over(is_over);
 }
 

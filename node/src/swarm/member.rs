@@ -26,15 +26,23 @@ pub(crate) struct Here {
 impl Here {
     /// What is here at this moment.
     pub(super) fn now(&self) -> HaveBitmap {
-        let live = self.live.as_ref().map(|live| live.snapshot());
+        let live = self.live.as_ref().map(|live| live.claim().0);
         live.unwrap_or_else(|| self.have.clone())
     }
 
     /// All of it is here.
     pub(super) fn is_whole(&self) -> bool {
-        let live = self.live.as_ref().map(|live| live.got_count());
-        live.unwrap_or(self.have.count()) == self.have.len()
+        let live = self.live.as_ref().map(|live| live.is_whole());
+        live.unwrap_or_else(|| self.have.is_complete())
     }
+}
+
+/// What the peer of a stream is told, in answer to its join, of what is here.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) have: HaveBitmap,
+    /// It may be less than is here: the rest comes by [`Membership::take_news`], all of it in the end.
+    pub(crate) by_offers: bool,
 }
 
 /// A stream that wants to join.
@@ -65,6 +73,12 @@ impl Membership {
         self.swarms
             .with_member(self, |swarm, id, now| swarm.got(id, indices, now))
             .unwrap_or(true)
+    }
+
+    /// What is here is known better than when it joined.
+    pub(crate) fn sees(&self, here: Here) {
+        self.swarms
+            .with_member(self, |swarm, _, _| swarm.here = Some(here));
     }
 
     /// Its peer wants something, or does not any more. It is heard at the next occasion, so that a flood costs nothing.

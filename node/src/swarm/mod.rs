@@ -25,7 +25,7 @@ use std::{
     time::Instant,
 };
 
-use casnode_cas::{Address, HaveBitmap, ManifestId};
+use casnode_cas::{Address, ManifestId};
 use casnode_dht::{Multiaddr, PeerId};
 use tokio::sync::{Notify, mpsc};
 
@@ -34,12 +34,12 @@ pub(crate) use self::engine::Addresses;
 pub(crate) use self::{
     engine::{AddressBook, choke, introduce},
     line::Line,
-    member::{Here, Joining, Membership},
+    member::{Here, Joining, Membership, Told},
     source::SourceView,
     view::{PeerView, SwarmView},
 };
 use self::{swarm::Swarm, table::Table};
-use crate::{choke::SwarmMode, clock, sched::Mono};
+use crate::{choke::SwarmMode, clock, sched::Mono, seeding::Seeding};
 
 /// Candidates that may wait for a download.
 const MAX_CANDIDATES: usize = 64;
@@ -147,7 +147,7 @@ impl Swarms {
 
     /// A stream joins a swarm: its part in it, and what its peer is to be told of what is here. It is unchoked when this
     /// returns, if a slot was free.
-    pub(crate) fn join(self: &Arc<Self>, joining: Joining) -> (Membership, Option<HaveBitmap>) {
+    pub(crate) fn join(self: &Arc<Self>, joining: Joining) -> (Membership, Option<Told>) {
         let (manifest, peer, line) = (joining.manifest, joining.peer, joining.line.clone());
         let admission = self.lock().join(joining, self.now());
         if admission.is_new {
@@ -163,6 +163,14 @@ impl Swarms {
             line,
         };
         (member, admission.told)
+    }
+
+    /// Counts what was sent since the last call.
+    pub(crate) fn count_sent(&self, seeding: &Seeding) {
+        let sent = self.lock().count(self.now());
+        for (address, bytes) in sent {
+            seeding.uploaded(address, bytes);
+        }
     }
 
     fn leave(&self, member: &Membership) {

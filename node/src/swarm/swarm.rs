@@ -14,7 +14,7 @@ use super::{
     crowd::Crowd,
     line::{Interest, Line, Tally},
     load::LoadOfAll,
-    member::{Here, Joining},
+    member::{Here, Joining, Told},
     source::{Source, SourceView},
 };
 use crate::{
@@ -73,7 +73,7 @@ pub(super) struct Member {
 pub(super) struct Admission {
     pub(super) id: u64,
     /// What the peer is told first of what is here; nothing when that is not known.
-    pub(super) told: Option<HaveBitmap>,
+    pub(super) told: Option<Told>,
     /// Its peer was not in the swarm: it has to be looked for.
     pub(super) is_new: bool,
 }
@@ -124,7 +124,8 @@ impl Swarm {
             line.set_interest(Interest::Presumed);
         }
         let is_first = self.members.is_empty() && self.sources.is_empty();
-        if is_first && here.as_ref().is_some_and(Here::is_whole) {
+        let is_whole = here.as_ref().is_some_and(Here::is_whole);
+        if is_first && is_whole {
             self.offers = Some(Offers::new(chunks_of(&has), rand::random()));
         }
         let told = here.as_ref().map(|here| here.have.clone());
@@ -144,9 +145,14 @@ impl Swarm {
             idle_counts: 0,
         };
         self.members.insert(id, member);
-        let told = told.map(|here| {
-            let offered = self.offer(id, |offers| offers.joins(now, id, has));
-            offered.unwrap_or(here)
+        let told = told.map(|have| {
+            let offered = is_whole
+                .then(|| self.offer(id, |offers| offers.joins(now, id, has)))
+                .flatten();
+            Told {
+                by_offers: offered.is_some(),
+                have: offered.unwrap_or(have),
+            }
         });
         Admission {
             id,
@@ -212,12 +218,14 @@ impl Swarm {
         let outcome = act(self.offers.as_mut()?);
         let offered = self.is_super_seeded();
         let changed = offered != std::mem::replace(&mut self.was_super_seeded, offered);
-        for (member, line) in self.members.iter().map(|(id, m)| (id, &m.line)) {
-            if changed || *member == id {
-                // While one is alone, and when all is known, a chunk that is sent changes nothing.
-                line.set_offered(offered);
-                line.news.notify_one();
-            }
+        // While one is alone, and when all is known, a chunk that is sent changes nothing.
+        let tell = |member: &Member| {
+            member.line.set_offered(offered);
+            member.line.news.notify_one();
+        };
+        match changed {
+            true => self.members.values().for_each(tell),
+            false => self.members.get(&id).into_iter().for_each(tell),
         }
         Some(outcome)
     }

@@ -34,9 +34,10 @@ async fn retire_over(node: &Node) {
     }
 }
 
-/// Writes what is remembered of serving. What cannot be written now is tried again.
+/// Writes what is remembered of serving, with what was sent until now. What cannot be written now is tried again.
 pub(crate) async fn save(node: &Node) {
     let seeding = node.seeding.clone();
+    node.swarms.count_sent(&seeding);
     match blocking(move || seeding.save()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "for how long files are served was not written"),

@@ -12,8 +12,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Saying, Stream};
-use crate::{download::LiveHave, seeder::Seeder, swarm::Membership};
+use super::{Saying, Stream, untold::Untold};
+use crate::{
+    seeder::{Seeder, answers::Known},
+    swarm::Membership,
+};
 
 /// Between two batches of chunks, but for large ones: a peer that takes quickly does not wait for offers.
 const GOT_PACE: Duration = Duration::from_millis(100);
@@ -24,17 +27,16 @@ const PROMPT: usize = 32;
 /// Between two lists of others.
 const PEERS_PACE: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether a file of which a part is here is being fetched again.
+/// How often it is looked what is here of a file of which the peer does not know all.
 const LOOK_PACE: Duration = Duration::from_secs(10);
 
-/// What there is to be told to a peer that has joined the swarm of a file that is here, or a part of it.
+/// How a peer that has joined the swarm of a file that is here, or a part of it, hears of more.
 #[derive(Debug)]
-pub(super) struct Tells {
-    pub(super) manifest: ManifestId,
-    /// Where chunks come from.
-    pub(super) live: Option<Arc<LiveHave>>,
-    /// How many of them the peer has been told of.
-    pub(super) told: usize,
+pub(super) enum Tells {
+    /// By what it is offered, in the end everything.
+    Offers,
+    /// It hears of all that is here.
+    All(ManifestId, Untold),
 }
 
 /// Tells the peer of what comes, from its join on. Ends with the stream alone.
@@ -45,10 +47,14 @@ pub(super) async fn tell(
     say: mpsc::Sender<Saying>,
 ) {
     if let (Ok(tells), Some(member)) = (joins.await, stream.member.get()) {
+        let count = match &tells {
+            Tells::Offers => None,
+            Tells::All(_, untold) => untold.watch_count(),
+        };
         let chunks = Chunks {
             seeder,
             member,
-            count: tells.live.as_ref().map(|live| live.watch_count()),
+            count,
             tells,
         };
         tokio::join!(chunks.tell(&say), tell_others(seeder, stream, member, &say));
@@ -56,20 +62,25 @@ pub(super) async fn tell(
     std::future::pending().await
 }
 
-/// Tells of chunks: those that a download brings, and those that are offered to the peer.
+/// Tells of chunks: those that come, and those that are offered to the peer.
 struct Chunks<'a> {
     seeder: &'a Arc<Seeder>,
     member: &'a Membership,
     tells: Tells,
+    /// Wakes when the download that is followed has more, or ends.
     count: Option<watch::Receiver<usize>>,
 }
 
 impl Chunks<'_> {
     async fn tell(mut self, say: &mpsc::Sender<Saying>) {
         loop {
+            let ended = matches!(&self.tells, Tells::All(_, untold) if untold.has_ended());
             let indices = self.take();
             if indices.is_empty() {
-                self.more().await;
+                match ended {
+                    true => self.look().await,
+                    false => self.more().await,
+                }
                 continue;
             }
             let got = Saying::unasked(Reply::Got { indices });
@@ -91,42 +102,46 @@ impl Chunks<'_> {
     }
 
     fn waiting(&self) -> usize {
-        match &self.tells.live {
-            Some(live) => live.got_count().saturating_sub(self.tells.told),
-            None => self.member.news_waiting(),
+        match &self.tells {
+            Tells::Offers => self.member.news_waiting(),
+            Tells::All(_, untold) => untold.waiting(),
         }
     }
 
     /// What the peer has not been told of, as much as one message holds.
     fn take(&mut self) -> Vec<u32> {
-        let Some(live) = &self.tells.live else {
-            return self.member.take_news(MAX_GOT);
-        };
-        let indices = live.got_since(self.tells.told, MAX_GOT);
-        self.tells.told += indices.len();
-        indices
+        match &mut self.tells {
+            Tells::Offers => self.member.take_news(MAX_GOT),
+            Tells::All(_, untold) => untold.take(MAX_GOT),
+        }
     }
 
     /// Waits until there may be more.
     async fn more(&mut self) {
-        tokio::select! {
-            () = self.member.news().notified() => {}
-            () = changed(self.count.as_mut()) => {}
-            () = sleep(LOOK_PACE) => self.look(),
+        match &self.tells {
+            Tells::Offers => self.member.news().notified().await,
+            Tells::All(_, untold) if untold.is_nothing() => std::future::pending().await,
+            Tells::All(..) => tokio::select! {
+                () = changed(self.count.as_mut()) => {}
+                () = sleep(LOOK_PACE) => self.look().await,
+            },
         }
     }
 
-    /// A download that began later brings chunks, too. What the peer knows of them is told twice.
-    fn look(&mut self) {
-        let Some(live) = self.seeder.answers.live(&self.tells.manifest) else {
+    /// A download may have begun or ended since the last look, or the file was stored.
+    async fn look(&mut self) {
+        let Tells::All(manifest, untold) = &mut self.tells else {
             return;
         };
-        let known = self.tells.live.as_ref();
-        if known.is_none_or(|known| !Arc::ptr_eq(known, &live)) {
-            self.count = Some(live.watch_count());
-            self.tells.live = Some(live);
-            self.tells.told = 0;
+        let known = self.seeder.answers.here(*manifest).await;
+        match known {
+            Known::Here(here) => {
+                untold.look(&here);
+                self.member.sees(here);
+            }
+            Known::Over | Known::Unknown => untold.look_elsewhere(),
         }
+        self.count = untold.watch_count();
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     super::{Seeder, answers::Known, desk::Asked},
     End, IDLE_DEADLINE, JOINED_IDLE_DEADLINE, Saying, Stream,
     news::Tells,
+    untold::Untold,
 };
 use crate::swarm::{Counters, Joining};
 
@@ -149,11 +150,10 @@ impl<'a> Reader<'a> {
         {
             return Err(End::Breach("it joined with a bitmap of another length"));
         }
-        let tells = here.as_ref().map(|here| Tells {
-            manifest,
-            live: here.live.clone(),
-            told: here.have.count(),
-        });
+        if let Some(here) = &here {
+            self.seeder.answers.note_use(here.address).await;
+        }
+        let live = here.as_ref().and_then(|here| here.live.clone());
         let (member, told) = self.seeder.swarms.join(Joining {
             peer: self.stream.peer,
             manifest,
@@ -162,9 +162,9 @@ impl<'a> Reader<'a> {
             here,
         });
         let _ = self.stream.member.set(member);
-        let reply = told.map_or(Reply::NotFound, |told| Reply::Have {
+        let reply = told.as_ref().map_or(Reply::NotFound, |told| Reply::Have {
             chunks,
-            bits: told.to_wire().into(),
+            bits: told.have.to_wire().into(),
         });
         let answer = Saying {
             id,
@@ -172,8 +172,11 @@ impl<'a> Reader<'a> {
             opens: true,
         };
         self.say(answer).await;
-        if let Some(tells) = tells {
-            let _ = joined.send(tells);
+        if let Some(told) = told {
+            let _ = joined.send(match told.by_offers {
+                true => Tells::Offers,
+                false => Tells::All(manifest, Untold::new(told.have, live)),
+            });
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod answering;
 mod hostile;
+mod news;
 mod swarming;
 
 use std::{collections::VecDeque, sync::atomic::Ordering::Relaxed, time::Duration};
@@ -96,8 +97,8 @@ impl Server {
     /// From now on slots are given to others when their turn has come. Without that, to those who join alone.
     fn start_choker(&self) {
         let swarms = self.seeder.swarms.clone();
-        self.tasks
-            .spawn("choker", swarm::choke(swarms, self.seeding.clone()));
+        let choking = swarm::choke(swarms, self.seeding.clone(), self.downloads.clone());
+        self.tasks.spawn("choker", choking);
     }
 
     /// A store with one file, and a node that serves it.

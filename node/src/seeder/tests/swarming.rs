@@ -165,10 +165,10 @@ async fn those_who_join_hear_of_each_other() {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_still_fetching_tells_what_comes_in_batches() {
-    let store = Store::in_memory().unwrap();
-    let manifest = import_bytes(&store, 4 << 20).manifest;
-    let server = Server::new(&store);
-    let live = server.downloads.pretend(manifest.clone());
+    let manifest = import_bytes(&Store::in_memory().unwrap(), 4 << 20).manifest;
+    let server = Server::new(&Store::in_memory().unwrap());
+    let (live, _running) = server.downloads.pretend(&manifest);
+    live.believe();
     live.set(2);
     let mut peer = server.open(WIDE).await;
     let nothing = HaveBitmap::new(manifest.chunks().len());
