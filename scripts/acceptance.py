@@ -3,7 +3,7 @@
 
     scripts/acceptance.py [--binary PATH] [--gib 3] [--keep] [ACT...]
 
-Acts (all by default): chain, two, kill-provider, kill-downloader, announce, provide, no-daemon.
+Acts (all by default): chain, two, kill-provider, kill-downloader, announce, provide, no-daemon, limits, share, seeding.
 Each prints one line a fact and fails loudly. Everything runs on loopback, in one temporary folder (about five times
 the size of the big file), and is gone afterwards. Needs b3sum, or the `blake3` package for Python.
 Python's standard library otherwise.
@@ -22,6 +22,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import acceptance_swarm
 
 ROOT = Path(__file__).resolve().parent.parent
 CHUNK = 256 * 1024
@@ -58,8 +60,8 @@ def b3_file(path: Path) -> str:
 class Daemon:
     """A daemon on loopback with a folder of its own; killed at the end whatever happens."""
 
-    def __init__(self, lab, name, bootstrap=()):
-        self.lab, self.name, self.bootstrap = lab, name, list(bootstrap)
+    def __init__(self, lab, name, bootstrap=(), options=()):
+        self.lab, self.name, self.bootstrap, self.options = lab, name, list(bootstrap), list(options)
         self.dir = lab.dir / name
         self.start()
 
@@ -68,6 +70,7 @@ class Daemon:
         args += ["--listen", "/ip4/127.0.0.1/tcp/0"]
         for addr in self.bootstrap:
             args += ["--bootstrap", addr]
+        args += self.options
         self.log = open(self.lab.dir / f"{self.name}.log", "ab")
         self.process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=self.log)
         line = self.process.stdout.readline()
@@ -126,8 +129,8 @@ class Lab:
         else:
             shutil.rmtree(self.dir, ignore_errors=True)
 
-    def daemon(self, name, *bootstrap):
-        daemon = Daemon(self, name, bootstrap)
+    def daemon(self, name, *bootstrap, options=()):
+        daemon = Daemon(self, name, bootstrap, options)
         self.daemons.append(daemon)
         return daemon
 
@@ -344,6 +347,9 @@ ACTS = {
     "announce": act_announce,
     "provide": act_provide,
     "no-daemon": act_no_daemon,
+    "limits": lambda lab: acceptance_swarm.act_limits(lab, check),
+    "share": lambda lab: acceptance_swarm.act_share(lab, check),
+    "seeding": lambda lab: acceptance_swarm.act_seeding(lab, check),
 }
 
 
