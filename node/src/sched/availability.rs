@@ -59,19 +59,26 @@ impl Availability {
         self.change(index, |n| n.saturating_sub(1));
     }
 
-    /// The wanted chunk of `have` with the fewest holders. `wanted` are all wanted ones.
+    /// The wanted chunk of `have` with the fewest holders. `wanted` are all wanted ones, and so many are in both sets.
     ///
     /// The buckets are gone through while that is cheaper than going through what is in both sets; either way
     /// finds the same one.
-    pub(super) fn rarest(&self, have: &Bits, wanted: &Bits) -> Option<u32> {
-        let budget = (wanted.len() / 64 + wanted.count().min(have.count())) as usize;
-        let mut looked_at = self.buckets.iter().flatten().take(budget + 1);
-        if let Some(index) = looked_at.find(|i| have.get(**i)) {
-            return Some(*index);
-        }
-        wanted
-            .both(have, 0)
-            .min_by_key(|i| (self.holders(*i), self.places[*i as usize]))
+    pub(super) fn rarest(&self, have: &Bits, wanted: &Bits, in_both: u32) -> Option<u32> {
+        let budget = wanted.len() / 64 + in_both;
+        self.rarest_within(budget, have).or_else(|| {
+            wanted
+                .both(have, 0)
+                .min_by_key(|i| (self.holders(*i), self.places[*i as usize]))
+        })
+    }
+
+    /// The same, if it is among so many.
+    fn rarest_within(&self, budget: u32, have: &Bits) -> Option<u32> {
+        // Whoever has everything is not counted, and has what nobody else has. The others have nothing of that.
+        let is_whole = have.count() == have.len();
+        let buckets = self.buckets.iter().skip(usize::from(!is_whole));
+        let mut looked_at = buckets.flatten().take(budget as usize);
+        looked_at.find(|i| have.get(**i)).copied()
     }
 
     /// A number below `end`, at random.
@@ -124,5 +131,33 @@ impl Availability {
             self.places[*moved as usize] = u32::try_from(at).unwrap_or(NOWHERE);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_has_costs_a_pick_nothing() {
+        let (chunks, had) = (10_000, 64);
+        let mut availability = Availability::new(chunks, 7);
+        let (mut have, mut wanted) = (Bits::new(chunks), Bits::new(chunks));
+        for index in 0..chunks {
+            availability.want(index);
+            wanted.set(index);
+        }
+        for index in 0..had {
+            have.set(index);
+            availability.more(index);
+        }
+        let rarest = availability.rarest_within(1, &have);
+        assert!(rarest.is_some_and(|i| i < had), "{rarest:?}");
+        assert_eq!(availability.rarest(&have, &wanted, had), rarest);
+        (0..chunks).for_each(|index| {
+            have.set(index);
+        });
+        let whole = availability.rarest_within(1, &have);
+        assert!(whole.is_some_and(|i| i >= had), "{whole:?}");
     }
 }

@@ -52,7 +52,10 @@ impl Scheduler {
                 let nth = self.availability.draw(self.wanted_of(peer));
                 wanted.nth_of_both(&peer.have, nth)
             }
-            Order::RarestFirst => self.availability.rarest(&peer.have, wanted),
+            Order::RarestFirst => {
+                let in_both = self.wanted_of(peer);
+                self.availability.rarest(&peer.have, wanted, in_both)
+            }
         }
     }
 }
