@@ -145,7 +145,8 @@ impl World {
         if self.setup.order == Order::Sequential {
             let have = &self.nodes[asker as usize].have;
             let index = have.iter_zeros().next().unwrap_or(have.len()) as u32;
-            self.see(id, Seen::Position { index });
+            let end = index + 1;
+            self.see(id, Seen::Position { index, end });
         }
         self.placed += 1;
         self.no_longer_under_way(asker, index);

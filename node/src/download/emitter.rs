@@ -56,8 +56,9 @@ pub(super) async fn emit(
     let mut proven = live.proven.subscribe();
     let mut last: Option<(usize, Bytes)> = None;
     for group in 0..manifest.proof().group_count() {
-        if let Ok(index) = u32::try_from(manifest.chunks_of_group(group).start) {
-            let _ = events.send(EngineEvent::Position { index }).await;
+        let chunks = manifest.chunks_of_group(group);
+        if let (Ok(index), Ok(end)) = (u32::try_from(chunks.start), u32::try_from(chunks.end)) {
+            let _ = events.send(EngineEvent::Position { index, end }).await;
         }
         proven
             .wait_for(|count| *count > group)

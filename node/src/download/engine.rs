@@ -101,8 +101,8 @@ pub(crate) enum EngineEvent {
     Forged { proven: HaveBitmap },
     /// The store or the output failed.
     AssembleFailed(AssembleError),
-    /// The stream has taken all chunks before this one.
-    Position { index: u32 },
+    /// The stream has taken all chunks before this one, and needs those before `end` next, together.
+    Position { index: u32, end: u32 },
     /// The stream has taken everything, or has failed.
     Emitted(std::io::Result<()>),
 }

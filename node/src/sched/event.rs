@@ -90,6 +90,8 @@ pub enum Event {
     Position {
         /// The chunk it needs next.
         index: u32,
+        /// The first chunk that it does without for now: it can take those before it together only.
+        end: u32,
     },
     /// This side cannot take more chunks at the moment: nobody is late for it.
     OwnStall,

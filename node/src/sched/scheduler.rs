@@ -30,8 +30,8 @@ pub struct Scheduler {
     pub(super) gate_blocked_since: Option<Mono>,
     /// Length of a typical chunk, for predictions.
     pub(super) chunk_bytes: u32,
-    /// The chunk that the reader of a stream needs next, once it was told.
-    pub(super) reader: Option<u32>,
+    /// The chunk that the reader of a stream needs next, and the first that it does without, once that was told.
+    pub(super) reader: Option<(u32, u32)>,
     /// When to look again for chunks that had better come of another peer.
     pub(super) relief_due: Mono,
     /// Chunks that were asked of two peers, and that came although they had been taken over.
@@ -133,7 +133,7 @@ impl Scheduler {
             Event::Proven => self.gate.clear(),
             Event::Here { index } => self.complete(None, index),
             Event::Arrived { peer, index } => self.arrived(peer, index, now),
-            Event::Position { index } => self.reader = self.reader.max(Some(index)),
+            Event::Position { index, end } => self.reader = self.reader.max(Some((index, end))),
             Event::OwnStall => self.peers.iter_mut().for_each(|p| p.excuse(now)),
             Event::Verified { peer, index } => self.complete(Some(peer), index),
             Event::Failed { peer, index, fault } => self.failed(peer, index, fault, now),

@@ -4,12 +4,13 @@ use super::{Mono, Order, Scheduler, peer::Peer};
 
 impl Scheduler {
     /// The first chunk behind the window. It begins with the first chunk that is not here and ends `window_bytes`
-    /// behind the reader; while nobody tells where the reader is, behind its beginning.
+    /// behind the reader, in chunks of the usual length, but not before what the reader needs at once; while nobody tells
+    /// where the reader is, behind its own beginning.
     pub(super) fn window_end(&self) -> u32 {
         let chunks = self.cfg.window_bytes / u64::from(self.chunk_bytes.max(1));
         let chunks = u32::try_from(chunks).unwrap_or(u32::MAX).max(1);
-        let reader = self.reader.unwrap_or(self.wants.first_missing());
-        reader.saturating_add(chunks)
+        let (reader, needs) = self.reader.unwrap_or((self.wants.first_missing(), 0));
+        reader.saturating_add(chunks).max(needs)
     }
 
     /// The lowest wanted chunk within the window that the peer has. What is needed before it could bring it is left to

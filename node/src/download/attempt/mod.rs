@@ -271,7 +271,9 @@ impl<'a> Attempt<'a> {
             EngineEvent::AssembleFailed(error) => {
                 return Err(self.not_assembled(&error));
             }
-            EngineEvent::Position { index } => self.schedule(Event::Position { index }),
+            EngineEvent::Position { index, end } => {
+                self.schedule(Event::Position { index, end });
+            }
             EngineEvent::Emitted(outcome) => self.emitted(outcome)?,
         }
         Ok(None)

@@ -103,7 +103,7 @@ fn any_event(chunks: u32) -> impl Strategy<Value = Event> {
             fault
         }),
         index.clone().prop_map(|index| Event::Lost { index }),
-        index.clone().prop_map(|index| Event::Position { index }),
+        (index.clone(), index.clone()).prop_map(|(index, end)| Event::Position { index, end }),
         index.prop_map(|index| Event::Here { index }),
         Just(Event::Proven),
         Just(Event::OwnStall),
@@ -239,7 +239,7 @@ proptest! {
         sched.handle(Event::PeerJoined { peer, have: full(24) }, now);
         sched.handle(Event::Unchoked { peer }, now);
         sched.handle(Event::Proven, now);
-        sched.handle(Event::Position { index: 24 }, now);
+        sched.handle(Event::Position { index: 24, end: 24 }, now);
         for _ in 0..200 {
             while let Some(action) = sched.poll(now) {
                 if let Action::Request { peer: asked, index } = action {

@@ -101,8 +101,9 @@ impl Link {
     }
 
     fn is_choked_at(&self, now: Mono) -> bool {
-        self.chokes
-            .is_some_and(|(span, shift)| (now.0 + shift).as_millis() / span.as_millis() % 2 == 0)
+        self.chokes.is_some_and(|(span, shift)| {
+            ((now.0 + shift).as_millis() / span.as_millis()).is_multiple_of(2)
+        })
     }
 
     /// When it changes its mind next.

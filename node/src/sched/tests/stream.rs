@@ -9,6 +9,12 @@ fn stream(chunks: usize) -> Scheduler {
 /// Chunks of the default window.
 const WINDOW: u32 = 256;
 
+/// The reader takes chunk by chunk.
+fn position(index: u32) -> Event {
+    let end = index + 1;
+    Event::Position { index, end }
+}
+
 #[test]
 fn a_stream_goes_from_the_first_to_the_last() {
     let mut sched = stream(50);
@@ -36,11 +42,23 @@ fn nothing_is_asked_for_beyond_the_window_of_the_reader() {
     let mut sched = stream(1000);
     join(&mut sched, 0, full(1000));
     let now = at_ms(1);
-    sched.handle(Event::Position { index: 0 }, now);
+    sched.handle(position(0), now);
     assert_eq!(drain(&mut sched, now), Some(WINDOW - 1));
     assert!(!sched.is_starved(), "the reader is what is waited for");
-    sched.handle(Event::Position { index: 10 }, now);
+    sched.handle(position(10), now);
     assert_eq!(drain(&mut sched, now), Some(WINDOW + 9));
+}
+
+#[test]
+fn all_that_the_reader_can_only_take_together_is_within_the_window() {
+    let mut sched = stream(1000);
+    join(&mut sched, 0, full(1000));
+    let (now, end) = (at_ms(1), 2 * WINDOW);
+    let index = 10;
+    sched.handle(Event::Position { index, end }, now);
+    assert_eq!(drain(&mut sched, now), Some(end - 1));
+    sched.handle(position(11), now);
+    assert_eq!(drain(&mut sched, now), None);
 }
 
 #[test]
@@ -68,7 +86,7 @@ fn a_chunk_that_is_lost_behind_the_reader_is_fetched_again() {
     join(&mut sched, 0, full(1000));
     let now = at_ms(1);
     drain(&mut sched, now);
-    sched.handle(Event::Position { index: 1000 }, now);
+    sched.handle(position(1000), now);
     sched.handle(Event::Lost { index: 5 }, now);
     assert_eq!(drain(&mut sched, now), Some(5));
 }
