@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use casnode_cas::HaveBitmap;
+
 use crate::sched::PeerSlot;
 
 /// Claims noted; as many as the DHT could be told to forget.
@@ -19,6 +21,15 @@ impl Claims {
         if self.count < MAX_CLAIMS && self.of_slots.entry(slot).or_default().insert(index) {
             self.count += 1;
         }
+    }
+
+    /// What the peer has by the word of others, too: it does not know the file, and tells nothing of it itself. Some of
+    /// it was said before its session was ready.
+    pub(super) fn add_to(&self, slot: PeerSlot, have: &mut HaveBitmap) {
+        let claims = self.of_slots.get(&slot).into_iter().flatten();
+        claims.for_each(|index| {
+            have.set(*index as usize);
+        });
     }
 
     /// Takes one back; whether it was noted.
@@ -40,6 +51,17 @@ impl Claims {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_claimed_of_a_peer_is_added_to_what_it_has() {
+        let (mut claims, slot) = (Claims::default(), PeerSlot(1));
+        [3, 5].into_iter().for_each(|i| claims.note(slot, i));
+        claims.note(PeerSlot(2), 7);
+        let mut have = HaveBitmap::new(9);
+        have.set(3);
+        claims.add_to(slot, &mut have);
+        assert_eq!(have.iter_ones().collect::<Vec<_>>(), [3, 5]);
+    }
 
     #[test]
     fn claims_are_taken_back_once_and_are_bounded() {

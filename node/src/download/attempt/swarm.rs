@@ -20,7 +20,10 @@ impl Attempt<'_> {
     }
 
     /// A session is ready for requests.
-    pub(super) fn joined(&mut self, slot: PeerSlot, have: HaveBitmap) {
+    pub(super) fn joined(&mut self, slot: PeerSlot, mut have: HaveBitmap) {
+        if self.job.sources.get(slot).is_some_and(|s| !s.knows_file) {
+            self.claims.add_to(slot, &mut have);
+        }
         let count = u32::try_from(have.count()).unwrap_or(u32::MAX);
         tracing::debug!(slot = slot.0, has = count, "a source joined");
         self.job.sources.joined(slot, count);
