@@ -7,13 +7,15 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::Instant,
 };
 
+use casnode_cas::ManifestId;
 use casnode_dht::PeerId;
 use tokio::sync::mpsc;
 
-pub(super) use self::source::{Origin, Report};
+pub(super) use self::source::Origin;
 use self::{
     past::{Answer, Past},
     source::Source,
@@ -22,7 +24,11 @@ use super::{
     session::{Command, SessionEnd},
     told::Told,
 };
-use crate::{api::ProviderUse, sched::PeerSlot, swarm::SourceView};
+use crate::{
+    api::ProviderUse,
+    sched::PeerSlot,
+    swarm::{SourceView, Swarms},
+};
 
 /// Sessions at a time. With as many of others' at this node a peer has some 64 neighbours: of 1,000 machines each is
 /// two steps from every other, and a chunk that one gets is told to 64, which at 100 Mbit/s costs less than a
@@ -47,6 +53,20 @@ pub(super) struct Admitted {
     pub(super) slot: PeerSlot,
     /// The session that made room.
     pub(super) evicted: Option<PeerSlot>,
+}
+
+/// Of the peers that have what is wanted, how many choke this node, and how many do not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Turns {
+    pub(super) choking: usize,
+    pub(super) sending: usize,
+}
+
+impl Turns {
+    /// Whoever has what is wanted serves others first.
+    pub(super) fn are_waited_for(self) -> bool {
+        self.choking > 0 && self.sending == 0
+    }
 }
 
 /// The peers of one download, over all its attempts.
@@ -187,29 +207,26 @@ impl Sources {
         })
     }
 
-    /// How many peers have what is wanted, when none of them sends anything at present.
-    pub(super) fn choking(&self) -> usize {
-        let joined = self.active.values().filter(|s| s.joined);
-        let (choking, sending): (Vec<_>, Vec<_>) = joined
-            .filter(|s| s.view.interests_us)
-            .partition(|s| s.view.chokes_us);
-        if sending.is_empty() { choking.len() } else { 0 }
+    /// How many peers have what is wanted and send nothing at present, and how many have it and send.
+    pub(super) fn turns(&self) -> Turns {
+        let wanted = self.active.values();
+        let wanted = wanted.filter(|s| s.joined && s.view.interests_us);
+        let (choking, sending): (Vec<_>, Vec<_>) = wanted.partition(|s| s.view.chokes_us);
+        Turns {
+            choking: choking.len(),
+            sending: sending.len(),
+        }
     }
 
-    /// What changed since the last call.
-    pub(super) fn reports(&mut self) -> Vec<Report> {
+    /// Tells the swarm of this manifest what its members have given since the last time, and how they stand to this node.
+    pub(super) fn report(&mut self, swarms: &Arc<Swarms>, manifest: ManifestId) {
         let joined = self.active.values_mut().filter(|s| s.joined);
-        let report = |s: &mut Source| {
-            let view = (s.told != Some(s.view)).then_some(s.view);
-            s.told = Some(s.view);
-            let bytes = std::mem::take(&mut s.fresh_bytes);
-            (bytes > 0 || view.is_some()).then_some(Report {
-                peer: s.peer,
-                bytes,
-                view,
-            })
-        };
-        joined.filter_map(report).collect()
+        joined.for_each(|source| source.report(swarms, manifest));
+    }
+
+    /// Takes everybody's entry in the swarm back: nothing is fetched any more.
+    pub(super) fn leave_swarm(&mut self) {
+        self.active.values_mut().for_each(|s| s.entered = None);
     }
 
     pub(super) fn get(&self, slot: PeerSlot) -> Option<&Source> {
@@ -268,10 +285,6 @@ impl Sources {
 
     pub(super) fn peer(&self, slot: PeerSlot) -> Option<PeerId> {
         self.slots.get(&slot).copied()
-    }
-
-    pub(super) fn active_peers(&self) -> impl Iterator<Item = PeerId> + '_ {
-        self.active.values().map(|s| s.peer)
     }
 
     pub(super) fn active(&self) -> usize {

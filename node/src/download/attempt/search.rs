@@ -193,7 +193,7 @@ impl Attempt<'_> {
             return;
         }
         self.search.next_orphans = now + STARVED_PAUSE; // the test looks at every chunk
-        let moves = self.job.sources.joined_count() > 0 && r.last_progress.elapsed() < ORPHAN_AFTER;
+        let moves = self.job.sources.joined_count() > 0 && r.pace.idle(now) < ORPHAN_AFTER;
         if moves || !r.sched.is_starved() {
             return;
         }
@@ -236,7 +236,6 @@ impl Attempt<'_> {
         };
         if let Some(idle) = evicted {
             self.schedule(Event::PeerLeft { peer: idle });
-            self.report_gone(idle);
         }
         if let Some(index) = claim {
             self.claims.note(slot, index);
@@ -363,7 +362,6 @@ impl Attempt<'_> {
         }
         self.job.sources.gone(slot, end, clock::now());
         self.schedule(Event::PeerLeft { peer: slot });
-        self.report_gone(slot);
         if let (SessionEnd::Unreachable(_), Some(peer)) = (end, self.job.sources.peer(slot)) {
             self.job.sources.told.failed(&peer);
         }

@@ -5,10 +5,7 @@ use std::time::{Duration, Instant};
 use casnode_cas::{HaveBitmap, ManifestId};
 use casnode_dht::{Multiaddr, PeerId};
 
-use super::{
-    super::sources::{Origin, Report},
-    Attempt,
-};
+use super::{super::sources::Origin, Attempt};
 use crate::sched::{Event, PeerSlot};
 
 /// Peers that others told of, and that are not asked, are tried again after this; and it is seen who takes.
@@ -103,38 +100,17 @@ impl Attempt<'_> {
     pub(super) fn report_to_swarm(&mut self) {
         let now = self.mono();
         let Some(r) = &self.running else { return };
-        let manifest = r.manifest.id();
-        let swarms = &self.job.node.swarms;
-        self.job
-            .sources
-            .see_snubs(|slot| r.sched.snubbed(slot, now));
-        for Report { peer, bytes, view } in self.job.sources.reports() {
-            if bytes > 0 {
-                swarms.fetched(manifest, peer, bytes);
-            }
-            if let Some(view) = view {
-                swarms.source(manifest, peer, view);
-            }
-        }
+        let sources = &mut self.job.sources;
+        sources.see_snubs(|slot| r.sched.snubbed(slot, now));
+        sources.report(&self.job.node.swarms, r.manifest.id());
     }
 
-    /// Tells the swarm that a source is gone, if it is.
-    pub(super) fn report_gone(&self, slot: PeerSlot) {
-        if let (Some(manifest), Some(peer)) = (self.manifest_id(), self.job.sources.peer(slot))
-            && self.job.sources.slot_of(&peer).is_none()
-        {
-            self.job.node.swarms.source_gone(manifest, peer);
-        }
-    }
-
-    /// The same of all of them: the attempt is over.
+    /// The attempt is over: what is left of the swarm is others'.
     pub(super) fn leave_swarm(&mut self) {
         self.report_to_swarm();
-        let Some(manifest) = self.manifest_id() else {
-            return;
-        };
-        for peer in self.job.sources.active_peers() {
-            self.job.node.swarms.source_gone(manifest, peer);
+        if let Some(r) = &mut self.running {
+            r.newcomers.close();
         }
+        self.job.sources.leave_swarm();
     }
 }

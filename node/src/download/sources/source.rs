@@ -1,12 +1,16 @@
 //! One session, as the download sees it.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use casnode_cas::ManifestId;
 use casnode_dht::PeerId;
 use tokio::sync::mpsc;
 
 use super::super::session::Command;
-use crate::swarm::SourceView;
+use crate::swarm::{SourceView, Swarms};
 
 /// A session may make room for another peer when it has been of no use for this long.
 pub(super) const USEFUL_WITHIN: Duration = Duration::from_secs(30);
@@ -36,6 +40,8 @@ pub(in crate::download) struct Source {
     /// What is known of it, and what of that the swarm was told.
     pub(super) view: SourceView,
     pub(super) told: Option<SourceView>,
+    /// Its entry in the swarm.
+    pub(super) entered: Option<Entered>,
     /// Bytes that came from it, and that the swarm was not told of.
     pub(super) fresh_bytes: u64,
 }
@@ -62,7 +68,22 @@ impl Source {
             lies: 0,
             view,
             told: None,
+            entered: None,
             fresh_bytes: 0,
+        }
+    }
+
+    /// Tells the swarm what changed since the last time.
+    pub(super) fn report(&mut self, swarms: &Arc<Swarms>, manifest: ManifestId) {
+        if self.told != Some(self.view) {
+            self.told = Some(self.view);
+            let entered = || Entered::new(swarms, manifest, self.peer);
+            self.entered.get_or_insert_with(entered);
+            swarms.source(manifest, self.peer, self.view);
+        }
+        let bytes = std::mem::take(&mut self.fresh_bytes);
+        if bytes > 0 {
+            swarms.fetched(manifest, self.peer, bytes);
         }
     }
 
@@ -88,10 +109,27 @@ pub(in crate::download) enum Origin {
     Told { by: PeerId },
 }
 
-/// What of a session is news to the swarm.
+/// A source's entry in the swarm of what is fetched. It ends with the session, however that does.
 #[derive(Debug)]
-pub(in crate::download) struct Report {
-    pub(in crate::download) peer: PeerId,
-    pub(in crate::download) bytes: u64,
-    pub(in crate::download) view: Option<SourceView>,
+pub(super) struct Entered {
+    swarms: Arc<Swarms>,
+    manifest: ManifestId,
+    peer: PeerId,
+}
+
+impl Entered {
+    pub(super) fn new(swarms: &Arc<Swarms>, manifest: ManifestId, peer: PeerId) -> Self {
+        let swarms = swarms.clone();
+        Self {
+            swarms,
+            manifest,
+            peer,
+        }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.swarms.source_gone(self.manifest, self.peer);
+    }
 }

@@ -65,13 +65,16 @@ fn a_peer_that_has_what_is_wanted_may_choke_for_a_while() {
         sources.joined(*slot, 9);
         sources.see(*slot, |view| view.interests_us = true);
     }
-    assert_eq!(sources.choking(), MAX_SESSIONS - 1);
+    let turns = sources.turns();
+    assert_eq!((turns.choking, turns.sending), (MAX_SESSIONS - 1, 0));
+    assert!(turns.are_waited_for());
     let later = begun + USEFUL_WITHIN;
     let first = admit(&mut sources, PeerId::random(), Origin::Found, later).unwrap();
     assert_eq!(first.evicted, Some(slots[0]));
     assert!(admit(&mut sources, PeerId::random(), Origin::Found, later).is_none());
     sources.see(slots[1], |view| view.chokes_us = false);
-    assert_eq!(sources.choking(), 0);
+    assert!(!sources.turns().are_waited_for());
+    assert_eq!(sources.turns().choking, MAX_SESSIONS - 2);
     sources.delivered(slots[1], 7, begun + WANTED_WITHIN);
     let late = begun + WANTED_WITHIN;
     let next = admit(&mut sources, PeerId::random(), Origin::Found, late).unwrap();
@@ -94,18 +97,43 @@ fn who_lies_about_what_it_has_is_not_asked_again() {
 #[test]
 fn a_report_has_what_changed_and_each_byte_once() {
     let (now, peer) = (Instant::now(), PeerId::random());
+    let (swarms, manifest) = (Arc::new(Swarms::default()), ManifestId::of(b"one"));
     let mut sources = Sources::default();
     let slot = admit(&mut sources, peer, Origin::Found, now).unwrap().slot;
-    assert!(sources.reports().is_empty(), "it has not joined");
+    sources.report(&swarms, manifest);
+    assert_eq!(swarms.census().swarms, 0, "it has not joined");
     sources.joined(slot, 3);
     sources.delivered(slot, 5, now);
     sources.delivered(slot, 6, now);
-    let reports = sources.reports();
-    assert_eq!((reports.len(), reports[0].bytes), (1, 11));
-    assert_eq!(reports[0].view.unwrap().have_chunks, 3);
-    assert!(sources.reports().is_empty());
-    sources.choked(slot);
-    assert!(sources.reports().is_empty(), "it had not unchoked");
+    for _ in 0..2 {
+        sources.report(&swarms, manifest);
+        let peers = swarms.report(manifest).peers;
+        assert_eq!((peers.len(), peers[0].down_bytes), (1, 11));
+        assert_eq!((peers[0].peer, peers[0].have_chunks), (peer, Some(3)));
+    }
+}
+
+#[test]
+fn a_source_s_entry_in_the_swarm_ends_with_its_session_however_that_ends() {
+    type End = fn(&mut Sources, PeerSlot, PeerId, Instant);
+    let ends: [End; 5] = [
+        |sources, slot, _, now| sources.gone(slot, &SessionEnd::Closed, now),
+        |sources, _, peer, _| sources.ban(peer, "it lies"),
+        |sources, _, _, _| sources.release_all(),
+        |sources, _, _, _| sources.leave_swarm(),
+        |sources, _, _, _| *sources = Sources::default(),
+    ];
+    let (now, manifest) = (Instant::now(), ManifestId::of(b"one"));
+    for end in ends {
+        let (swarms, peer) = (Arc::new(Swarms::default()), PeerId::random());
+        let mut sources = Sources::default();
+        let slot = admit(&mut sources, peer, Origin::Found, now).unwrap().slot;
+        sources.joined(slot, 3);
+        sources.report(&swarms, manifest);
+        assert_eq!(swarms.census().swarms, 1);
+        end(&mut sources, slot, peer, now);
+        assert_eq!(swarms.census().swarms, 0);
+    }
 }
 
 #[test]
