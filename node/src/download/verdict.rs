@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::sources::Turns;
 use crate::{
     api::{ApiError, ErrorKind},
     errors::count,
@@ -12,6 +13,9 @@ pub(super) const FIND_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A download of a file that somebody offers, and that makes no progress for this long, gives up with what it has.
 pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
+
+/// The same while somebody has what is wanted and chokes this node: the line may be long, and it is an honest one.
+pub(super) const TURN_PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// Lookups that must have come back with nothing before an address is unknown: a record may be on its way.
 const LOOKUPS_TO_BE_SURE: u32 = 3;
@@ -39,6 +43,8 @@ pub(super) struct Facts {
     pub(super) dialling: usize,
     /// Since the last chunk was kept or the manifest was chosen; before that, since the last part of one came.
     pub(super) idle: Duration,
+    /// Of that, the time until which somebody had what is wanted and choked this node.
+    pub(super) choked: Duration,
     /// Lookups of the file that have ended.
     pub(super) lookups: u32,
     /// The same since the last ban.
@@ -53,8 +59,8 @@ pub(super) struct Facts {
     pub(super) unreachable: usize,
     /// Peers that closed the stream before they said what they have: they may have no place now, and later have one.
     pub(super) turned_away: usize,
-    /// Peers that have what is wanted, when none of them sends anything at present.
-    pub(super) choking: usize,
+    /// Peers that have what is wanted.
+    pub(super) turns: Turns,
     /// Somebody said that he knows the file. Its manifest may also come from its metadata record, and chunks from peers
     /// that have them as parts of other files: neither means that the rest can be had.
     pub(super) offered: bool,
@@ -79,11 +85,7 @@ pub(super) fn verdict(f: &Facts) -> Verdict {
         return out_of_time(f);
     }
     if f.active > 0 || f.dialling > 0 {
-        return if f.idle >= patience(f) {
-            out_of_time(f)
-        } else {
-            Verdict::GoOn
-        };
+        return out_of_patience(f);
     }
     let others_may_come = may_come(f);
     if f.banned > 0 && f.lookups_since_ban >= LOOKUPS_AFTER_BAN && !others_may_come {
@@ -106,15 +108,29 @@ pub(super) fn verdict(f: &Facts) -> Verdict {
             Verdict::GoOn
         };
     }
-    if f.idle >= patience(f) {
+    out_of_patience(f)
+}
+
+fn out_of_patience(f: &Facts) -> Verdict {
+    if left(f).is_zero() {
         out_of_time(f)
     } else {
         Verdict::GoOn
     }
 }
 
-/// How long nothing may come.
-pub(super) fn patience(f: &Facts) -> Duration {
+/// How much longer nothing may come. Time in which a turn was waited for counts only for the longer limit.
+pub(super) fn left(f: &Facts) -> Duration {
+    let for_a_turn = TURN_PATIENCE.saturating_sub(f.idle);
+    if f.turns.choking > 0 {
+        return for_a_turn;
+    }
+    let stalled = f.idle.saturating_sub(f.choked);
+    for_a_turn.min(patience(f).saturating_sub(stalled))
+}
+
+/// How long nothing may come of those who may send.
+fn patience(f: &Facts) -> Duration {
     if (f.has_manifest && f.offered) || f.turned_away > 0 {
         GIVE_UP_AFTER
     } else {
@@ -153,9 +169,9 @@ fn kept(f: &Facts) -> String {
 
 fn out_of_time(f: &Facts) -> Verdict {
     if f.kept_chunks > 0 {
-        let why = match f.choking {
-            0 => format!("no provider sent what is missing in time; {}", kept(f)),
-            _ => format!("{}; {}", no_turn(f), kept(f)),
+        let why = match f.turns.are_waited_for() {
+            false => format!("no provider sent what is missing in time; {}", kept(f)),
+            true => format!("{}; {}", no_turn(f), kept(f)),
         };
         return Verdict::Error(ApiError::new(
             ErrorKind::Partial,
@@ -172,7 +188,7 @@ fn out_of_time(f: &Facts) -> Verdict {
     }
     let (secs, asked) = (f.elapsed.as_secs(), count(f.asked_peers.into(), "peer"));
     let why = match f.known_providers {
-        _ if f.choking > 0 => no_turn(f),
+        _ if f.turns.are_waited_for() => no_turn(f),
         0 => format!("within {secs} s no provider was found; {asked} asked"),
         n => {
             let known = count(n.into(), "known provider");
@@ -189,8 +205,9 @@ fn out_of_time(f: &Facts) -> Verdict {
 
 /// Whoever has it serves others first.
 fn no_turn(f: &Facts) -> String {
-    let peers = count(u64::try_from(f.choking).unwrap_or(u64::MAX), "peer");
-    let verb = if f.choking == 1 { "has" } else { "have" };
+    let choking = f.turns.choking;
+    let peers = count(u64::try_from(choking).unwrap_or(u64::MAX), "peer");
+    let verb = if choking == 1 { "has" } else { "have" };
     format!("{peers} {verb} it and gave this node no turn in time")
 }
 
@@ -412,31 +429,61 @@ mod tests {
     }
 
     #[test]
-    fn being_choked_is_waited_for_and_told() {
+    fn being_choked_is_waited_for_longer_and_told() {
+        let turns = |choking, sending| Turns { choking, sending };
         let choked = Facts {
             has_manifest: true,
             all_chunks: 9,
-            active: 2,
-            choking: 2,
+            active: 3,
+            turns: turns(2, 0),
             offered: true,
-            idle: GIVE_UP_AFTER - Duration::from_secs(1),
+            idle: TURN_PATIENCE - Duration::from_secs(1),
             ..facts()
         };
         assert_eq!(verdict(&choked), Verdict::GoOn);
+        let beside_a_mute = Facts {
+            turns: turns(2, 1),
+            ..choked.clone()
+        };
+        assert_eq!(verdict(&beside_a_mute), Verdict::GoOn);
         let late = Facts {
-            idle: GIVE_UP_AFTER,
-            ..choked
+            idle: TURN_PATIENCE,
+            ..choked.clone()
         };
         let told = error(&late);
         assert_eq!(told.kind, ErrorKind::TimedOut);
         assert!(told.why.contains("2 peers have it and gave"), "{told}");
         let part = error(&Facts {
             kept_chunks: 1,
-            choking: 1,
+            turns: turns(1, 0),
             ..late
         });
         assert_eq!(part.kind, ErrorKind::Partial);
         assert!(part.why.contains("1 peer has it"), "{part}");
+        let limited = Facts {
+            out_of_time: true,
+            ..choked
+        };
+        assert_eq!(error(&limited).kind, ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn whoever_got_its_turn_at_last_is_given_the_usual_time() {
+        let choked = Duration::from_secs(1000);
+        let served = Facts {
+            has_manifest: true,
+            active: 1,
+            offered: true,
+            idle: choked + GIVE_UP_AFTER - Duration::from_secs(1),
+            choked,
+            ..facts()
+        };
+        assert_eq!(verdict(&served), Verdict::GoOn);
+        let late = Facts {
+            idle: choked + GIVE_UP_AFTER,
+            ..served
+        };
+        assert_eq!(error(&late).kind, ErrorKind::TimedOut);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod claims;
 mod naming;
+mod pace;
 mod report;
 mod running;
 mod search;
@@ -309,6 +310,7 @@ impl<'a> Attempt<'a> {
                 return Ok(Some(end));
             }
         }
+        self.see_turns();
         self.tell_progress();
         self.report_to_swarm();
         self.retry_told(clock::now());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     super::{
         AssembleError,
-        verdict::{Facts, patience},
+        verdict::{Facts, left},
     },
     Attempt,
 };
@@ -75,9 +75,10 @@ impl Attempt<'_> {
             }),
             active: self.job.sources.active(),
             dialling: self.search.dialling(),
-            idle: r
-                .map_or(self.search.last_sign, |r| r.last_progress)
-                .elapsed(),
+            idle: r.map_or(self.search.last_sign.elapsed(), |r| {
+                r.pace.idle(clock::now())
+            }),
+            choked: r.map_or(Duration::ZERO, |r| r.pace.choked()),
             lookups: self.search.lookups,
             lookups_since_ban: self.search.lookups_since_ban,
             banned: self.job.sources.banned(),
@@ -86,7 +87,7 @@ impl Attempt<'_> {
             known_providers: self.search.known_providers,
             unreachable: self.job.sources.unreachable(),
             turned_away: self.job.sources.turned_away(),
-            choking: self.job.sources.choking(),
+            turns: self.job.sources.turns(),
             offered: self.job.sources.offered,
             story: self.job.sources.story(),
             dial_failures: self.search.dial_failures(),
@@ -118,7 +119,7 @@ impl Attempt<'_> {
                 },
             ),
             Some(r) => {
-                let idle = r.last_progress.elapsed();
+                let idle = r.pace.idle(clock::now());
                 let detail = match r.sched.is_complete() || idle < QUIET_SPAN {
                     true => String::new(),
                     false => quiet(&self.facts(), sources),
@@ -144,14 +145,19 @@ impl Attempt<'_> {
 /// What is said when nothing has come for a while.
 fn quiet(facts: &Facts, sources: u32) -> String {
     let idle = facts.idle.as_secs();
-    let left = patience(facts).saturating_sub(facts.idle).as_secs();
+    let left = match left(facts).as_secs() {
+        secs @ 0..600 => format!("{secs} s"),
+        secs => format!("{} min", secs / 60),
+    };
     if sources == 0 {
-        return format!("no provider is connected; looking again, giving up in {left} s");
+        return format!("no provider is connected; looking again, giving up in {left}");
     }
-    match facts.choking {
-        0 => format!("nothing came for {idle} s, giving up in {left} s"),
-        1 => format!("1 peer has it, waiting for a turn; giving up in {left} s"),
-        n => format!("{n} peers have it, waiting for a turn; giving up in {left} s"),
+    if !facts.turns.are_waited_for() {
+        return format!("nothing came for {idle} s, giving up in {left}");
+    }
+    match facts.turns.choking {
+        1 => format!("1 peer has it, waiting for a turn; giving up in {left}"),
+        n => format!("{n} peers have it, waiting for a turn; giving up in {left}"),
     }
 }
 
@@ -160,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_waits_is_told_for_what() {
+    fn whoever_waits_is_told_for_what_and_how_long() {
         let mut facts = Facts {
             has_manifest: true,
             offered: true,
@@ -168,8 +174,19 @@ mod tests {
             ..Facts::default()
         };
         assert!(quiet(&facts, 0).starts_with("no provider is connected"));
-        assert!(quiet(&facts, 2).starts_with("nothing came for 10 s, giving up in 290 s"));
-        facts.choking = 2;
-        assert!(quiet(&facts, 2).starts_with("2 peers have it, waiting for a turn"));
+        assert_eq!(
+            quiet(&facts, 2),
+            "nothing came for 10 s, giving up in 290 s"
+        );
+        facts.turns.choking = 2;
+        assert_eq!(
+            quiet(&facts, 2),
+            "2 peers have it, waiting for a turn; giving up in 29 min"
+        );
+        facts.turns.sending = 1;
+        assert_eq!(
+            quiet(&facts, 2),
+            "nothing came for 10 s, giving up in 29 min"
+        );
     }
 }

@@ -1,11 +1,6 @@
 //! What exists once a manifest is chosen: output, assembler, scheduler.
 
-use std::{
-    convert::Infallible,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, path::PathBuf, sync::Arc};
 
 use casnode_cas::{Assembly, HaveBitmap, Manifest, OutputOptions};
 use casnode_dht::PeerId;
@@ -23,6 +18,7 @@ use super::{
         session::{Goal, SessionEnd},
     },
     Attempt, End,
+    pace::Pace,
 };
 use crate::{
     api::{ApiError, ErrorKind, Keep},
@@ -30,15 +26,6 @@ use crate::{
     sched::{Event, Fault, Order, PeerSlot, Scheduler, SchedulerConfig},
     tasks::blocking,
 };
-
-/// A manifest that brings less than [`DESERTED_BELOW_BYTES`] in this span is left for another, if there is one.
-const DESERTED_AFTER: Duration = Duration::from_secs(60);
-
-/// The same for one that brings nothing at all.
-const SILENT_AFTER: Duration = Duration::from_secs(15);
-
-/// See [`DESERTED_AFTER`]: some 17 KB/s.
-const DESERTED_BELOW_BYTES: u64 = 1 << 20;
 
 /// What exists once a manifest is chosen.
 pub(super) struct Running {
@@ -53,9 +40,7 @@ pub(super) struct Running {
     pub(super) emitted: bool,
     pub(super) done_bytes: u64,
     pub(super) here_chunks: u32,
-    pub(super) last_progress: Instant,
-    /// Since when, and how many bytes, the present span of slowness is measured.
-    pub(super) span: (Instant, u64),
+    pub(super) pace: Pace,
     /// Peers that join the swarm at this node.
     pub(super) newcomers: mpsc::Receiver<PeerId>,
     /// At least one group is the file's.
@@ -178,8 +163,7 @@ impl Attempt<'_> {
             emitted,
             done_bytes: 0,
             here_chunks: 0,
-            last_progress: clock::now(),
-            span: (clock::now(), 0),
+            pace: Pace::new(clock::now()),
             newcomers: self.job.node.swarms.subscribe(manifest.id()),
             is_proven: false,
             announced: false,
@@ -209,8 +193,7 @@ impl Attempt<'_> {
             tally.chunks += 1;
         }
         if let Some(r) = &mut self.running {
-            r.last_progress = now;
-            r.span.1 += bytes;
+            r.pace.came(bytes, now);
         }
         self.schedule(Event::Verified { peer: slot, index });
         self.announce();
@@ -260,27 +243,27 @@ impl Attempt<'_> {
         }
     }
 
+    /// Notes whether this node waits for a turn.
+    pub(super) fn see_turns(&mut self) {
+        let (turns, now) = (self.job.sources.turns(), clock::now());
+        let Some(r) = &mut self.running else { return };
+        if turns.choking > 0 {
+            r.pace.is_choked(now);
+        }
+        if turns.are_waited_for() {
+            r.pace.waits_for_a_turn(now);
+        }
+    }
+
     /// True when somebody has the file under another manifest, and this one has brought next to nothing for a while or
     /// only had providers that lied.
     pub(super) fn is_deserted(&mut self) -> bool {
         let only_liars = self.job.sources.banned() > 0 && self.job.sources.joined_count() == 0;
-        let waits_for_a_turn = self.job.sources.choking() > 0;
         let Some(r) = &mut self.running else {
             return false;
         };
-        if only_liars && self.others {
-            return true;
-        }
-        let (since, bytes) = r.span;
-        let silent = bytes == 0 && since.elapsed() >= SILENT_AFTER;
-        if self.others && silent && !waits_for_a_turn {
-            return true;
-        }
-        if since.elapsed() < DESERTED_AFTER {
-            return false;
-        }
-        r.span = (clock::now(), 0);
-        self.others && bytes < DESERTED_BELOW_BYTES
+        let is_too_slow = r.pace.is_too_slow(clock::now());
+        self.others && (only_liars || is_too_slow)
     }
 
     pub(super) fn failed(&mut self, slot: PeerSlot, index: u32, fault: Fault) {
