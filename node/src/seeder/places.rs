@@ -11,6 +11,8 @@ use std::{
 use casnode_dht::{PeerId, Profile};
 use tokio_util::sync::CancellationToken;
 
+use crate::swarm::Line;
+
 /// Streams at a time, over all peers. One that is choked costs some kilobytes, and what its peer has of its file: one bit a
 /// chunk. Only those that are served hold chunks in memory, and the choker bounds their number.
 const fn max_streams(profile: Profile) -> usize {
@@ -24,8 +26,8 @@ const fn max_streams(profile: Profile) -> usize {
 /// Streams of one peer: one for each of its downloads. Sixteen peers can still fill all places of a desktop machine.
 pub(super) const MAX_STREAMS_PER_PEER: usize = 4;
 
-/// A stream that sent a chunk, or began, less than this ago does not have to make room: a flood of newcomers would
-/// otherwise end the very streams that are busy, and those whose turn is next.
+/// A stream that sent a chunk, began, or was unchoked less than this ago does not have to make room: a flood of newcomers
+/// would otherwise end the very streams that are busy.
 const SAFE_SPAN: Duration = Duration::from_secs(30);
 
 /// The streams there are.
@@ -47,6 +49,7 @@ struct Taken {
     id: u64,
     peer: PeerId,
     useful: Arc<AtomicU64>,
+    line: Arc<Line>,
     end: CancellationToken,
 }
 
@@ -55,8 +58,9 @@ struct Taken {
 pub(super) struct Place {
     places: Arc<Places>,
     id: u64,
-    /// When it last sent a chunk, and before the first one, when it began: milliseconds since there are places.
+    /// When it last sent a chunk, began, or was unchoked: milliseconds since there are places.
     useful: Arc<AtomicU64>,
+    line: Arc<Line>,
 }
 
 impl Places {
@@ -70,7 +74,8 @@ impl Places {
     }
 
     /// Takes a place for a stream of `peer` that `end` ends. When all are taken, the stream that has sent no chunk for
-    /// longest has to go. `None` when the peer has its share, or every stream is busy.
+    /// longest has to go, but none that waits for its turn. `None` when the peer has its share, or every stream is busy or
+    /// waits.
     pub(super) fn take(
         self: &Arc<Self>,
         peer: PeerId,
@@ -88,16 +93,19 @@ impl Places {
         table.next_id += 1;
         let id = table.next_id;
         let useful = Arc::new(AtomicU64::new(self.since_began(now)));
+        let line: Arc<Line> = Arc::default();
         table.taken.push(Taken {
             id,
             peer,
             useful: useful.clone(),
+            line: line.clone(),
             end,
         });
         Some(Place {
             places: self.clone(),
             id,
             useful,
+            line,
         })
     }
 
@@ -115,7 +123,8 @@ impl Places {
 impl Table {
     fn make_room(&mut self, now_ms: u64) -> Option<()> {
         let useful_ms = |at: &usize| self.taken[*at].useful.load(Ordering::Relaxed);
-        let longest = (0..self.taken.len()).min_by_key(useful_ms)?;
+        let idle = (0..self.taken.len()).filter(|at| !self.taken[*at].line.is_waiting());
+        let longest = idle.min_by_key(useful_ms)?;
         let idle = Duration::from_millis(now_ms.saturating_sub(useful_ms(&longest)));
         if idle < SAFE_SPAN {
             return None;
@@ -126,8 +135,13 @@ impl Table {
 }
 
 impl Place {
-    /// The stream has sent a chunk.
-    pub(super) fn chunk_sent(&self, now: Instant) {
+    /// What the stream and the registry of swarms share.
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
+    /// The stream has sent a chunk, or may do so from now on.
+    pub(super) fn is_useful(&self, now: Instant) {
         let now_ms = self.places.since_began(now);
         self.useful.store(now_ms, Ordering::Relaxed);
     }
@@ -196,7 +210,7 @@ mod tests {
         // All but the third have sent a chunk since; the first one long ago.
         for (i, stream) in streams.iter().enumerate().filter(|(i, _)| *i != 2) {
             let after = Duration::from_secs(100 + u64::try_from(i).unwrap());
-            stream.place.chunk_sent(start + after);
+            stream.place.is_useful(start + after);
         }
         let mut newcomers = Vec::new();
         for gone in [2, 0, 1, 3] {
@@ -211,13 +225,35 @@ mod tests {
     }
 
     #[test]
+    fn whoever_waits_for_its_turn_keeps_its_place() {
+        let start = Instant::now();
+        let places = places(start);
+        let streams = fill(&places, start);
+        streams.iter().for_each(|stream| stream.place.line.wants());
+        let later = start + Duration::from_secs(3600);
+        assert!(open(&places, PeerId::random(), later).is_none());
+        // One makes nothing of its turn, one has said that it wants nothing.
+        streams[40].place.line.turn(0);
+        streams[41].place.line.turn(1000);
+        let newcomer = open(&places, PeerId::random(), later).unwrap();
+        assert!(streams[40].end.is_cancelled());
+        streams[50].place.line.wants_nothing();
+        let other = open(&places, PeerId::random(), later).unwrap();
+        assert!(streams[50].end.is_cancelled());
+        assert!(open(&places, PeerId::random(), later).is_none());
+        let ended = streams.iter().filter(|s| s.end.is_cancelled()).count();
+        assert_eq!(ended, 2);
+        drop((newcomer, other));
+    }
+
+    #[test]
     fn a_flood_of_newcomers_ends_no_busy_stream() {
         let start = Instant::now();
         let places = places(start);
         let streams = fill(&places, start);
         let now = start + Duration::from_secs(1000);
         for stream in &streams {
-            stream.place.chunk_sent(now);
+            stream.place.is_useful(now);
         }
         for _ in 0..2 * MAX_STREAMS {
             assert!(open(&places, PeerId::random(), now + Duration::from_secs(1)).is_none());

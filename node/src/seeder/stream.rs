@@ -92,7 +92,7 @@ pub(super) async fn serve(
 ) -> Result<(), End> {
     let stream = Stream {
         peer,
-        line: Arc::default(),
+        line: place.line().clone(),
         desk: Desk::default(),
         member: OnceLock::new(),
     };

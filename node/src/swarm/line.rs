@@ -29,6 +29,10 @@ pub(crate) struct Line {
     interest: AtomicU8,
     /// Its peer may know less than is here: the registry hears of every chunk that it takes.
     offered: AtomicBool,
+    /// What had been sent when its turn began.
+    before_turn_bytes: AtomicU64,
+    /// It made no use of its last turn.
+    wasted: AtomicBool,
     sent_bytes: AtomicU64,
     /// Time during which there was something to send.
     ready: Stopwatch,
@@ -47,9 +51,19 @@ impl Line {
     }
 
     pub(super) fn set_unchoked(&self, unchoked: bool) {
-        if self.unchoked.swap(unchoked, Ordering::AcqRel) != unchoked {
-            self.turned.notify_one();
+        if self.unchoked.swap(unchoked, Ordering::AcqRel) == unchoked {
+            return;
         }
+        let before = self.before_turn_bytes.swap(self.bytes(), Ordering::Relaxed);
+        let wasted = !unchoked && before == self.bytes();
+        self.wasted.store(wasted, Ordering::Relaxed);
+        self.turned.notify_one();
+    }
+
+    /// Whether its peer wants something and waits for its turn. Not so of one that took nothing in its last.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let wants = self.interest() != Interest::No && !self.is_over();
+        wants && !self.is_unchoked() && !self.wasted.load(Ordering::Relaxed)
     }
 
     /// Whether the file is served no more.
@@ -119,6 +133,26 @@ impl Line {
     /// What was sent since it began.
     pub(super) fn bytes(&self) -> u64 {
         self.sent_bytes.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+impl Line {
+    /// Its peer wants something.
+    pub(crate) fn wants(&self) {
+        self.set_interest(Interest::Yes);
+    }
+
+    /// Its peer wants nothing any more.
+    pub(crate) fn wants_nothing(&self) {
+        self.set_interest(Interest::No);
+    }
+
+    /// A turn in which so much was sent.
+    pub(crate) fn turn(&self, bytes: u64) {
+        self.set_unchoked(true);
+        self.sent(bytes, Mono::default());
+        self.set_unchoked(false);
     }
 }
 

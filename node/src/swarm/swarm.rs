@@ -22,6 +22,10 @@ use crate::{
     sched::Mono,
 };
 
+/// The number that all swarms have for the choker of whose file nothing is known here: whoever makes up manifests gets no
+/// more for it.
+pub(super) const UNKNOWN: u64 = 0;
+
 /// Peers of a swarm that a download may tell of: many times those it fetches from at once.
 const MAX_SOURCES: usize = 1024;
 
@@ -35,7 +39,7 @@ const IDLE_COUNTS: u32 = 2;
 /// One swarm.
 #[derive(Debug)]
 pub(super) struct Swarm {
-    /// For the choker.
+    /// For the choker, while something is known of its file; more than [`UNKNOWN`].
     pub(super) number: u64,
     pub(super) mode: SwarmMode,
     /// What is here, as far as anybody who joined asked for it.
@@ -301,14 +305,15 @@ impl Swarm {
         members.filter(|member| member.line.is_unchoked()).count()
     }
 
-    /// The members, as the choker sees them.
-    pub(super) fn candidates(&self, now: Mono) -> impl Iterator<Item = Candidate> + '_ {
+    /// The members, as the choker sees them, and who they are.
+    pub(super) fn candidates(&self, now: Mono) -> impl Iterator<Item = (PeerId, Candidate)> + '_ {
+        let number = self.here.as_ref().map_or(UNKNOWN, |_| self.number);
         let we_seed = self.here.as_ref().is_some_and(Here::is_whole);
         self.members.iter().map(move |(id, member)| {
             let source = self.sources.get(&member.peer);
-            Candidate {
+            let candidate = Candidate {
                 id: *id,
-                swarm: self.number,
+                swarm: number,
                 mode: self.mode,
                 interested: member.is_interested(),
                 gives_per_s: source.map_or(0, |s| s.gives.per_s(now)),
@@ -317,7 +322,8 @@ impl Swarm {
                 we_seed,
                 snubs_us: source.is_some_and(|s| s.view.snubs_us),
                 joined: member.joined,
-            }
+            };
+            (member.peer, candidate)
         })
     }
 }

@@ -9,12 +9,13 @@ use std::{
 };
 
 use casnode_cas::{Address, ManifestId};
+use casnode_dht::PeerId;
 
 use super::{
     Census,
     load::LoadOfAll,
     member::{Here, Joining},
-    swarm::{Admission, Member, Swarm},
+    swarm::{Admission, Member, Swarm, UNKNOWN},
 };
 use crate::{
     choke::{Candidate, Choker, Decision, Slots, SwarmMode},
@@ -206,14 +207,16 @@ impl Table {
     }
 
     /// A peer that is to be looked for now, and its swarm.
-    pub(super) fn sought(&mut self, now: Mono) -> Option<(ManifestId, casnode_dht::PeerId)> {
+    pub(super) fn sought(&mut self, now: Mono) -> Option<(ManifestId, PeerId)> {
         let mut swarms = self.swarms.iter_mut();
         swarms.find_map(|(id, swarm)| Some((*id, swarm.crowd.sought(now)?)))
     }
 
     fn candidates(&self, now: Mono) -> Vec<Candidate> {
         let swarms = self.swarms.values();
-        swarms.flat_map(|swarm| swarm.candidates(now)).collect()
+        let mut all: Vec<_> = swarms.flat_map(|swarm| swarm.candidates(now)).collect();
+        one_of_each_peer(&mut all, |id| self.choker.is_unchoked(id));
+        all.into_iter().map(|(_, candidate)| candidate).collect()
     }
 
     fn carry_out(&self, decision: &Decision) {
@@ -243,7 +246,88 @@ impl Table {
     }
 }
 
+/// Of a peer's streams whose files are not known here only one is taken to want anything: the one that is served, or else
+/// the one that took least.
+fn one_of_each_peer(candidates: &mut [(PeerId, Candidate)], is_served: impl Fn(u64) -> bool) {
+    let rank = |c: &Candidate| (!is_served(c.id), c.taken_bytes, c.id);
+    let is_one = |c: &Candidate| c.swarm == UNKNOWN && c.interested;
+    let mut first = HashMap::new();
+    for (peer, candidate) in candidates.iter().filter(|(_, c)| is_one(c)) {
+        let best = first.entry(*peer).or_insert(rank(candidate));
+        *best = rank(candidate).min(*best);
+    }
+    for (peer, candidate) in candidates.iter_mut().filter(|(_, c)| is_one(c)) {
+        candidate.interested = first.get(peer) == Some(&rank(candidate));
+    }
+}
+
 fn address_of(swarm: &Swarm) -> Option<Address> {
     let here: Option<&Here> = swarm.here.as_ref();
     here.map(|here| here.address)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use casnode_cas::HaveBitmap;
+
+    use super::*;
+    use crate::swarm::Line;
+
+    /// A stream that joins with nothing.
+    fn join(table: &mut Table, peer: PeerId, manifest: u8, is_known: bool) -> Arc<Line> {
+        let line: Arc<Line> = Arc::default();
+        let mut all = HaveBitmap::new(8);
+        (0..8).for_each(|index| {
+            all.set(index);
+        });
+        let here = is_known.then(|| Here {
+            address: Address::from_bytes([manifest; 32]),
+            have: all,
+            live: None,
+        });
+        let joining = Joining {
+            peer,
+            manifest: ManifestId::from_bytes([manifest; 32]),
+            line: line.clone(),
+            has: HaveBitmap::new(8),
+            here,
+        };
+        table.join(joining, Mono::default());
+        line.wants();
+        line
+    }
+
+    fn served(lines: &[Arc<Line>]) -> usize {
+        lines.iter().filter(|line| line.is_unchoked()).count()
+    }
+
+    #[test]
+    fn whoever_makes_up_manifests_gets_no_more_than_one_place_for_them() {
+        let mut table = Table::new(SwarmMode::Fair, 1, Arc::default());
+        let mut honest = Vec::new();
+        for _ in 0..20 {
+            honest.push(join(&mut table, PeerId::random(), 1, true));
+        }
+        let liar = PeerId::random();
+        let made_up = [100, 101, 102, 103].map(|m| join(&mut table, liar, m, false));
+        for round in 1..=60 {
+            table.round(Mono(Duration::from_secs(10 * round)));
+            assert_eq!(served(&honest) + served(&made_up), table.slots.count());
+            assert!(served(&made_up) <= 1);
+        }
+    }
+
+    #[test]
+    fn all_files_that_are_not_known_share_what_one_that_is_known_gets() {
+        let mut table = Table::new(SwarmMode::Trusted, 1, Arc::default());
+        let mut join = |manifest, is_known| join(&mut table, PeerId::random(), manifest, is_known);
+        let honest: Vec<_> = (0..20).map(|_| join(1, true)).collect();
+        let made_up: Vec<_> = (100..150).map(|manifest| join(manifest, false)).collect();
+        for round in 1..=20 {
+            table.round(Mono(Duration::from_secs(10 * round)));
+        }
+        assert_eq!(served(&honest), served(&made_up));
+    }
 }

@@ -71,6 +71,7 @@ impl<'a> Writer<'a> {
             if self.is_open && unchoked != self.told_unchoked {
                 self.told_unchoked = unchoked;
                 let turn = if unchoked {
+                    self.place.is_useful(clock::now());
                     Reply::Unchoke
                 } else {
                     Reply::Choke
@@ -153,7 +154,7 @@ impl<'a> Writer<'a> {
         self.send_within(WRITE_DEADLINE + patience, ahead.id, &reply)
             .await?;
         line.sent(len_bytes, swarms.now());
-        self.place.chunk_sent(clock::now());
+        self.place.is_useful(clock::now());
         Counters::add(&swarms.counters().sent_chunks, 1);
         Counters::add(&swarms.counters().sent_bytes, len_bytes);
         if let Some(member) = self.stream.member.get() {
