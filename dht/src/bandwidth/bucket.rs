@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// Time that was not used can be made up for, up to this much.
 const BURST_MS: u128 = 250;
+/// What goes without waiting is owed. More than the rate allows in this time is never owed: it has to wait then.
+const MOST_OWED_S: u128 = 1;
 /// The ledger counts bytes times this, so that a rate times nanoseconds needs no rounding.
 const NANO: u128 = 1_000_000_000;
 
@@ -24,14 +26,17 @@ pub struct Bucket {
     allowed: u128,
     /// The end of the ledger.
     reserved: u128,
-    /// How often the rate was set.
+    /// How much of the ledger belongs to tickets that were neither taken nor cancelled.
+    waiting: u128,
+    /// How often the rate was changed.
     changes: u64,
 }
 
-/// A place in the ledger; void once the rate has been set anew.
+/// A place in the ledger; void once the rate has changed. It is either taken, when its bytes go, or cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     end: u128,
+    bytes: u64,
     changes: u64,
 }
 
@@ -43,6 +48,7 @@ impl Bucket {
             at: now,
             allowed: 0,
             reserved: 0,
+            waiting: 0,
             changes: 0,
         }
     }
@@ -52,26 +58,31 @@ impl Bucket {
         self.rate
     }
 
-    /// Reserves bytes; returns when they may go, `now` at the earliest, as far as the rate does not change.
+    /// Notes bytes that go whatever happens; returns when they may, `now` at the earliest, as far as the rate does not
+    /// change. Whoever does not wait until then owes them.
     pub fn reserve(&mut self, now: Duration, bytes: u64) -> Duration {
         let ticket = self.queue(now, bytes);
+        self.take(ticket);
         self.due(ticket).unwrap_or(now).max(now)
     }
 
-    /// Reserves bytes.
+    /// Reserves bytes that wait for their turn.
     pub fn queue(&mut self, now: Duration, bytes: u64) -> Ticket {
         self.advance(now);
-        self.reserved += u128::from(bytes) * NANO;
+        let nanobytes = u128::from(bytes) * NANO;
+        self.reserved += nanobytes;
+        self.waiting += nanobytes;
         if self.rate.is_none() {
             self.allowed = self.reserved;
         }
         Ticket {
             end: self.reserved,
+            bytes,
             changes: self.changes,
         }
     }
 
-    /// When what was reserved may go; it may be in the past. `None` when the rate has been set since: it has to be
+    /// When what was reserved may go; it may be in the past. `None` when the rate has changed since: it has to be
     /// reserved again.
     pub fn due(&self, ticket: Ticket) -> Option<Duration> {
         if ticket.changes != self.changes {
@@ -83,7 +94,20 @@ impl Bucket {
         Some(self.at.saturating_add(Duration::from_nanos(wait_ns)))
     }
 
-    /// Gives back bytes that were reserved under this ticket, or beside it, and did not go.
+    /// The bytes of a ticket go.
+    pub fn take(&mut self, ticket: Ticket) {
+        if ticket.changes == self.changes {
+            self.waiting -= u128::from(ticket.bytes) * NANO;
+        }
+    }
+
+    /// The bytes of a ticket that was not taken will not go.
+    pub fn cancel(&mut self, ticket: Ticket) {
+        self.take(ticket);
+        self.give_back(ticket, ticket.bytes);
+    }
+
+    /// Gives back bytes of a ticket that was taken, and that did not go.
     pub fn give_back(&mut self, ticket: Ticket, bytes: u64) {
         if ticket.changes == self.changes {
             self.allowed += u128::from(bytes) * NANO;
@@ -91,21 +115,40 @@ impl Bucket {
         }
     }
 
-    /// Sets the rate; all tickets are void. What is owed stays so, but never for longer than before: it was taken at the old
-    /// rate.
-    pub fn set_rate(&mut self, now: Duration, rate: Option<NonZeroU64>) {
+    /// How many bytes may go now without waiting, for later ones to wait for them: there is an end to what is owed.
+    pub fn loan_bytes(&mut self, now: Duration) -> u64 {
         self.advance(now);
-        let debt = self.reserved.saturating_sub(self.allowed);
-        let debt = match (self.rate, rate) {
+        let Some(rate) = self.rate else {
+            return u64::MAX;
+        };
+        let most = u128::from(rate.get()) * NANO * MOST_OWED_S;
+        u64::try_from(most.saturating_sub(self.owed()) / NANO).unwrap_or(u64::MAX)
+    }
+
+    /// What went before the rate had come so far.
+    fn owed(&self) -> u128 {
+        (self.reserved - self.waiting).saturating_sub(self.allowed)
+    }
+
+    /// Changes the rate; all tickets are void, and what they have reserved is free. What is owed stays so, but never for longer
+    /// than before: it was taken at the old rate. The same rate again changes nothing.
+    pub fn set_rate(&mut self, now: Duration, rate: Option<NonZeroU64>) {
+        if rate == self.rate {
+            return;
+        }
+        self.advance(now);
+        let owed = self.owed();
+        let owed = match (self.rate, rate) {
             (Some(old), Some(new)) if new < old => {
                 // Nanobytes: what is less than a byte does not matter.
-                debt / u128::from(old.get()) * u128::from(new.get())
+                owed / u128::from(old.get()) * u128::from(new.get())
             }
-            (Some(_), Some(_)) => debt,
+            (Some(_), Some(_)) => owed,
             _ => 0,
         };
+        self.reserved -= std::mem::take(&mut self.waiting);
         // Of saved time, that of the new rate may be as much as the new burst.
-        self.allowed = self.allowed.max(self.reserved - debt);
+        self.allowed = self.allowed.max(self.reserved - owed);
         self.rate = rate;
         self.changes += 1;
         self.forget_what_is_too_old();
@@ -172,16 +215,50 @@ mod tests {
     fn a_debt_is_paid_by_those_who_come_later() {
         let mut bucket = Bucket::new(rate(1000), Duration::ZERO);
         // Somebody has sent without asking when.
-        bucket.queue(Duration::ZERO, 2000);
+        bucket.reserve(Duration::ZERO, 2000);
         assert_eq!(bucket.reserve(Duration::ZERO, 1), ms(2001));
     }
 
     #[test]
-    fn a_raise_hurries_those_who_wait_and_a_cut_does_not_keep_them_longer() {
+    fn no_more_is_owed_than_the_rate_allows_in_a_second_whatever_waits() {
         let mut bucket = Bucket::new(rate(1000), Duration::ZERO);
-        let ticket = bucket.queue(Duration::ZERO, 1000);
+        let waits = bucket.queue(Duration::ZERO, 5000);
+        assert_eq!(bucket.loan_bytes(Duration::ZERO), 1000, "nobody owes that");
+        bucket.reserve(Duration::ZERO, 400);
+        assert_eq!(bucket.loan_bytes(Duration::ZERO), 600);
+        bucket.reserve(Duration::ZERO, 600);
+        assert_eq!(bucket.loan_bytes(Duration::ZERO), 0);
+        bucket.cancel(waits);
+        assert_eq!(bucket.loan_bytes(ms(100)), 100, "it is paid with time");
+        bucket.set_rate(ms(100), None);
+        assert_eq!(bucket.loan_bytes(ms(100)), u64::MAX);
+    }
+
+    #[test]
+    fn a_change_frees_what_waited_and_the_same_rate_again_changes_nothing() {
+        let mut bucket = Bucket::new(rate(1000), Duration::ZERO);
+        let waits = bucket.queue(Duration::ZERO, 10_000);
+        bucket.reserve(Duration::ZERO, 300);
+        bucket.set_rate(ms(100), rate(1000));
+        assert_eq!(bucket.due(waits), Some(ms(10_000)));
+        bucket.set_rate(ms(100), rate(2000));
+        assert_eq!(bucket.due(waits), None);
+        // Of the 300 that went, 200 are owed.
+        assert_eq!(bucket.reserve(ms(100), 0), ms(200));
+        bucket.take(waits);
+        bucket.cancel(waits);
+        assert_eq!(
+            bucket.reserve(ms(100), 0),
+            ms(200),
+            "a void ticket is nothing"
+        );
+    }
+
+    #[test]
+    fn a_raise_hurries_what_is_owed_and_a_cut_does_not_let_it_take_longer() {
+        let mut bucket = Bucket::new(rate(1000), Duration::ZERO);
+        bucket.reserve(Duration::ZERO, 1000);
         bucket.set_rate(ms(500), rate(10_000));
-        assert_eq!(bucket.due(ticket), None);
         assert_eq!(bucket.reserve(ms(500), 0), ms(550), "500 bytes are left");
         bucket.set_rate(ms(500), rate(10));
         assert_eq!(
@@ -214,12 +291,14 @@ mod tests {
         let gone = bucket.queue(Duration::ZERO, 500);
         let waits = bucket.queue(Duration::ZERO, 100);
         assert_eq!(bucket.due(waits), Some(ms(600)));
+        bucket.take(gone);
         bucket.give_back(gone, 500);
         assert_eq!(bucket.due(waits), Some(ms(100)));
+        bucket.take(waits);
         // It is no way to save up more than the burst.
         bucket.give_back(gone, 1 << 40);
         assert_eq!(bucket.reserve(Duration::ZERO, 300), ms(50));
-        bucket.set_rate(Duration::ZERO, rate(1000));
+        bucket.set_rate(Duration::ZERO, rate(500));
         bucket.give_back(gone, 500);
         assert_eq!(
             bucket.reserve(Duration::ZERO, 0),
@@ -273,7 +352,10 @@ mod tests {
                     for waits in &mut waiting {
                         let due = waits.and_then(|ticket| bucket.due(ticket));
                         let is_void = waits.is_some() && due.is_none();
-                        if due.is_some_and(|due| due <= now) { sum += quantum; }
+                        if let Some(ticket) = waits.filter(|_| due.is_some_and(|due| due <= now)) {
+                            bucket.take(ticket);
+                            sum += quantum;
+                        }
                         if waits.is_none() || is_void || due.is_some_and(|due| due <= now) {
                             *waits = Some(bucket.queue(now, quantum));
                         }

@@ -64,20 +64,42 @@ impl Limiter {
         share.max(MIN_QUANTUM_BYTES)
     }
 
-    /// Reserves bytes, or notes that they have gone.
-    pub(super) fn reserve(&self, bytes: usize) -> Ticket {
+    /// Reserves bytes that wait for their turn.
+    pub(super) fn queue(&self, bytes: usize) -> Ticket {
         let now = self.now();
         self.bucket().queue(now, bytes as u64)
+    }
+
+    /// Notes bytes that have gone without waiting.
+    pub(super) fn owe(&self, bytes: usize) {
+        let now = self.now();
+        self.bucket().reserve(now, bytes as u64);
+    }
+
+    /// How many bytes may go without waiting.
+    pub(super) fn loan_bytes(&self) -> usize {
+        let now = self.now();
+        usize::try_from(self.bucket().loan_bytes(now)).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn cancel(&self, ticket: Ticket) {
+        self.bucket().cancel(ticket);
     }
 
     pub(super) fn give_back(&self, ticket: Ticket, bytes: usize) {
         self.bucket().give_back(ticket, bytes as u64);
     }
 
+    /// Takes the ticket if its turn has come.
     pub(super) fn turn(&self, ticket: Ticket) -> Turn {
-        match self.due(ticket) {
+        let now = self.now();
+        let mut bucket = self.bucket();
+        match bucket.due(ticket) {
             None => Turn::Void,
-            Some(due) if due <= Instant::now() => Turn::Now,
+            Some(due) if due <= now => {
+                bucket.take(ticket);
+                Turn::Now
+            }
             Some(_) => Turn::Later,
         }
     }

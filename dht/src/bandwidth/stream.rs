@@ -13,11 +13,12 @@ use super::bucket::Ticket;
 use super::limiter::{Limiter, Turn};
 
 /// So many bytes of a stream go without waiting, and as many again after each wait: questions of the DHT, their answers, and
-/// what the exchange says beside chunks stay quick. They are a debt that the others wait for.
+/// what the exchange says beside chunks stay quick. They are a debt that the others wait for, as long as that is small
+/// (see [`Bucket::loan_bytes`](super::bucket::Bucket::loan_bytes)).
 const UNWAITED_BYTES: usize = 2 << 10;
 
-/// A stream of a connection, of either transport. Writes wait for their turn before they are made, reads
-/// afterwards: how much there is to read nobody knows. Flushing and closing never wait.
+/// A stream of a connection, of either transport. Reads and writes wait for their turn before they are made: how much there is
+/// to read nobody knows, and a turn for which nothing is there is given back. Flushing and closing never wait.
 pub(crate) struct Substream<S> {
     inner: S,
     link: Arc<Link>,
@@ -39,7 +40,7 @@ impl<S> Substream<S> {
     /// How many of these bytes may be written now.
     fn poll_room(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<usize> {
         match self.link.is_limited(&self.up.limiter) {
-            true => self.up.poll_room(cx, len),
+            true => self.up.poll_write_room(cx, len),
             false => Poll::Ready(len),
         }
     }
@@ -59,14 +60,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Substream<S> {
         bytes: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        let is_limited = this.link.is_limited(&this.down.limiter);
         let mut room = bytes.len();
-        if this.link.is_limited(&this.down.limiter) {
-            ready!(this.down.poll_turn(cx));
-            room = room.min(this.down.limiter.quantum_bytes());
+        if is_limited {
+            room = ready!(this.down.poll_read_room(cx, room));
         }
-        let read = ready!(Pin::new(&mut this.inner).poll_read(cx, &mut bytes[..room]))?;
+        let Poll::Ready(read) = Pin::new(&mut this.inner).poll_read(cx, &mut bytes[..room]) else {
+            this.down.leave_turn();
+            return Poll::Pending;
+        };
+        let read = read?;
         this.link.count_down(read);
-        if this.link.is_limited(&this.down.limiter) {
+        if is_limited {
             this.down.came(read);
         }
         Poll::Ready(Ok(read))
@@ -124,7 +129,6 @@ struct Flow {
 /// A reservation whose turn has yet to come.
 struct Waiting {
     ticket: Ticket,
-    /// Bytes that may go then; 0 for those that have come already.
     bytes: usize,
     /// Made when there is something to wait for.
     wait: Option<BoxFuture<'static, ()>>,
@@ -141,19 +145,51 @@ impl Flow {
         }
     }
 
-    /// How many of these bytes may go now: all of few, else what has been reserved and waited for.
-    fn poll_room(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<usize> {
+    /// How many of these bytes may be written now: all of few, else what has been reserved and waited for.
+    fn poll_write_room(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<usize> {
         ready!(self.poll_turn(cx));
         if self.credit == 0 {
-            if self.unwaited + len <= UNWAITED_BYTES {
+            if len <= self.unwaited_room() {
                 return Poll::Ready(len);
             }
-            let bytes = len.min(self.limiter.quantum_bytes());
-            let ticket = self.limiter.reserve(bytes);
-            self.turn = Some(Waiting::new(ticket, bytes));
+            self.queue(len);
             ready!(self.poll_turn(cx));
         }
         Poll::Ready(len.min(self.credit))
+    }
+
+    /// How many bytes may be read now into a buffer of this length.
+    fn poll_read_room(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<usize> {
+        ready!(self.poll_turn(cx));
+        if self.credit == 0 && len > 0 {
+            let unwaited = self.unwaited_room();
+            if unwaited > 0 {
+                return Poll::Ready(len.min(unwaited));
+            }
+            // Readers of small buffers come back at once.
+            self.queue(len.max(UNWAITED_BYTES));
+            ready!(self.poll_turn(cx));
+        }
+        Poll::Ready(len.min(self.credit))
+    }
+
+    /// How many bytes may go without waiting.
+    fn unwaited_room(&self) -> usize {
+        let room = UNWAITED_BYTES.saturating_sub(self.unwaited);
+        if room == 0 {
+            return 0;
+        }
+        room.min(self.limiter.loan_bytes())
+    }
+
+    /// Reserves this many bytes, or the most that is reserved at a time.
+    fn queue(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.limiter.quantum_bytes());
+        self.turn = Some(Waiting {
+            ticket: self.limiter.queue(bytes),
+            bytes,
+            wait: None,
+        });
     }
 
     /// Bytes have gone: such as had waited, or a debt.
@@ -162,16 +198,26 @@ impl Flow {
         self.credit -= paid;
         if bytes > paid {
             self.unwaited += bytes - paid;
-            self.limiter.reserve(bytes - paid);
+            self.limiter.owe(bytes - paid);
         }
     }
 
-    /// Bytes have come: no more are taken before their time is over, unless they were few.
+    /// Bytes have come. Where more come than had waited, that is no question of a few bytes: the next wait, too.
     fn came(&mut self, bytes: usize) {
-        let ticket = self.limiter.reserve(bytes);
-        self.unwaited = self.unwaited.saturating_add(bytes);
-        if self.unwaited > UNWAITED_BYTES {
-            self.turn = Some(Waiting::new(ticket, 0));
+        let had_waited = self.credit > 0;
+        self.went(bytes);
+        if had_waited && self.credit == 0 {
+            self.unwaited = UNWAITED_BYTES;
+        }
+    }
+
+    /// Nothing is there to be read: others may have the turn.
+    fn leave_turn(&mut self) {
+        if let Some(ticket) = self.ticket.take()
+            && self.credit > 0
+        {
+            self.limiter.give_back(ticket, self.credit);
+            self.credit = 0;
         }
     }
 
@@ -186,9 +232,8 @@ impl Flow {
                     self.turn = None;
                 }
                 Turn::Void => {
-                    let bytes = waiting.bytes.min(self.limiter.quantum_bytes());
-                    let ticket = self.limiter.reserve(bytes);
-                    self.turn = Some(Waiting::new(ticket, bytes));
+                    let bytes = waiting.bytes;
+                    self.queue(bytes);
                 }
                 Turn::Later => {
                     let limiter = &self.limiter;
@@ -204,24 +249,12 @@ impl Flow {
     }
 }
 
-impl Waiting {
-    fn new(ticket: Ticket, bytes: usize) -> Self {
-        Self {
-            ticket,
-            bytes,
-            wait: None,
-        }
-    }
-}
-
 impl Drop for Flow {
     /// What was reserved and has not gone is there for others.
     fn drop(&mut self) {
         if let Some(waiting) = &self.turn {
-            self.limiter.give_back(waiting.ticket, waiting.bytes);
+            self.limiter.cancel(waiting.ticket);
         }
-        if let Some(ticket) = self.ticket.filter(|_| self.credit > 0) {
-            self.limiter.give_back(ticket, self.credit);
-        }
+        self.leave_turn();
     }
 }

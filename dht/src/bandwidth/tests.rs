@@ -380,6 +380,117 @@ async fn a_reader_that_waits_takes_nothing_and_does_not_spin() {
     let mut inward = stream(&line, Asked(&mut asked));
     inward.read_exact(&mut vec![0; 100 << 10]).await.unwrap();
     drop(inward);
-    // Pieces of 4 KiB.
-    assert_eq!(asked, 25);
+    // 2 KiB that do not wait, and pieces of 4 KiB.
+    assert_eq!(asked, 26);
+}
+
+/// Has this much for its reader, again and again, and nothing in between.
+struct Drips(usize);
+
+impl AsyncRead for Drips {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let read = std::mem::take(&mut self.0).min(bytes.len());
+        if read > 0 {
+            return Poll::Ready(Ok(read));
+        }
+        self.0 = 100;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_for_which_nothing_came_is_there_for_others() {
+    let line = Line::new(limits(0, 100 * KIB));
+    let mut all: Vec<_> = (0..50).map(|_| stream(&line, Drips(0))).collect();
+    let reading = async {
+        loop {
+            for inward in &mut all {
+                inward.read_exact(&mut [0; 100]).await.unwrap();
+            }
+        }
+    };
+    assert!(timeout(Duration::from_secs(20), reading).await.is_err());
+    assert_rate(line.traffic().down_bytes, 100 * KIB, 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_streams_of_a_stranger_do_not_stop_everything_for_long() {
+    // A peer asks small questions on new streams at ten times the limit for 30 s, and goes.
+    let line = Line::new(limits(100 * KIB, 0));
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(30) {
+        let mut answer = stream(&line, io::sink());
+        answer.write_all(&[0; 2048]).await.unwrap();
+        sleep(Duration::from_millis(2)).await;
+    }
+    assert!(line.traffic().up_bytes <= 31 * 100 * KIB);
+    let (began, mut bulk) = (Instant::now(), stream(&line, io::sink()));
+    bulk.write_all(&[0; 4096]).await.unwrap();
+    // What is owed, and its own turn.
+    assert!(
+        began.elapsed() <= Duration::from_millis(1_050),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_that_are_said_again_do_not_stop_the_line() {
+    let line = Line::new(limits(100 * KIB, 0));
+    for _ in 0..20 {
+        shout(&line);
+    }
+    sleep(Duration::from_secs(5)).await;
+    let before = line.traffic().up_bytes;
+    for secs in 1..=30 {
+        // The same limit; the down limit alone changes.
+        line.set(limits(100 * KIB, secs * MIB));
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_rate(line.traffic().up_bytes - before, 100 * KIB, 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_that_change_again_and_again_do_not_stop_the_line() {
+    let line = Line::new(limits(100 * KIB, 0));
+    for _ in 0..20 {
+        shout(&line);
+    }
+    sleep(Duration::from_secs(5)).await;
+    let before = line.traffic().up_bytes;
+    for round in 0..60 {
+        line.set(limits(100 * KIB + round % 2, 0));
+        sleep(Duration::from_millis(500)).await;
+    }
+    assert_rate(line.traffic().up_bytes - before, 100 * KIB, 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_readers_are_never_more_than_a_second_ahead() {
+    for (per_s, streams) in [(64 * KIB, 32), (10 * MIB, 96)] {
+        let line = Line::new(limits(0, per_s));
+        for _ in 0..streams {
+            let mut inward = stream(&line, io::repeat(1));
+            tokio::spawn(async move {
+                let mut bytes = vec![0; 256 << 10];
+                loop {
+                    inward.read_exact(&mut bytes).await.unwrap();
+                }
+            });
+        }
+        let began = Instant::now();
+        for _ in 0..300 {
+            sleep(Duration::from_millis(100)).await;
+            let took = line.traffic().down_bytes as f64;
+            let due = per_s as f64 * began.elapsed().as_secs_f64();
+            assert!(took <= due + per_s as f64, "{took} where {due} may come");
+        }
+        let took = line.traffic().down_bytes;
+        assert!(took >= 29 * per_s, "{took}");
+    }
 }

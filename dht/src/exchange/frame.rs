@@ -34,8 +34,12 @@ const FRAME_DEADLINE: Duration = Duration::from_secs(60);
 const SLOWEST_BYTES_PER_S: usize = 4 << 10;
 /// A larger frame's memory is not kept for the next.
 const KEPT_BYTES: usize = 16 << 10;
-/// How long the other side may refuse to take any bytes.
-const WRITE_STALL: Duration = Duration::from_secs(30);
+/// How long the other side may refuse to take any bytes of a frame, and a second more for each
+/// [`SLOWEST_TAKEN_BYTES_PER_S`] of it: it says only by halves of a window that it has taken something, and where many streams
+/// share a slow line that is long in coming.
+const WRITE_STALL: Duration = Duration::from_secs(60);
+/// See [`WRITE_STALL`].
+const SLOWEST_TAKEN_BYTES_PER_S: usize = 1 << 10;
 
 /// One frame as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,8 +186,9 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         self.buffer.push(kind);
         self.buffer.extend_from_slice(&id.to_le_bytes());
         self.buffer.extend_from_slice(first);
-        write_steadily(&mut self.io, &self.buffer).await?;
-        write_steadily(&mut self.io, rest).await?;
+        let patience = WRITE_STALL + Duration::from_secs((len / SLOWEST_TAKEN_BYTES_PER_S) as u64);
+        write_steadily(&mut self.io, &self.buffer, patience).await?;
+        write_steadily(&mut self.io, rest, patience).await?;
         timeout(WRITE_STALL, self.io.flush())
             .await
             .map_err(|_| ExchangeError::Stalled)??;
@@ -199,13 +204,14 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     }
 }
 
-/// Writes all of `bytes`; every single write has to make progress within [`WRITE_STALL`].
+/// Writes all of `bytes`; every single write has to make progress within `patience`.
 async fn write_steadily<W: AsyncWrite + Unpin>(
     io: &mut W,
     mut bytes: &[u8],
+    patience: Duration,
 ) -> Result<(), ExchangeError> {
     while !bytes.is_empty() {
-        let written = timeout(WRITE_STALL, io.write(bytes))
+        let written = timeout(patience, io.write(bytes))
             .await
             .map_err(|_| ExchangeError::Stalled)??;
         if written == 0 {
@@ -281,5 +287,35 @@ mod tests {
             assert!(began.elapsed() < Duration::from_secs(60 + 256 + 2));
         };
         tokio::join!(sending, reading);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_window_that_opens_by_halves_on_a_slow_line_breaks_no_stream() {
+        const WINDOW_BYTES: usize = 256 << 10;
+        let (near, mut far) = duplex(WINDOW_BYTES);
+        let mut frames = FrameWriter::new(near);
+        let chunk = vec![0; WINDOW_BYTES];
+        let taking = async {
+            let mut half = vec![0; WINDOW_BYTES / 2];
+            // 128 KiB at 1 KiB/s; and then no more.
+            for _ in 0..8 {
+                tokio::time::sleep(Duration::from_secs(128)).await;
+                far.read_exact(&mut half).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        let sending = async {
+            for id in 0..4 {
+                frames.send(1, id, &chunk).await.unwrap();
+            }
+            while frames.send(1, 9, &chunk).await.is_ok() {}
+        };
+        let began = Instant::now();
+        tokio::select! {
+            () = taking => {}
+            () = sending => {}
+        }
+        // 1024 s of taking, and a minute and 256 s of patience.
+        assert!(began.elapsed() < Duration::from_secs(1400));
     }
 }

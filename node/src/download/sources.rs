@@ -7,6 +7,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    num::NonZeroU64,
     sync::Arc,
     time::Instant,
 };
@@ -35,8 +36,10 @@ use crate::{
 /// hundredth of the line. Half as many would do for speed; the rest makes up for peers that choke, crawl or lie.
 const MAX_SESSIONS: usize = 32;
 
-/// Of these, at most so many by the word of one peer that told of others.
-const MAX_BY_ONE_WORD: usize = MAX_SESSIONS / 2;
+/// Where this node takes no more than it was told to, each session is to get so much of that: thinner ones would be given up.
+const SESSION_BYTES_PER_S: u64 = 32 << 10;
+/// With the lowest limit, too, there are two: one may not answer.
+const MIN_SESSIONS: usize = 2;
 
 /// A peer that said so often that it does not have what it claims to have is let go.
 const MAX_LIES: u32 = 8;
@@ -81,6 +84,8 @@ pub(super) struct Sources {
     /// Every slot's peer; what a session sent may be judged after it is gone.
     slots: BTreeMap<PeerSlot, PeerId>,
     next_slot: u32,
+    /// What this node takes at most.
+    pub(super) down_bytes_per_s: Option<NonZeroU64>,
     /// Some peer has said that it knows the file; one that has a single chunk of it need not.
     pub(super) offered: bool,
 }
@@ -104,7 +109,7 @@ impl Sources {
         let rests = |p: &Past| now.saturating_duration_since(p.at) < p.answer.pause();
         if self.banned.contains_key(&peer)
             || self.past.get(&peer).is_some_and(rests)
-            || (origin != Origin::Found && self.by_word(origin) >= MAX_BY_ONE_WORD)
+            || (origin != Origin::Found && self.by_word(origin) >= self.most() / 2)
         {
             return None;
         }
@@ -174,7 +179,16 @@ impl Sources {
 
     /// True when somebody must make room for whoever comes next.
     pub(super) fn is_full(&self) -> bool {
-        self.active.len() >= MAX_SESSIONS
+        self.active.len() >= self.most()
+    }
+
+    /// Sessions at a time; at most half of them by the word of one peer that told of others.
+    fn most(&self) -> usize {
+        let Some(limit) = self.down_bytes_per_s else {
+            return MAX_SESSIONS;
+        };
+        let fed = usize::try_from(limit.get() / SESSION_BYTES_PER_S).unwrap_or(MAX_SESSIONS);
+        fed.clamp(MIN_SESSIONS, MAX_SESSIONS)
     }
 
     /// Changes what is known of a source.

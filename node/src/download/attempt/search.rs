@@ -230,6 +230,7 @@ impl Attempt<'_> {
             return;
         }
         let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
+        self.job.sources.down_bytes_per_s = dht.bandwidth().down_bytes_per_s;
         let admitted = self.job.sources.admit(peer, origin, clock::now(), commands);
         let Some(Admitted { slot, evicted }) = admitted else {
             return;

@@ -29,10 +29,24 @@ fn one_word_fills_at_most_half_of_the_places() {
     let mut sources = Sources::default();
     let admitted = (0..2 * MAX_SESSIONS)
         .filter(|_| admit(&mut sources, PeerId::random(), told(liar), now).is_some());
-    assert_eq!(admitted.count(), MAX_BY_ONE_WORD);
+    assert_eq!(admitted.count(), MAX_SESSIONS / 2);
     let others = (0..2 * MAX_SESSIONS)
         .filter(|_| admit(&mut sources, PeerId::random(), Origin::Found, now).is_some());
-    assert_eq!(others.count(), MAX_SESSIONS - MAX_BY_ONE_WORD);
+    assert_eq!(others.count(), MAX_SESSIONS - MAX_SESSIONS / 2);
+}
+
+#[test]
+fn a_limit_of_what_is_taken_leaves_room_for_as_many_as_it_feeds() {
+    let now = Instant::now();
+    for (limit, most) in [(16 << 10, 2), (96 << 10, 3), (100 << 20, MAX_SESSIONS)] {
+        let mut sources = Sources {
+            down_bytes_per_s: NonZeroU64::new(limit),
+            ..Sources::default()
+        };
+        let admitted = (0..2 * MAX_SESSIONS)
+            .filter(|_| admit(&mut sources, PeerId::random(), Origin::Found, now).is_some());
+        assert_eq!(admitted.count(), most);
+    }
 }
 
 #[test]
