@@ -1,6 +1,7 @@
 //! One peer's stream: a [`reader`] that takes requests, a [`writer`] that reads chunks ahead of the wire and sends
 //! them, and beside them the [`news`]. They meet at the [`Desk`], where requests wait.
 
+mod budget;
 mod news;
 mod reader;
 mod untold;

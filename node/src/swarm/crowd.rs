@@ -1,6 +1,6 @@
 //! Who is in a swarm, for telling others of it: a peer is told of once it is known where it is.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use casnode_dht::{
     Multiaddr, PeerId,
@@ -26,6 +26,8 @@ pub(crate) type Other = (PeerId, Vec<Multiaddr>);
 /// The peers of one swarm, those that came last at the back.
 #[derive(Debug)]
 pub(super) struct Crowd {
+    /// Streams of each peer, both ways; of all of them, known or not.
+    streams: HashMap<PeerId, u32>,
     known: VecDeque<Known>,
     /// How many have been found so far: changes wake whoever tells of them.
     found: watch::Sender<u64>,
@@ -34,8 +36,6 @@ pub(super) struct Crowd {
 #[derive(Debug)]
 struct Known {
     peer: PeerId,
-    /// Streams of it, both ways.
-    streams: u32,
     place: Place,
 }
 
@@ -50,6 +50,7 @@ enum Place {
 impl Default for Crowd {
     fn default() -> Self {
         Self {
+            streams: HashMap::new(),
             known: VecDeque::new(),
             found: watch::Sender::new(0),
         }
@@ -59,8 +60,9 @@ impl Default for Crowd {
 impl Crowd {
     /// A stream with a peer began; whether it has to be looked up where that is.
     pub(super) fn enters(&mut self, peer: PeerId, now: Mono) -> bool {
-        if let Some(known) = self.find(&peer) {
-            known.streams += 1;
+        let streams = self.streams.entry(peer).or_default();
+        *streams += 1;
+        if *streams > 1 {
             return false;
         }
         if self.known.len() >= MAX_KNOWN {
@@ -68,7 +70,6 @@ impl Crowd {
         }
         self.known.push_back(Known {
             peer,
-            streams: 1,
             place: Place::Open {
                 looks: 0,
                 next: now,
@@ -79,10 +80,14 @@ impl Crowd {
 
     /// A stream with a peer ended.
     pub(super) fn leaves(&mut self, peer: &PeerId) {
-        if let Some(known) = self.find(peer) {
-            known.streams -= 1;
+        let Some(streams) = self.streams.get_mut(peer) else {
+            return;
+        };
+        *streams -= 1;
+        if *streams == 0 {
+            self.streams.remove(peer);
+            self.known.retain(|known| known.peer != *peer);
         }
-        self.known.retain(|known| known.streams > 0);
     }
 
     /// A peer that is to be looked for now. It is not named again before [`LOOK_PAUSE`] is over.
@@ -224,6 +229,20 @@ mod tests {
         assert_eq!(crowd.others(&peers[1], 0).0.len(), 1);
         crowd.leaves(&peers[0]);
         assert_eq!(crowd.others(&peers[1], 0).0.len(), 0);
+    }
+
+    #[test]
+    fn a_peer_that_was_crowded_out_and_comes_again_is_there_until_all_its_streams_have_ended() {
+        let (mut crowd, peers) = crowd(300);
+        assert!(!crowd.enters(peers[0], at(1)));
+        assert!(!crowd.enters(peers[299], at(1)));
+        for peer in [&peers[0], &peers[299], &peers[0]] {
+            crowd.leaves(peer);
+        }
+        let is_known = |crowd: &Crowd, peer| crowd.known.iter().any(|known| known.peer == peer);
+        assert!(is_known(&crowd, peers[299]) && !is_known(&crowd, peers[0]));
+        assert!(crowd.enters(peers[0], at(2)), "it is new again");
+        assert!(is_known(&crowd, peers[0]));
     }
 
     #[test]

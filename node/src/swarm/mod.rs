@@ -25,7 +25,7 @@ use std::{
     time::Instant,
 };
 
-use casnode_cas::{Address, ManifestId};
+use casnode_cas::{Address, Manifest, ManifestId};
 use casnode_dht::{Multiaddr, PeerId};
 use tokio::sync::{Notify, mpsc};
 
@@ -136,13 +136,25 @@ impl Swarms {
     /// A swarm as it is now.
     pub(crate) fn report(&self, manifest: ManifestId) -> SwarmView {
         let (table, now) = (self.lock(), self.now());
-        match table.get(&manifest) {
-            Some(swarm) => view::of(swarm, now),
-            None => SwarmView {
+        let Some(swarm) = table.get(&manifest) else {
+            return SwarmView {
                 mode: table.mode,
                 ..SwarmView::default()
-            },
+            };
+        };
+        let (view, holders) = (view::of(swarm, now), view::Holders::of(swarm));
+        drop(table);
+        SwarmView {
+            copies: holders.copies(),
+            ..view
         }
+    }
+
+    /// Everybody of a swarm, as in its report.
+    pub(crate) fn peers(&self, manifest: ManifestId) -> Vec<PeerView> {
+        let (table, now) = (self.lock(), self.now());
+        let swarm = table.get(&manifest);
+        swarm.map_or_else(Vec::new, |swarm| view::of(swarm, now).peers)
     }
 
     /// A stream joins a swarm: its part in it, and what its peer is to be told of what is here. It is unchoked when this
@@ -214,11 +226,13 @@ impl Swarms {
     }
 
     /// Peers that join the swarm from now on by a stream of their own: whoever downloads a file has parts of it.
-    pub(crate) fn subscribe(&self, manifest: ManifestId) -> mpsc::Receiver<PeerId> {
+    pub(crate) fn subscribe(&self, manifest: &Manifest) -> mpsc::Receiver<PeerId> {
         let (candidates, receiver) = mpsc::channel(MAX_CANDIDATES);
         let mut table = self.lock();
         table.tidy_all();
-        table.enter(manifest).subscribe(candidates);
+        table
+            .begin(manifest.id(), manifest.address())
+            .subscribe(candidates);
         receiver
     }
 

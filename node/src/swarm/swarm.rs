@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use casnode_cas::HaveBitmap;
+use casnode_cas::{Address, HaveBitmap};
 use casnode_dht::PeerId;
 use tokio::sync::mpsc;
 
@@ -42,6 +42,8 @@ pub(super) struct Swarm {
     /// For the choker, while something is known of its file; more than [`UNKNOWN`].
     pub(super) number: u64,
     pub(super) mode: SwarmMode,
+    /// Its file, as far as somebody here knows it.
+    pub(super) address: Option<Address>,
     /// What is here, as far as anybody who joined asked for it.
     pub(super) here: Option<Here>,
     /// By the number of their stream.
@@ -64,7 +66,8 @@ pub(super) struct Swarm {
 pub(super) struct Member {
     pub(super) peer: PeerId,
     pub(super) line: Arc<Line>,
-    pub(super) has: HaveBitmap,
+    /// Shared with whoever counts copies at the moment.
+    pub(super) has: Arc<HaveBitmap>,
     joined: Mono,
     pub(super) takes: Rate,
     pub(super) taken: Tally,
@@ -87,6 +90,7 @@ impl Swarm {
         Self {
             number,
             mode,
+            address: None,
             here: None,
             members: BTreeMap::new(),
             sources: HashMap::new(),
@@ -133,8 +137,9 @@ impl Swarm {
             self.offers = Some(Offers::new(chunks_of(&has), rand::random()));
         }
         let told = here.as_ref().map(|here| here.have.clone());
-        if here.is_some() {
-            self.here = here;
+        if let Some(here) = here {
+            self.address = Some(here.address);
+            self.here = Some(here);
         }
         for subscriber in &self.subscribers {
             let _ = subscriber.try_send(peer); // a download with 64 candidates needs no more
@@ -142,7 +147,7 @@ impl Swarm {
         let member = Member {
             peer,
             line,
-            has: has.clone(),
+            has: Arc::new(has.clone()),
             joined: now,
             takes: Rate::default(),
             taken: Tally::default(),
@@ -187,8 +192,9 @@ impl Swarm {
         if indices.iter().any(|index| *index as usize >= count) {
             return false;
         }
+        let has = Arc::make_mut(&mut member.has);
         for index in indices {
-            member.has.set(*index as usize);
+            has.set(*index as usize);
         }
         self.offer(id, |offers| offers.got(now, id, indices));
         true
@@ -346,7 +352,7 @@ fn chunks_of(has: &HaveBitmap) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use casnode_cas::{Address, ManifestId};
+    use casnode_cas::ManifestId;
 
     use super::*;
 

@@ -14,7 +14,7 @@ use casnode_dht::PeerId;
 use super::{
     Census,
     load::LoadOfAll,
-    member::{Here, Joining},
+    member::Joining,
     swarm::{Admission, Member, Swarm, UNKNOWN},
 };
 use crate::{
@@ -62,12 +62,12 @@ impl Table {
 
     pub(super) fn set_mode(&mut self, address: Address, mode: SwarmMode) {
         if self.modes.len() >= MAX_MODES {
-            let here: Vec<_> = self.swarms.values().filter_map(address_of).collect();
+            let here: Vec<_> = self.swarms.values().filter_map(|s| s.address).collect();
             self.modes.retain(|address, _| here.contains(address));
         }
         self.modes.insert(address, mode);
         let swarms = self.swarms.values_mut();
-        for swarm in swarms.filter(|s| address_of(s) == Some(address)) {
+        for swarm in swarms.filter(|s| s.address == Some(address)) {
             swarm.mode = mode;
         }
     }
@@ -92,6 +92,15 @@ impl Table {
         }
     }
 
+    /// The swarm of a file, in the mode that was said of it; it begins now if need be.
+    pub(super) fn begin(&mut self, manifest: ManifestId, address: Address) -> &mut Swarm {
+        let mode = self.modes.get(&address).copied();
+        let swarm = self.enter(manifest);
+        swarm.address = Some(address);
+        swarm.mode = mode.unwrap_or(swarm.mode);
+        swarm
+    }
+
     /// Lets go of a swarm that nobody has anything to do with.
     pub(super) fn tidy(&mut self, manifest: &ManifestId) {
         if self
@@ -111,10 +120,10 @@ impl Table {
     pub(super) fn join(&mut self, joining: Joining, now: Mono) -> Admission {
         self.next_stream += 1;
         let (id, manifest) = (self.next_stream, joining.manifest);
-        let address = joining.here.as_ref().map(|here| here.address);
-        let mode = address.and_then(|address| self.modes.get(&address).copied());
-        let swarm = self.enter(manifest);
-        swarm.mode = mode.unwrap_or(swarm.mode);
+        let swarm = match &joining.here {
+            Some(here) => self.begin(manifest, here.address),
+            None => self.enter(manifest),
+        };
         let admission = swarm.join(id, joining, now);
         self.streams.insert(id, manifest);
         self.fill(now);
@@ -156,7 +165,7 @@ impl Table {
         let (mut sent, mut load) = (Vec::new(), LoadOfAll::default());
         for swarm in self.swarms.values_mut() {
             let bytes = swarm.count(now, &mut load);
-            if let Some(address) = address_of(swarm).filter(|_| bytes > 0) {
+            if let Some(address) = swarm.address.filter(|_| bytes > 0) {
                 sent.push((address, bytes));
             }
         }
@@ -181,7 +190,7 @@ impl Table {
     /// Files that are served no more.
     pub(super) fn end_those_over(&mut self, is_over: impl Fn(&Address) -> bool) {
         for swarm in self.swarms.values().filter(|s| !s.members.is_empty()) {
-            if let Some(address) = address_of(swarm) {
+            if let Some(address) = swarm.address {
                 let over = is_over(&address);
                 let members = swarm.members.values();
                 members.for_each(|member| member.line.set_over(over));
@@ -261,11 +270,6 @@ fn one_of_each_peer(candidates: &mut [(PeerId, Candidate)], is_served: impl Fn(u
     }
 }
 
-fn address_of(swarm: &Swarm) -> Option<Address> {
-    let here: Option<&Here> = swarm.here.as_ref();
-    here.map(|here| here.address)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -273,7 +277,7 @@ mod tests {
     use casnode_cas::HaveBitmap;
 
     use super::*;
-    use crate::swarm::Line;
+    use crate::swarm::{Here, Line};
 
     /// A stream that joins with nothing.
     fn join(table: &mut Table, peer: PeerId, manifest: u8, is_known: bool) -> Arc<Line> {
@@ -329,5 +333,21 @@ mod tests {
             table.round(Mono(Duration::from_secs(10 * round)));
         }
         assert_eq!(served(&honest), served(&made_up));
+    }
+
+    #[test]
+    fn a_swarm_that_a_download_begins_has_the_mode_of_its_file() {
+        let mut table = Table::new(SwarmMode::Fair, 1, Arc::default());
+        let file = |n| {
+            (
+                ManifestId::from_bytes([n; 32]),
+                Address::from_bytes([n; 32]),
+            )
+        };
+        table.set_mode(file(1).1, SwarmMode::Trusted);
+        let mut begin = |n| table.begin(file(n).0, file(n).1).mode;
+        assert_eq!((begin(1), begin(2)), (SwarmMode::Trusted, SwarmMode::Fair));
+        table.set_mode(file(2).1, SwarmMode::Trusted);
+        assert_eq!(table.enter(file(2).0).mode, SwarmMode::Trusted);
     }
 }

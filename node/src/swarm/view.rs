@@ -1,11 +1,17 @@
 //! A swarm as it is shown to people.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use casnode_cas::HaveBitmap;
 use casnode_dht::PeerId;
 
-use super::swarm::{Member, Swarm};
+use super::{
+    member::Here,
+    swarm::{Member, Swarm},
+};
 use crate::{choke::SwarmMode, sched::Mono};
 
 /// One swarm at one moment. Of a swarm that nobody is in, the default.
@@ -45,7 +51,16 @@ pub(crate) struct PeerView {
     pub(crate) snubs_us: bool,
 }
 
-/// A swarm as it is now.
+/// Who has what of a swarm, to be counted when its registry is no longer held: that takes time for every chunk and member.
+#[derive(Debug)]
+pub(super) struct Holders {
+    here: Option<Here>,
+    members: Vec<Arc<HaveBitmap>>,
+    /// Sources that have everything, and ask this node for nothing. How much others have is known, but not what.
+    whole_sources: usize,
+}
+
+/// A swarm as it is now, but for its copies.
 pub(super) fn of(swarm: &Swarm, now: Mono) -> SwarmView {
     let mut peers: HashMap<PeerId, PeerView> = HashMap::new();
     for member in swarm.members.values() {
@@ -71,7 +86,7 @@ pub(super) fn of(swarm: &Swarm, now: Mono) -> SwarmView {
     let uncounted: u64 = swarm.members.values().map(Member::uncounted_bytes).sum();
     SwarmView {
         mode: swarm.mode,
-        copies: copies(swarm),
+        copies: 0.0,
         up_bytes: swarm.up_bytes + swarm.uncounted_bytes + uncounted,
         down_bytes: swarm.down_bytes,
         peers: peers.into_values().collect(),
@@ -94,30 +109,36 @@ fn nobody(peer: PeerId) -> PeerView {
     }
 }
 
-/// How often the rarest chunk is there, and the share of chunks that are there once more. Of sources that do not ask
-/// this node it is known only how much they have: those that have everything are counted.
-fn copies(swarm: &Swarm) -> f64 {
-    let Some(here) = &swarm.here else {
-        return 0.0;
-    };
-    let chunks = here.have.len();
-    if chunks == 0 {
-        return 0.0;
+impl Holders {
+    pub(super) fn of(swarm: &Swarm) -> Self {
+        let asking: HashSet<PeerId> = swarm.members.values().map(|m| m.peer).collect();
+        let chunks = swarm.here.as_ref().map(|here| here.have.len());
+        let is_whole = |have_chunks: u32| Some(have_chunks as usize) == chunks;
+        let sources = swarm.sources.iter();
+        let whole = sources.filter(|(p, s)| is_whole(s.view.have_chunks) && !asking.contains(p));
+        Self {
+            here: swarm.here.clone(),
+            members: swarm.members.values().map(|m| m.has.clone()).collect(),
+            whole_sources: whole.count(),
+        }
     }
-    let asks = |peer: &PeerId| swarm.members.values().any(|m| m.peer == *peer);
-    let whole = |have: u32| have as usize == chunks;
-    let mut sources = swarm.sources.iter();
-    let whole_sources = sources
-        .by_ref()
-        .filter(|(p, s)| whole(s.view.have_chunks) && !asks(p))
-        .count();
-    let mut held = vec![u32::try_from(whole_sources).unwrap_or(u32::MAX); chunks];
-    let mut count = |have: &HaveBitmap| have.iter_ones().for_each(|index| held[index] += 1);
-    count(&here.now());
-    for member in swarm.members.values().filter(|m| m.has.len() == chunks) {
-        count(&member.has);
+
+    /// How often the rarest chunk is there, and the share of chunks that are there once more.
+    pub(super) fn copies(self) -> f64 {
+        let Some(here) = self.here else {
+            return 0.0;
+        };
+        let chunks = here.have.len();
+        if chunks == 0 {
+            return 0.0;
+        }
+        let mut held = vec![self.whole_sources; chunks];
+        let mut count = |have: &HaveBitmap| have.iter_ones().for_each(|index| held[index] += 1);
+        count(&here.now());
+        let members = self.members.iter().filter(|has| has.len() == chunks);
+        members.for_each(|has| count(has));
+        let least = held.iter().copied().min().unwrap_or(0);
+        let more = held.iter().filter(|held| **held > least).count();
+        least as f64 + more as f64 / chunks as f64
     }
-    let least = held.iter().copied().min().unwrap_or(0);
-    let more = held.iter().filter(|held| **held > least).count();
-    f64::from(least) + more as f64 / chunks as f64
 }

@@ -164,7 +164,7 @@ impl Attempt<'_> {
             done_bytes: 0,
             here_chunks: 0,
             pace: Pace::new(clock::now()),
-            newcomers: self.job.node.swarms.subscribe(manifest.id()),
+            newcomers: self.job.node.swarms.subscribe(&manifest),
             is_proven: false,
             announced: false,
             _registered: registered,

@@ -89,7 +89,7 @@ impl Attempt<'_> {
         let Some(manifest) = self.manifest_id() else {
             return;
         };
-        for view in self.job.node.swarms.report(manifest).peers {
+        for view in self.job.node.swarms.peers(manifest) {
             if view.up_bytes_per_s > 0 {
                 self.job.sources.is_of_use(&view.peer, now);
             }

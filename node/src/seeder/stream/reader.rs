@@ -13,6 +13,7 @@ use tokio::{
 use super::{
     super::{Seeder, answers::Known, desk::Asked},
     End, IDLE_DEADLINE, JOINED_IDLE_DEADLINE, Saying, Stream,
+    budget::Budget,
     news::Tells,
     untold::Untold,
 };
@@ -30,6 +31,9 @@ pub(super) struct Reader<'a> {
     /// Tells of what comes later, from the join on.
     joined: Option<oneshot::Sender<Tells>>,
     choked_requests: u32,
+    budget: Budget,
+    /// Chunks of the file it joined.
+    chunk_count: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -45,6 +49,8 @@ impl<'a> Reader<'a> {
             say,
             joined: Some(joined),
             choked_requests: 0,
+            budget: Budget::default(),
+            chunk_count: 0,
         }
     }
 
@@ -77,6 +83,11 @@ impl<'a> Reader<'a> {
             Request::Manifest { address, offset } => {
                 let address = Address::from_bytes(address);
                 let reply = self.seeder.answers.manifest(address, offset).await;
+                if let Reply::Manifest { total_bytes, bytes } = &reply
+                    && !self.budget.pulls(bytes.len(), *total_bytes)
+                {
+                    return Err(End::Breach("it takes manifests without end"));
+                }
                 self.say(Saying::answer(id, reply)).await;
             }
             Request::Join {
@@ -93,6 +104,9 @@ impl<'a> Reader<'a> {
                 }
             }
             Request::Got { indices } => {
+                if !self.budget.says_got(indices.len(), self.chunk_count) {
+                    return Err(End::Breach("it got more than there is"));
+                }
                 let member = self.stream.member.get();
                 if member.is_some_and(|member| !member.got(&indices)) {
                     return Err(End::Breach("it got a chunk that there is not"));
@@ -136,6 +150,7 @@ impl<'a> Reader<'a> {
         };
         let has = HaveBitmap::from_wire(&bits, chunks as usize)
             .map_err(|_| End::Breach("it joined with a malformed bitmap"))?;
+        self.chunk_count = has.len();
         let here = match self.seeder.answers.here(manifest).await {
             Known::Here(here) => Some(here),
             Known::Unknown => None,

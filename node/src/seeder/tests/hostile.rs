@@ -55,6 +55,49 @@ async fn news_of_a_chunk_that_there_is_not_ends_the_stream() {
 }
 
 #[tokio::test]
+async fn the_same_news_again_and_again_ends_the_stream() {
+    let (server, manifest) = Server::with_file();
+    let mut peer = server.join(&manifest).await;
+    let sending = async {
+        loop {
+            let indices = vec![0; 512];
+            let got = Request::Got { indices };
+            if peer.ask.send(0, &got).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    let end = tokio::select! {
+        () = sending => None,
+        end = timeout(LONG, peer.end.recv()) => end.expect("it goes on and on"),
+    };
+    assert!(is_breach(&end.unwrap()));
+    others_are_served(&server, &manifest).await;
+}
+
+#[tokio::test]
+async fn a_manifest_without_end_is_not_given() {
+    let (server, manifest) = Server::with_file();
+    let mut peer = server.open(WIDE).await;
+    let request = Request::Manifest {
+        address: *manifest.address().as_bytes(),
+        offset: 0,
+    };
+    let most = 5 + (1 << 20) / manifest.encode().len();
+    let mut given = 0;
+    let end = loop {
+        peer.send(7, request.clone()).await;
+        match timeout(LONG, peer.hear.next()).await.expect("it hangs") {
+            Ok(Some(_)) => given += 1,
+            _ => break peer.end().await,
+        }
+        assert!(given <= most, "{given} times");
+    };
+    assert!(given >= 4 && is_breach(&end));
+    others_are_served(&server, &manifest).await;
+}
+
+#[tokio::test]
 async fn asking_on_and_on_while_choked_ends_the_stream() {
     let (server, manifest) = Server::with_file();
     let mut peer = server.open(WIDE).await;
