@@ -72,7 +72,9 @@ impl World {
             }
             Word::Choke => {
                 self.nothing_under_way(id);
-                self.stream(id).chokes_asker = true;
+                let stream = self.stream(id);
+                stream.chokes_asker = true;
+                stream.void.append(&mut stream.asked);
                 self.see(id, Seen::Choked { peer });
             }
             Word::Unchoke => {
@@ -87,7 +89,10 @@ impl World {
                 {
                     told.unset(index as usize);
                 }
-                self.see(id, Seen::Failed { peer, index, fault });
+                let stream = self.stream(id);
+                if stream.asked.remove(&index) || !stream.void.remove(&index) {
+                    self.see(id, Seen::Failed { peer, index, fault });
+                }
             }
             Word::Peers(others) => self.told_of(self.streams[id as usize].asker, &others),
         }
@@ -122,6 +127,7 @@ impl World {
         let stream = self.stream(id);
         let (asker, server, peer) = (stream.asker, stream.server, stream.slot);
         stream.useful_at = now;
+        let _ = stream.asked.remove(&index) || stream.void.remove(&index);
         self.node(asker).tally.received_bytes += bytes;
         self.see(id, Seen::Arrived { peer, index });
         if self.nodes[server as usize].manner == Manner::SendsWrong {
@@ -205,8 +211,17 @@ impl World {
             }
             self.check(id, stream, action);
             match action {
-                Action::Request { index, .. } => self.say(stream, Ask::Chunk(index)),
-                Action::Cancel { index, .. } => self.say(stream, Ask::Cancel(index)),
+                Action::Request { index, .. } => {
+                    let to = self.stream(stream);
+                    to.asked.insert(index);
+                    if !to.void.remove(&index) {
+                        self.say(stream, Ask::Chunk(index));
+                    }
+                }
+                Action::Cancel { index, .. } => {
+                    self.stream(stream).asked.remove(&index);
+                    self.say(stream, Ask::Cancel(index));
+                }
                 Action::Interest { wants, .. } => {
                     said.insert(stream, wants);
                     self.say(stream, Ask::Interest(wants));

@@ -156,6 +156,10 @@ pub struct Stream {
     // What the asker knows.
     pub ready: bool,
     pub chokes_asker: bool,
+    /// Asked and not answered.
+    pub asked: BTreeSet<u32>,
+    /// The same, void since the server choked: what it has not refused when it serves again was on its way, and comes.
+    pub void: BTreeSet<u32>,
     pub gives: Rate,
     pub useful_at: Mono,
     /// What the server said it has; kept when things are checked.
@@ -181,6 +185,8 @@ impl Stream {
             rude: 0,
             ready: false,
             chokes_asker: true,
+            asked: BTreeSet::new(),
+            void: BTreeSet::new(),
             gives: Rate::new(),
             useful_at: now,
             told: None,

@@ -20,13 +20,23 @@ pub(super) struct Pending {
     /// Requests that were taken back, with their chunks, oldest first. What comes of them all the same is used: on a
     /// slow link a cancel crosses the chunk.
     cancelled: VecDeque<(u32, u32)>,
+    /// Of these, the ones that were void when the peer choked, by chunk: what it has not answered when it sends again was
+    /// on its way, and is served.
+    void: HashMap<u32, u32>,
 }
 
 impl Pending {
     /// The id of a new request, made by somebody who knows of so many `chokes`. None when there were more: what is asked
-    /// of a peer is void when it chokes, whether it was sent by then or not, and whoever asks hears of that.
+    /// of a peer is void when it chokes, whether it was sent by then or not, and whoever asks hears of that. None, too,
+    /// when one that was void by then is served all the same.
     pub(super) fn ask(&mut self, index: u32, chokes: u32) -> Option<u32> {
         if chokes != self.chokes {
+            return None;
+        }
+        if let Some(id) = self.void.remove(&index) {
+            self.cancelled.retain(|(cancelled, _)| *cancelled != id);
+            self.asked.insert(id, index);
+            self.by_index.insert(index, id);
             return None;
         }
         self.next_id = self.next_id % (MANIFEST_IDS - 1) + 1;
@@ -43,7 +53,8 @@ impl Pending {
         self.chokes = self.chokes.wrapping_add(1);
         let asked: Vec<u32> = self.by_index.keys().copied().collect();
         for index in asked {
-            self.cancel(index);
+            let id = self.cancel(index);
+            self.void.extend(id.map(|id| (index, id)));
         }
         true
     }
@@ -57,8 +68,10 @@ impl Pending {
         let id = self.by_index.remove(&index)?;
         self.asked.remove(&id);
         self.cancelled.push_back((id, index));
-        if self.cancelled.len() > CANCELLED_KEPT {
-            self.cancelled.pop_front();
+        if self.cancelled.len() > CANCELLED_KEPT
+            && let Some((forgotten, _)) = self.cancelled.pop_front()
+        {
+            self.void.retain(|_, id| *id != forgotten);
         }
         Some(id)
     }
@@ -70,7 +83,10 @@ impl Pending {
         }
         let at = self.cancelled.iter().position(|(c, _)| *c == id);
         match at.and_then(|at| self.cancelled.remove(at)) {
-            Some((_, index)) => Answered::Cancelled(index),
+            Some((id, index)) => {
+                self.void.retain(|_, void| *void != id);
+                Answered::Cancelled(index)
+            }
             None => Answered::Unknown,
         }
     }
@@ -118,17 +134,38 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_before_a_choke_is_void_and_asked_anew_after_it() {
+    fn what_was_asked_before_a_choke_is_void_and_asked_anew_once_it_is_refused() {
         let mut pending = Pending::default();
         assert!(!pending.choke(), "so it begins");
         assert!(pending.unchoke() && !pending.unchoke());
         let before = pending.ask(7, 0).unwrap();
         assert!(pending.choke() && !pending.choke());
+        assert!(matches!(pending.answer(before), Answered::Cancelled(7)));
         assert!(pending.unchoke());
         assert_eq!(pending.ask(8, 0), None, "by one who has not heard of it");
         let after = pending.ask(7, 1).unwrap();
-        // The late reply to the first is not taken for one to the second, which can be cancelled still.
-        assert!(matches!(pending.answer(before), Answered::Cancelled(7)));
+        assert!(after != before);
         assert_eq!(pending.cancel(7), Some(after));
+    }
+
+    #[test]
+    fn what_was_on_its_way_over_a_choke_is_not_asked_twice() {
+        let mut pending = Pending::default();
+        pending.unchoke();
+        let [first, second] = [7, 8].map(|index| pending.ask(index, 0).unwrap());
+        pending.choke();
+        pending.unchoke();
+        assert_eq!(pending.ask(7, 1), None, "it was sent, and is served");
+        assert!(matches!(pending.answer(first), Answered::Wanted(7)));
+        assert!(matches!(pending.answer(second), Answered::Cancelled(8)));
+        let [third, fourth] = [7, 8].map(|index| pending.ask(index, 1).unwrap());
+        assert!(third != first && fourth != second);
+        // One that is taken back is not waited for.
+        pending.choke();
+        pending.unchoke();
+        assert_eq!(pending.ask(7, 2), None);
+        assert_eq!(pending.cancel(7), Some(third));
+        assert!(pending.ask(7, 2).is_some_and(|id| id != third));
+        assert!(matches!(pending.answer(third), Answered::Cancelled(7)));
     }
 }
