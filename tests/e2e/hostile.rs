@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,8 +17,11 @@ use tokio::runtime::Runtime;
 
 use crate::harness::folder;
 
-/// What a chunk of a slow peer takes.
+/// What a chunk of a peer takes that will begin to lie.
 const SLOW_CHUNK: Duration = Duration::from_millis(50);
+
+/// How often a peer that is held looks whether it is released.
+const HELD_LOOK: Duration = Duration::from_millis(10);
 
 /// Streams that a peer closes which has no place at first.
 const CLOSED_AT_FIRST: usize = 2;
@@ -38,8 +41,8 @@ pub(crate) struct Script {
 pub(crate) enum Manner {
     /// By the script.
     Proper,
-    /// By the script, each chunk after a while: whoever else is there gets its turn.
-    Slow,
+    /// By the script, but no chunk before it is released.
+    Held,
     /// Every manifest is endless.
     EndlessManifest,
     /// The have-bitmap is that of another file.
@@ -68,11 +71,18 @@ pub(crate) enum Manner {
     LiarAfter(u64),
 }
 
+/// What a scripted peer and its test tell each other.
+#[derive(Default)]
+struct Told {
+    served: AtomicU64,
+    released: AtomicBool,
+}
+
 /// A scripted peer. It leaves when dropped.
 pub(crate) struct Hostile {
     pub(crate) peer_id: String,
     pub(crate) addr: String,
-    served: Arc<AtomicU64>,
+    told: Arc<Told>,
     runtime: Option<Runtime>,
     dht: Dht,
     _folder: TempDir,
@@ -87,7 +97,7 @@ impl Hostile {
             .build()
             .unwrap();
         let folder = folder();
-        let served = Arc::new(AtomicU64::new(0));
+        let told = Arc::new(Told::default());
         let mut config = DhtConfig::new(
             Keypair::generate_ed25519(),
             folder.path(),
@@ -101,7 +111,7 @@ impl Hostile {
             let address = *script.manifest.address().as_bytes();
             let record = FileRecord::for_manifest(&script.manifest, Some("lies.bin")).encode();
             let script = Arc::new(script);
-            let counter = served.clone();
+            let teller = told.clone();
             tokio::spawn(async move {
                 let mut closed = 0;
                 while let Some(stream) = incoming.recv().await {
@@ -109,7 +119,7 @@ impl Hostile {
                         closed += 1;
                         continue;
                     }
-                    tokio::spawn(serve(stream, script.clone(), counter.clone()));
+                    tokio::spawn(serve(stream, script.clone(), teller.clone()));
                 }
             });
             if !alone {
@@ -125,16 +135,21 @@ impl Hostile {
         Self {
             peer_id,
             addr,
-            served,
+            told,
             runtime: Some(runtime),
             dht,
             _folder: folder,
         }
     }
 
+    /// A peer that was held sends chunks from now on.
+    pub(crate) fn release(&self) {
+        self.told.released.store(true, Ordering::Relaxed);
+    }
+
     /// How many chunks it has sent.
     pub(crate) fn served_chunks(&self) -> u64 {
-        self.served.load(Ordering::Relaxed)
+        self.told.served.load(Ordering::Relaxed)
     }
 }
 
@@ -150,31 +165,30 @@ impl Drop for Hostile {
     }
 }
 
-async fn serve(stream: Incoming, script: Arc<Script>, served: Arc<AtomicU64>) {
+async fn serve(stream: Incoming, script: Arc<Script>, told: Arc<Told>) {
     let Incoming {
         requests, replies, ..
     } = stream;
     // The asker hangs up when it has had enough; so do we.
-    let _ = answer_all(requests, replies, &script, &served).await;
+    let _ = answer_all(requests, replies, &script, &told).await;
 }
 
 async fn answer_all(
     mut requests: RequestReceiver,
     mut replies: ReplySender,
     script: &Script,
-    served: &AtomicU64,
+    told: &Told,
 ) -> Result<(), casnode_dht::ExchangeError> {
     while let Some((id, request)) = requests.next().await? {
         if script.manner == Manner::Unasked {
             let unasked = Reply::Chunk(Bytes::from_static(b"nobody asked for this"));
             replies.send(id.wrapping_add(0x4000_0000), &unasked).await?;
         }
-        let slow = matches!(script.manner, Manner::Slow | Manner::LiarAfter(_));
-        if slow && matches!(request, Request::Chunk { .. }) {
-            tokio::time::sleep(SLOW_CHUNK).await;
+        if matches!(request, Request::Chunk { .. }) {
+            script.hesitate(told).await;
         }
         let joins = matches!(request, Request::Join { .. });
-        if let Some(reply) = script.answer(request, served) {
+        if let Some(reply) = script.answer(request, &told.served) {
             replies.send(id, &reply).await?;
         }
         if joins {
@@ -244,6 +258,19 @@ fn garbage() -> Vec<SwarmPeer> {
 }
 
 impl Script {
+    /// What it waits for before it answers a request for a chunk.
+    async fn hesitate(&self, told: &Told) {
+        match self.manner {
+            Manner::LiarAfter(_) => tokio::time::sleep(SLOW_CHUNK).await,
+            Manner::Held => {
+                while !told.released.load(Ordering::Relaxed) {
+                    tokio::time::sleep(HELD_LOOK).await;
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// The chunk, of which it has sent so many before.
     fn chunk(&self, bytes: &Bytes, served: u64) -> Reply {
         let lies = matches!(self.manner, Manner::LiarAfter(honest) if served >= honest);

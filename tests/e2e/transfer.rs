@@ -125,12 +125,19 @@ fn two_providers_share_the_work() {
 
 #[test]
 fn both_providers_are_found_through_the_dht() {
-    let a = Node::start(&[]);
-    let b = Node::start(&[&a.addr]);
+    // Slow enough that neither can finish before the other is found.
+    let options = ["--listen", "/ip4/127.0.0.1/tcp/0", "--max-up", "2MiB/s"];
+    let a = Node::start_as(Home::new(), &[], &options);
+    let b = Node::start_as(Home::new(), &[&a.addr], &options);
     let c = Node::start(&[&b.addr]);
     let sample = Sample::new(31, 100 * CHUNK);
     a.store(&sample.path);
     b.store(&sample.path);
+    wait_until("both to be known as providers", || {
+        let words = ["providers", "--json", &sample.address];
+        let found = c.call(words).run().text();
+        found.contains(&a.peer_id) && found.contains(&b.peer_id)
+    });
     let report = c.get(&sample.address, &sample.copy_path());
     sample.assert_at(&sample.copy_path());
     assert_eq!(senders(&report).len(), 2, "{report}");
