@@ -177,6 +177,13 @@ impl Downloads {
         live.values().any(|l| l.manifest.address() == *address)
     }
 
+    /// True from the first moment of a `get` of the address to its last, when it is said for how long the file is served.
+    pub(crate) fn is_wanted(&self, address: &Address) -> bool {
+        let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_use = |turn: &Arc<AsyncMutex<()>>| Arc::strong_count(turn) > 1;
+        turns.get(address).is_some_and(in_use) || self.is_running(address)
+    }
+
     fn enter(self: &Arc<Self>, live: Arc<LiveHave>) -> Registered {
         let id = live.manifest.id();
         self.live
@@ -224,5 +231,21 @@ impl Drop for Registered {
         if let Some(live) = gone {
             live.end();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_wanted_until_its_get_is_done() {
+        let downloads = Downloads::default();
+        let address = Address::from_bytes([1; 32]);
+        assert!(!downloads.is_wanted(&address));
+        let turn = downloads.turn(&address).try_lock_owned().unwrap();
+        assert!(downloads.is_wanted(&address) && !downloads.is_running(&address));
+        drop(turn);
+        assert!(!downloads.is_wanted(&address));
     }
 }

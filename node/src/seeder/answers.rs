@@ -153,7 +153,7 @@ impl Answers {
     /// Whether a file's seeding is not over. While it is fetched, what was said of it earlier does not count: it is said
     /// anew when it is here.
     fn is_served(&self, address: &Address) -> bool {
-        self.downloads.is_running(address) || self.seeding.may_serve(address, clock::unix_s())
+        self.downloads.is_wanted(address) || self.seeding.may_serve(address, clock::unix_s())
     }
 
     /// A file is being served: what others fetch is the last to make room here.

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::swarm::Line;
 
-/// Streams at a time, over all peers. One that is choked costs some kilobytes, and what its peer has of its file: one bit a
-/// chunk. Only those that are served hold chunks in memory, and the choker bounds their number.
+/// Streams at a time, over all peers. One that is choked costs some kilobytes, and two bits for each chunk of its file: what
+/// its peer has, and what it was told of. Only those that are served hold chunks in memory, and the choker bounds their number.
 const fn max_streams(profile: Profile) -> usize {
     match profile {
         Profile::Home => 64,

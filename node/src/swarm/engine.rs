@@ -75,7 +75,7 @@ pub(crate) async fn choke(
 fn end_those_over(swarms: &Swarms, seeding: &Seeding, downloads: &Downloads) {
     let now_s = clock::unix_s();
     let is_over =
-        |address: &Address| !seeding.may_serve(address, now_s) && !downloads.is_running(address);
+        |address: &Address| !seeding.may_serve(address, now_s) && !downloads.is_wanted(address);
     swarms.lock().end_those_over(is_over);
 }
 

@@ -46,3 +46,44 @@ pub(crate) async fn save(node: &Node) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use casnode_cas::{Address, HaveBitmap, ManifestId};
+    use casnode_dht::PeerId;
+
+    use super::*;
+    use crate::{
+        config::NodeConfig,
+        swarm::{Here, Joining, Line},
+    };
+
+    #[tokio::test]
+    async fn what_was_sent_last_is_remembered_over_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = || NodeConfig {
+            data_dir: dir.path().to_owned(),
+            ..NodeConfig::default()
+        };
+        let node = Node::start(config()).await.unwrap();
+        let (address, line) = (Address::from_bytes([1; 32]), Arc::new(Line::default()));
+        let (member, _) = node.swarms.join(Joining {
+            peer: PeerId::random(),
+            manifest: ManifestId::from_bytes([1; 32]),
+            line: line.clone(),
+            has: HaveBitmap::new(8),
+            here: Some(Here {
+                address,
+                have: HaveBitmap::new(8),
+                live: None,
+            }),
+        });
+        line.sent(1000, node.swarms.now());
+        drop(member);
+        node.shutdown().await;
+        drop(node);
+        let node = Node::start(config()).await.unwrap();
+        assert_eq!(node.seeding.uploaded_bytes(&address), 1000);
+        node.shutdown().await;
+    }
+}
