@@ -1,12 +1,20 @@
 //! Standard output as the target of `get -o -`.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncWrite, Stdout, stdout};
+
+/// Ends standard output for its reader, although this process goes on: what is written there from now on is lost.
+pub(crate) fn end_stdout() -> io::Result<()> {
+    io::stdout().flush()?;
+    let nowhere = File::options().write(true).open("/dev/null")?;
+    Ok(rustix::stdio::dup2_stdout(nowhere)?)
+}
 
 /// Remembers that the reader of a pipe left: by then the error has become one of the node's own.
 #[derive(Debug, Clone, Default)]

@@ -9,9 +9,6 @@ use casnode_node::api::RateLimit;
 
 use crate::size::times;
 
-/// Slower than that no chunk arrives within the time that a download waits for it.
-const MIN_BYTES_PER_S: u64 = 1 << 10;
-
 /// What a number is followed by, and its bytes a second. `b` alone stands for nothing here: to some it is a bit.
 const UNITS: [(&str, u64); 10] = [
     ("GiB/s", 1 << 30),
@@ -58,10 +55,18 @@ impl FromStr for Rate {
         let factor = factor(number, unit.trim())?;
         let rate = times(number, factor).ok_or_else(|| format!("{text} is no rate"))?;
         match NonZeroU64::new(rate) {
-            Some(rate) if rate.get() >= MIN_BYTES_PER_S => Ok(Self(RateLimit::BytesPerS(rate))),
-            _ => Err("the slowest limit is 1KiB/s; without a limit, write none".to_owned()),
+            Some(rate) if rate.get() >= RateLimit::MIN_BYTES_PER_S => {
+                Ok(Self(RateLimit::BytesPerS(rate)))
+            }
+            _ => Err(too_slow()),
         }
     }
+}
+
+fn too_slow() -> String {
+    let slowest = NonZeroU64::new(RateLimit::MIN_BYTES_PER_S);
+    let slowest = Rate(slowest.map_or(RateLimit::Unlimited, RateLimit::BytesPerS));
+    format!("the slowest limit is {slowest}; without a limit, write none")
 }
 
 /// The bytes a second of a unit, or what should have been written.
@@ -124,9 +129,9 @@ mod tests {
             ("1.5MB/s", 1_500_000),
             ("2GB/s", 2_000_000_000),
             ("100Mbit/s", 12_500_000),
-            ("16kbit/s", 2_000),
+            ("160kbit/s", 20_000),
             ("1Gbit/s", 125_000_000),
-            (" 4096B/s ", 4096),
+            (" 16384B/s ", 16384),
         ] {
             assert_eq!(text.parse(), Ok(limit(bytes_per_s)), "{text}");
         }
@@ -147,7 +152,7 @@ mod tests {
             ("10mib/s", "MiB/s"),
             ("10MiB/m", "the units are"),
             ("0MiB/s", "none"),
-            ("1023B/s", "1KiB/s"),
+            ("16383B/s", "slowest limit is 16KiB/s"),
             ("1.MiB/s", "is no rate"),
             ("99999999999999GiB/s", "is no rate"),
         ] {
@@ -166,13 +171,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_can_be_typed(bytes_per_s in MIN_BYTES_PER_S..=u64::MAX) {
+        fn what_is_shown_can_be_typed(bytes_per_s in RateLimit::MIN_BYTES_PER_S..=u64::MAX) {
             let rate = limit(bytes_per_s);
             prop_assert_eq!(rate.to_string().parse(), Ok(rate));
         }
 
         #[test]
-        fn a_number_and_a_unit_are_their_product(number in 1024u64..1 << 20, unit in 0..UNITS.len()) {
+        fn a_number_and_a_unit_are_their_product(number in 132_000u64..1 << 20, unit in 0..UNITS.len()) {
             let (name, factor) = UNITS[unit];
             prop_assert_eq!(format!("{number}{name}").parse(), Ok(limit(number * factor)));
         }

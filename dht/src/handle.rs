@@ -319,7 +319,12 @@ impl Dht {
 
     /// Changes these limits, from now on, for all streams that are open, too.
     pub fn set_bandwidth(&self, bandwidth: Bandwidth) {
-        self.inner.line.set(bandwidth);
+        self.change_bandwidth(|_| bandwidth);
+    }
+
+    /// Changes them by what they are, one change after the other; returns what they are then.
+    pub fn change_bandwidth(&self, change: impl FnOnce(Bandwidth) -> Bandwidth) -> Bandwidth {
+        self.inner.line.change(change)
     }
 
     /// What this node has sent and taken since its start.

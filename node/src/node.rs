@@ -190,12 +190,13 @@ impl Node {
         self.seeding.may_serve(address, clock::unix_s())
     }
 
-    /// A file that is whole is served for this long from now on.
-    pub(crate) fn serve_for(&self, policy: SeedPolicy, address: Address, size_bytes: u64) {
+    /// A file that is whole is served for this long from now on; that is on the medium when this returns.
+    pub(crate) async fn serve_for(&self, policy: SeedPolicy, address: Address, size_bytes: u64) {
         let now_s = clock::unix_s();
         if let Err(error) = self.seeding.set(address, policy, size_bytes, now_s) {
             tracing::warn!(file = %address, %error, "a file is served for as long as it is here");
         }
+        upkeep::save_seeding(self).await;
     }
 
     /// How long a command waits for a first peer.
@@ -240,6 +241,8 @@ impl Node {
     /// Leaves: no new work, running work ends, the network is left, the store is flushed.
     pub(crate) async fn shutdown(&self) {
         let leave = async {
+            // First, for what takes too long is cut off; and once more when nothing is sent any longer.
+            upkeep::save_seeding(self).await;
             self.tasks.finish().await;
             if let Some(dht) = &self.dht {
                 dht.shutdown().await;

@@ -1,13 +1,13 @@
 //! Telling the DHT what is here.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use casnode_cas::{
     Address, ChunkHash, FileEntry, FileRecord, HaveBitmap, Manifest, Store, StoreError,
 };
 use casnode_dht::{Dht, DhtError, Key};
 
-use crate::{node::Node, tasks::blocking};
+use crate::{clock, node::Node, seeding::Seeding, tasks::blocking};
 
 /// A file's own record is out within this time, or stays due.
 pub(crate) const FILE_DEADLINE: Duration = Duration::from_secs(15);
@@ -61,8 +61,7 @@ async fn take_back(node: &Node, address: &Address) -> Result<(), PublishError> {
 
 /// Enters every chunk of the file in the announce schedule.
 pub(crate) async fn schedule_chunks(dht: &Dht, manifest: &Manifest) -> Result<(), PublishError> {
-    let keys = manifest.chunks().iter().map(|c| *c.hash.as_bytes());
-    schedule_keys(dht, keys).await
+    schedule_keys(dht, chunk_keys(manifest)).await
 }
 
 async fn schedule_keys(dht: &Dht, mut keys: impl Iterator<Item = Key>) -> Result<(), PublishError> {
@@ -90,29 +89,78 @@ pub(crate) async fn file_and_chunks(
     take_back(&node, &manifest.address()).await
 }
 
-/// Takes a file that is here and served no more off the schedule, with the chunks that no other file has: of the others
-/// this node is still a provider.
+/// Takes a file that is here and served no more off the schedule, with the chunks that no file has which is served: of the
+/// others this node is still a provider.
 pub(crate) async fn retire(node: &Node, address: &Address) -> Result<(), PublishError> {
     let Some(dht) = &node.dht else { return Ok(()) };
-    let (store, address) = (node.store.clone(), *address);
-    let own = ChunkHash::from_bytes(*address.as_bytes());
-    let (sole, is_chunk) = blocking(move || {
-        let sole = store.sole_chunks(&address)?;
-        // A file of one chunk has the chunk's hash for its address, and another file may have that chunk.
-        let is_chunk = store.has(&own)? && !sole.contains(&own);
-        Ok::<_, StoreError>((sole, is_chunk))
-    })
-    .await??;
-    for part in sole.chunks(SCHEDULE_BATCH) {
-        dht.unschedule(part.iter().map(|chunk| *chunk.as_bytes()).collect())
-            .await?;
-    }
-    let key = vec![*address.as_bytes()];
-    dht.unschedule(key.clone()).await?;
+    let (store, seeding, address) = (node.store.clone(), node.seeding.clone(), *address);
+    let over = blocking(move || over_keys(&store, &seeding, vec![address])).await??;
+    // A file of one chunk has the chunk's hash for its address, and a file that is served may have that chunk.
+    let key = *address.as_bytes();
+    let is_chunk = !over.contains(&key);
+    unschedule(dht, over).await?;
     if is_chunk {
-        dht.schedule(key).await?;
+        dht.unschedule(vec![key]).await?;
+        dht.schedule(vec![key]).await?;
     }
     Ok(())
+}
+
+async fn unschedule(dht: &Dht, keys: HashSet<Key>) -> Result<(), PublishError> {
+    let keys: Vec<Key> = keys.into_iter().collect();
+    for part in keys.chunks(SCHEDULE_BATCH) {
+        dht.unschedule(part.to_vec()).await?;
+    }
+    Ok(())
+}
+
+/// The keys of these files, which are served no more, without those of chunks that a file has which is served.
+fn over_keys(
+    store: &Store,
+    seeding: &Seeding,
+    over: Vec<Address>,
+) -> Result<HashSet<Key>, StoreError> {
+    let mut keys = HashSet::new();
+    let mut are_shared = false;
+    for address in over {
+        keys.insert(*address.as_bytes());
+        let sole = store.sole_chunks(&address)?;
+        let sole: HashSet<Key> = sole.iter().map(|chunk| *chunk.as_bytes()).collect();
+        let Some(manifest) = readable_manifest(store, &address)? else {
+            continue;
+        };
+        are_shared |= chunk_keys(&manifest).any(|key| !sole.contains(&key));
+        keys.extend(chunk_keys(&manifest));
+    }
+    // Most files share nothing, and a store has many.
+    if are_shared {
+        let now_s = clock::unix_s();
+        for entry in store.files()? {
+            if seeding.may_serve(&entry.address, now_s)
+                && let Some(manifest) = readable_manifest(store, &entry.address)?
+            {
+                chunk_keys(&manifest).for_each(|key| {
+                    keys.remove(&key);
+                });
+            }
+        }
+    }
+    Ok(keys)
+}
+
+fn chunk_keys(manifest: &Manifest) -> impl Iterator<Item = Key> + '_ {
+    manifest.chunks().iter().map(|chunk| *chunk.hash.as_bytes())
+}
+
+/// `None` for a manifest that is damaged, too: what is known of other files is not to depend on it.
+fn readable_manifest(store: &Store, address: &Address) -> Result<Option<Manifest>, StoreError> {
+    match store.manifest(address) {
+        Err(error) => {
+            tracing::warn!(file = %address, %error, "a file's manifest cannot be read");
+            Ok(None)
+        }
+        read => read,
+    }
 }
 
 /// Takes a file that is gone, and the chunks that went with it, off the schedule. What has come back meanwhile stays.
@@ -227,9 +275,11 @@ pub(crate) async fn reconcile(node: Arc<Node>) -> Result<(), PublishError> {
     };
     let store = node.store.clone();
     let files: Vec<FileEntry> = blocking(move || store.files()).await??;
+    let mut over = Vec::new();
     for entry in files {
         let address = entry.address;
         if !node.serves(&address) {
+            over.push(address);
             continue;
         }
         match schedule_entry(&dht, &node.store, entry).await {
@@ -239,26 +289,37 @@ pub(crate) async fn reconcile(node: Arc<Node>) -> Result<(), PublishError> {
             other => other?,
         }
     }
-    let (store, scheduled) = (node.store.clone(), dht.scheduled_keys());
-    let stale = blocking(move || stale(&store, scheduled)).await??;
+    let (store, seeding) = (node.store.clone(), node.seeding.clone());
+    let scheduled = dht.scheduled_keys();
+    let stale = blocking(move || stale(&store, &seeding, over, scheduled)).await??;
     if !stale.is_empty() {
         tracing::info!(
             keys = stale.len(),
-            "keys of removed files leave the announce schedule"
+            "keys of files that are gone, or served no more, leave the announce schedule"
         );
-        dht.unschedule(stale).await?;
+        unschedule(&dht, stale).await?;
     }
     Ok(())
 }
 
-/// The keys of which the store has neither a file nor a chunk.
-fn stale(store: &Store, keys: Vec<Key>) -> Result<Vec<Key>, StoreError> {
-    let mut stale = Vec::new();
-    for key in keys {
-        if !store.has(&ChunkHash::from_bytes(key))?
-            && store.file(&Address::from_bytes(key))?.is_none()
-        {
-            stale.push(key);
+/// Those of the scheduled keys of which the store has neither a file nor a chunk, or only in files that are served no more.
+fn stale(
+    store: &Store,
+    seeding: &Seeding,
+    over: Vec<Address>,
+    scheduled: Vec<Key>,
+) -> Result<HashSet<Key>, StoreError> {
+    let over = over_keys(store, seeding, over)?;
+    let mut stale = HashSet::new();
+    for key in scheduled {
+        let is_here = || {
+            Ok::<_, StoreError>(
+                store.has(&ChunkHash::from_bytes(key))?
+                    || store.file(&Address::from_bytes(key))?.is_some(),
+            )
+        };
+        if over.contains(&key) || !is_here()? {
+            stale.insert(key);
         }
     }
     Ok(stale)

@@ -195,6 +195,10 @@ impl Running {
         }
     }
 
+    pub(crate) fn stdout_has_ended(&self) -> bool {
+        self.stdout.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }

@@ -195,14 +195,20 @@ fn what_is_fetched_with_seed_none_is_neither_served_nor_announced_until_it_is_st
 
 #[test]
 fn what_is_served_for_a_time_is_served_no_longer() {
-    let (b, sample) = fetched(403, &["--seed", "10s"]);
+    let (b, sample) = fetched(403, &["--seed", "1h"]);
     assert_served(&b, &sample);
     let told = seed(&b, &sample);
-    assert_eq!(told["policy"], "10s");
+    assert_eq!(told["policy"], "1h");
     assert_fields(
         &told,
         &["finished_unix_ms", "left_ms", "uploaded_bytes", "ratio"],
     );
+    // It is here; all that changes is for how long it is served.
+    b.call(["get", &sample.address, "--force", "-o"])
+        .arg(sample.copy_path())
+        .args(["--seed", "1s"])
+        .run()
+        .ok();
     wait_until_over(&b, &sample);
     assert_not_served(&b, &sample);
     b.call(["stat", &sample.address]).run().ok();
@@ -276,6 +282,27 @@ fn a_signal_ends_a_get_that_only_serves_yet_and_that_is_no_failure() {
         .ok()
         .json();
     assert_eq!(stat["seed"]["over"], true, "{stat}");
+}
+
+#[test]
+fn a_reader_of_standard_output_sees_its_end_before_the_serving_is_over() {
+    let a = Node::start(&[]);
+    let sample = Sample::new(450, 6 * CHUNK);
+    a.store(&sample.path);
+    let home = Home::new();
+    let mut running = home
+        .networked(["get", &sample.address, "-o", "-", "--seed", "1h"], &[])
+        .args(["--bootstrap", &a.addr])
+        .spawn();
+    wait_until("the pipe to end", || {
+        running.stdout_has_ended() || !running.is_running()
+    });
+    assert!(
+        running.is_running(),
+        "the pipe ended with the command alone"
+    );
+    running.signal(Signal::INT);
+    assert_eq!(running.wait().ok().stdout, sample.bytes);
 }
 
 #[test]

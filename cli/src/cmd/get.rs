@@ -10,7 +10,7 @@ use casnode_node::{Client, SeedPolicy, Streams};
 use crate::args::GetArgs;
 use crate::exit::{Failure, Result};
 use crate::output;
-use crate::pipe::{ClosedFlag, StdoutPipe};
+use crate::pipe::{ClosedFlag, StdoutPipe, end_stdout};
 use crate::progress::remark;
 use crate::session::{Context, absolute, unexpected};
 
@@ -48,7 +48,7 @@ pub(crate) async fn run(context: &Context, args: GetArgs) -> Result<()> {
     let client = context.networked(args.network).await?;
     let outcome = fetch(context, &client, request, streams, to_stdout).await;
     let outcome = match outcome {
-        Ok(report) => stay(context, &client, args.seed, &report).await,
+        Ok(report) => stay(context, &client, args.seed, to_stdout, &report).await,
         Err(failure) => Err(explain(failure, &closed)),
     };
     client.close().await;
@@ -83,12 +83,16 @@ async fn stay(
     context: &Context,
     client: &Client,
     seed: Option<SeedPolicy>,
+    to_stdout: bool,
     report: &GetReport,
 ) -> Result<()> {
     let lingers = !client.is_daemon() && seed.is_some_and(|seed| seed != SeedPolicy::None);
     context.remark(&output::seed_remark(report, client.is_daemon(), lingers));
     if !lingers {
         return Ok(());
+    }
+    if to_stdout {
+        end_stdout().map_err(|error| Failure::io("standard output could not be ended", &error))?;
     }
     let request = Request::Linger {
         address: report.address.clone(),

@@ -12,8 +12,8 @@ mod tests;
 mod traffic;
 
 use std::num::NonZeroU64;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use libp2p::{Multiaddr, PeerId};
 
@@ -47,6 +47,8 @@ pub(crate) struct Line {
     up: Arc<Limiter>,
     down: Arc<Limiter>,
     exempt_local: AtomicBool,
+    /// Held while the limits are changed.
+    changing: Mutex<()>,
     total: Counts,
     peers: Arc<Peers>,
 }
@@ -57,6 +59,7 @@ impl Line {
             up: Arc::new(Limiter::new(bandwidth.up_bytes_per_s)),
             down: Arc::new(Limiter::new(bandwidth.down_bytes_per_s)),
             exempt_local: AtomicBool::new(bandwidth.exempt_local),
+            changing: Mutex::default(),
             total: Counts::default(),
             peers: Arc::default(),
         })
@@ -71,12 +74,15 @@ impl Line {
     }
 
     /// Changes the limits. Whoever waits is woken and waits by the new ones.
-    pub(crate) fn set(&self, bandwidth: Bandwidth) {
+    pub(crate) fn change(&self, change: impl FnOnce(Bandwidth) -> Bandwidth) -> Bandwidth {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let bandwidth = change(self.bandwidth());
         // First, for those who are woken look at it.
         self.exempt_local
             .store(bandwidth.exempt_local, Ordering::Relaxed);
         self.up.set_rate(bandwidth.up_bytes_per_s);
         self.down.set_rate(bandwidth.down_bytes_per_s);
+        bandwidth
     }
 
     pub(crate) fn traffic(&self) -> Traffic {

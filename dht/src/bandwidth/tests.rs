@@ -23,6 +23,10 @@ fn limits(up: u64, down: u64) -> Bandwidth {
     }
 }
 
+fn set(line: &Line, bandwidth: Bandwidth) {
+    line.change(|_| bandwidth);
+}
+
 fn stream_at<S>(line: &Arc<Line>, inner: S, is_local: bool) -> Substream<S> {
     let link = Link {
         line: line.clone(),
@@ -74,7 +78,7 @@ async fn streams_share_the_limit_and_a_change_acts_at_once() {
     }
     let mut before = 0;
     for per_s in [MIB, 10 * MIB, 300 * KIB, 50 * KIB, MIB] {
-        line.set(limits(per_s, 0));
+        set(&line, limits(per_s, 0));
         sleep(Duration::from_secs(30)).await;
         let sent = line.traffic().up_bytes;
         assert_rate(sent - before, per_s, 30);
@@ -128,7 +132,7 @@ async fn an_end_of_the_limit_wakes_all_who_wait() {
     sleep(Duration::from_secs(1)).await;
     assert!(waiting.iter().all(|task| !task.is_finished()));
     let raised = Instant::now();
-    line.set(limits(0, 0));
+    set(&line, limits(0, 0));
     for task in waiting {
         task.await.unwrap();
     }
@@ -143,7 +147,7 @@ async fn a_cut_does_not_let_those_who_wait_send_what_they_had_reserved() {
     }
     sleep(Duration::from_secs(5)).await;
     let before = line.traffic().up_bytes;
-    line.set(limits(100 * KIB, 0));
+    set(&line, limits(100 * KIB, 0));
     sleep(Duration::from_secs(10)).await;
     let sent = line.traffic().up_bytes - before;
     // One piece each may have had its turn already.
@@ -325,7 +329,7 @@ async fn pieces_written_together_are_limited_too() {
     };
     assert!(timeout(Duration::from_secs(20), sending).await.is_err());
     assert_rate(line.traffic().up_bytes, 100 * KIB, 20);
-    line.set(limits(0, 0));
+    set(&line, limits(0, 0));
     let parts = [&[0; 3000][..], &[0; 9000]].map(io::IoSlice::new);
     assert_eq!(out.write_vectored(&parts).await.unwrap(), 12_000);
 }
@@ -341,9 +345,9 @@ async fn the_local_network_is_held_back_only_if_it_is_not_exempt() {
     });
     sleep(Duration::from_secs(1)).await;
     assert!(!waiting.is_finished());
-    line.set(Bandwidth {
+    line.change(|before| Bandwidth {
         exempt_local: true,
-        ..line.bandwidth()
+        ..before
     });
     let mut near = waiting.await.unwrap();
     assert_eq!(
@@ -449,7 +453,7 @@ async fn limits_that_are_said_again_do_not_stop_the_line() {
     let before = line.traffic().up_bytes;
     for secs in 1..=30 {
         // The same limit; the down limit alone changes.
-        line.set(limits(100 * KIB, secs * MIB));
+        set(&line, limits(100 * KIB, secs * MIB));
         sleep(Duration::from_secs(1)).await;
     }
     assert_rate(line.traffic().up_bytes - before, 100 * KIB, 30);
@@ -464,7 +468,7 @@ async fn limits_that_change_again_and_again_do_not_stop_the_line() {
     sleep(Duration::from_secs(5)).await;
     let before = line.traffic().up_bytes;
     for round in 0..60 {
-        line.set(limits(100 * KIB + round % 2, 0));
+        set(&line, limits(100 * KIB + round % 2, 0));
         sleep(Duration::from_millis(500)).await;
     }
     assert_rate(line.traffic().up_bytes - before, 100 * KIB, 30);
@@ -493,4 +497,27 @@ async fn many_readers_are_never_more_than_a_second_ahead() {
         let took = line.traffic().down_bytes;
         assert!(took >= 29 * per_s, "{took}");
     }
+}
+
+#[test]
+fn of_two_changes_at_once_none_is_lost() {
+    let line = Line::new(limits(MIB, MIB));
+    let more = |rate: Option<NonZeroU64>| rate.and_then(|rate| rate.checked_add(1));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..1000 {
+                line.change(|before| Bandwidth {
+                    up_bytes_per_s: more(before.up_bytes_per_s),
+                    ..before
+                });
+            }
+        });
+        for _ in 0..1000 {
+            line.change(|before| Bandwidth {
+                down_bytes_per_s: more(before.down_bytes_per_s),
+                ..before
+            });
+        }
+    });
+    assert_eq!(line.bandwidth(), limits(MIB + 1000, MIB + 1000));
 }

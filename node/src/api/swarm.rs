@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 
+use casnode_dht::Bandwidth;
 use serde::{Deserialize, Serialize};
 
 use crate::choke::SwarmMode;
@@ -12,8 +13,13 @@ use crate::choke::SwarmMode;
 pub enum RateLimit {
     /// As much as the line takes.
     Unlimited,
-    /// This many bytes a second.
+    /// This many bytes a second, [`RateLimit::MIN_BYTES_PER_S`] at least.
     BytesPerS(NonZeroU64),
+}
+
+impl RateLimit {
+    /// The lowest limit that makes sense.
+    pub const MIN_BYTES_PER_S: u64 = Bandwidth::MIN_BYTES_PER_S;
 }
 
 /// What is to be changed of a node's limits; what is absent stays.

@@ -96,7 +96,7 @@ async fn serve(
     if let Some(policy) = policy
         && (policy, before) != (SeedPolicy::Forever, SeedPolicy::Forever)
     {
-        node.serve_for(policy, address, report.bytes);
+        node.serve_for(policy, address, report.bytes).await;
         if let Err(error) = publish::schedule_file(node, address).await {
             tracing::warn!(file = %address, %error, "a file that is served is not announced until the next start");
         }

@@ -6,7 +6,7 @@ use casnode_dht::{Bandwidth, Dht, Traffic};
 
 use super::network::joined;
 use crate::{
-    api::{LimitsChange, LimitsReport, Outcome, RateLimit, Response},
+    api::{ApiError, ErrorKind, LimitsChange, LimitsReport, Outcome, RateLimit, Response},
     clock,
     node::Node,
 };
@@ -18,8 +18,8 @@ const MEASURED: Duration = Duration::from_secs(1);
 pub(super) async fn limits(node: &Arc<Node>, change: Option<LimitsChange>) -> Outcome {
     let dht = joined(node, "this node sends and takes nothing")?;
     if let Some(change) = change {
-        let bandwidth = changed(dht.bandwidth(), change);
-        dht.set_bandwidth(bandwidth);
+        check(change)?;
+        let bandwidth = dht.change_bandwidth(|before| changed(before, change));
         tracing::info!(
             ?bandwidth,
             "the limits of what is sent and taken were changed"
@@ -40,6 +40,21 @@ pub(super) async fn limits(node: &Arc<Node>, change: Option<LimitsChange>) -> Ou
         up_bytes,
         down_bytes,
     }))
+}
+
+/// Refuses a limit that would break streams rather than slow them down.
+fn check(change: LimitsChange) -> Result<(), ApiError> {
+    let least = RateLimit::MIN_BYTES_PER_S;
+    let too_low = |limit| matches!(limit, Some(RateLimit::BytesPerS(rate)) if rate.get() < least);
+    if too_low(change.up) || too_low(change.down) {
+        return Err(ApiError::new(
+            ErrorKind::Usage,
+            "the limits were not changed",
+            format!("the lowest limit is {least} bytes a second"),
+            "say a higher one, or none",
+        ));
+    }
+    Ok(())
 }
 
 /// These limits with what is to change.
@@ -98,6 +113,17 @@ mod tests {
             exempt_local: false,
         };
         assert_eq!(changed(before, change), after);
+    }
+
+    #[test]
+    fn a_limit_that_is_too_low_is_refused() {
+        let change = |bytes| LimitsChange {
+            down: NonZeroU64::new(bytes).map(RateLimit::BytesPerS),
+            ..LimitsChange::default()
+        };
+        assert!(check(change(RateLimit::MIN_BYTES_PER_S - 1)).is_err());
+        assert!(check(change(RateLimit::MIN_BYTES_PER_S)).is_ok());
+        assert!(check(LimitsChange::default()).is_ok());
     }
 
     #[test]

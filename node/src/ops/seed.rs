@@ -89,12 +89,18 @@ pub(super) fn parse_policy(text: &str) -> Result<SeedPolicy, ApiError> {
         })
 }
 
-/// Serves a file until its seeding is over: for a node that is there for a command alone.
+/// Serves a file until its seeding is over, or it is not here any more: for a node that is there for a command alone.
 pub(super) async fn linger(node: &Arc<Node>, address: &str, events: &EventSink) -> Outcome {
     let address: Address = super::parse("an address", address)?;
     joined(node, "nothing is served")?;
     let entry = announce(node, address).await?;
     loop {
+        if on_store(node, move |store| store.file(&address))
+            .await?
+            .is_none()
+        {
+            return Err(not_here(&address));
+        }
         let seed = seed_report(node, &address, entry.size_bytes);
         if seed.over {
             return Ok(Response::Linger(seed));
@@ -139,7 +145,10 @@ fn told(peers: u64, seed: &SeedReport) -> String {
 
 #[cfg(test)]
 mod tests {
+    use casnode_cas::import_reader;
+
     use super::*;
+    use crate::config::{NetworkConfig, NodeConfig};
 
     #[test]
     fn what_is_left_is_time_or_bytes_or_neither() {
@@ -180,5 +189,37 @@ mod tests {
         let error = parse_policy("soon").unwrap_err();
         assert_eq!(error.kind, crate::api::ErrorKind::Usage);
         assert!(error.next.contains("ratio=1.5"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_served_any_longer_once_the_file_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let network = NetworkConfig {
+            listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
+            ..NetworkConfig::default()
+        };
+        let config = NodeConfig {
+            data_dir: dir.path().to_owned(),
+            network: Some(network),
+            ..NodeConfig::default()
+        };
+        let node = Node::start(config).await.unwrap();
+        let mut progress = |_, _| std::ops::ControlFlow::Continue(());
+        let options = casnode_cas::ImportOptions::default();
+        let bytes = &mut &[7u8; 1000][..];
+        let file = import_reader(&node.store, bytes, None, &options, &mut progress).unwrap();
+        let address = file.address.to_string();
+        let (events, mut told) = EventSink::new();
+        let lingers = tokio::spawn({
+            let node = node.clone();
+            async move { linger(&node, &address, &events).await }
+        });
+        told.recv().await.expect("how it goes");
+        assert!(!lingers.is_finished());
+        node.store.remove_file(&file.address).unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(60), lingers).await;
+        let error = ended.expect("it lingers").unwrap().unwrap_err();
+        assert_eq!(error.kind, crate::api::ErrorKind::NotFound);
+        node.shutdown().await;
     }
 }

@@ -141,7 +141,8 @@ impl Work {
         let imported = imported?.map_err(|e| errors::import(&label, &e))?;
         // It is the user's own from now on, whatever was said when it was fetched.
         if node.seeding.policy(&imported.address) != SeedPolicy::Forever {
-            node.serve_for(SeedPolicy::Forever, imported.address, imported.bytes);
+            node.serve_for(SeedPolicy::Forever, imported.address, imported.bytes)
+                .await;
         }
         let announced_to = publish(&node, &imported, name.as_deref(), &events).await;
         Ok(StoreReport {

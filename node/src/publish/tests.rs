@@ -108,11 +108,8 @@ async fn what_has_come_back_stays_announced() {
     node.shutdown().await;
 }
 
-#[tokio::test]
-async fn what_is_served_no_more_leaves_the_schedule_but_for_what_others_have_of_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let node = networked(dir.path()).await;
-    // Three chunks, of which another file has the first two.
+/// A file of three chunks, and one that has the first two of them.
+fn overlapping(node: &Node) -> (Imported, Imported) {
     let bytes = content(9, 3 * (256 << 10));
     let fixed = |bytes: &[u8]| {
         let options = ImportOptions {
@@ -122,13 +119,56 @@ async fn what_is_served_no_more_leaves_the_schedule_but_for_what_others_have_of_
         let mut progress = |_, _| std::ops::ControlFlow::Continue(());
         import_reader(&node.store, &mut &bytes[..], None, &options, &mut progress).unwrap()
     };
-    let (one, two) = (fixed(&bytes), fixed(&bytes[..2 * (256 << 10)]));
+    (fixed(&bytes), fixed(&bytes[..2 * (256 << 10)]))
+}
+
+#[tokio::test]
+async fn what_two_files_share_leaves_the_schedule_when_both_are_served_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = networked(dir.path()).await;
+    let (one, two) = overlapping(&node);
+    let scheduled = || node.dht.as_ref().unwrap().scheduled_keys().len();
+    for (file, left) in [(&one, 3), (&two, 0)] {
+        schedule_file(&node, one.address).await.unwrap();
+        schedule_file(&node, two.address).await.unwrap();
+        node.serve_for(SeedPolicy::None, file.address, file.bytes)
+            .await;
+        retire(&node, &file.address).await.unwrap();
+        assert_eq!(scheduled(), left);
+    }
+    // What was scheduled by an earlier life is found at the start.
+    let dht = node.dht.as_ref().unwrap();
+    schedule_chunks(dht, &one.manifest).await.unwrap();
+    assert_eq!(scheduled(), 3);
+    reconcile(node.clone()).await.unwrap();
+    assert_eq!(scheduled(), 0);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn for_how_long_a_file_is_served_is_on_the_medium_once_it_was_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = networked(dir.path()).await;
+    let file = import(&node.store, &content(3, 1000));
+    node.serve_for(SeedPolicy::None, file.address, file.bytes)
+        .await;
+    let read = crate::seeding::Seeding::open(dir.path()).unwrap();
+    assert_eq!(read.policy(&file.address), SeedPolicy::None);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_is_served_no_more_leaves_the_schedule_but_for_what_others_have_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = networked(dir.path()).await;
+    let (one, two) = overlapping(&node);
     let scheduled = || node.dht.as_ref().unwrap().scheduled_keys();
     for address in [one.address, two.address] {
         schedule_file(&node, address).await.unwrap();
     }
     assert_eq!(scheduled().len(), 5);
-    node.serve_for(SeedPolicy::None, one.address, one.bytes);
+    node.serve_for(SeedPolicy::None, one.address, one.bytes)
+        .await;
     retire(&node, &one.address).await.unwrap();
     let left: HashSet<Key> = scheduled().into_iter().collect();
     let of_two = two.manifest.chunks().iter().map(|c| *c.hash.as_bytes());
@@ -140,7 +180,8 @@ async fn what_is_served_no_more_leaves_the_schedule_but_for_what_others_have_of_
         .await
         .unwrap();
     assert_eq!(scheduled().len(), 3, "it does not come back");
-    node.serve_for(SeedPolicy::Forever, one.address, one.bytes);
+    node.serve_for(SeedPolicy::Forever, one.address, one.bytes)
+        .await;
     schedule_file(&node, one.address).await.unwrap();
     assert_eq!(scheduled().len(), 5);
     node.shutdown().await;
