@@ -185,7 +185,7 @@ async fn a_complete_import_is_published_when_its_caller_has_left() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), published)
+    tokio::time::timeout(Duration::from_secs(180), published)
         .await
         .expect("the file never entered the schedule");
     node.shutdown().await;
