@@ -143,6 +143,7 @@ impl World {
             return;
         }
         self.stream(id).gives.add(now, bytes);
+        *self.node(asker).gave.entry(server).or_default() += bytes;
         let first = self.nodes[asker as usize].have.count() == 1;
         self.see(id, Seen::Verified { peer, index });
         if first {

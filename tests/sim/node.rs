@@ -64,6 +64,8 @@ pub struct Node {
     pub known: VecDeque<NodeId>,
     /// When a stream to somebody last ended.
     pub past: BTreeMap<NodeId, Mono>,
+    /// Bytes that others gave it.
+    pub gave: BTreeMap<NodeId, u64>,
     pub banned: BTreeSet<NodeId>,
     /// Peers with streams, in the order in which they came, numbered.
     pub crowd: VecDeque<(u64, NodeId)>,
@@ -71,7 +73,6 @@ pub struct Node {
     pub ticks: u64,
     /// What the line had done at the last tick.
     pub line_busy: Duration,
-    pub line_sent: u64,
     /// When it last let a peer go for another.
     pub evicted_at: Mono,
     pub looked_up_at: Option<Mono>,
@@ -109,12 +110,12 @@ impl Node {
             news_due: false,
             known: VecDeque::new(),
             past: BTreeMap::new(),
+            gave: BTreeMap::new(),
             banned: BTreeSet::new(),
             crowd: VecDeque::new(),
             crowd_count: 0,
             ticks: 0,
             line_busy: Duration::ZERO,
-            line_sent: 0,
             evicted_at: Mono::default(),
             looked_up_at: None,
             leaves_after_bytes: None,
@@ -147,7 +148,6 @@ pub struct Stream {
     pub presumed: bool,
     /// Choked while a chunk is being written: these are refused when it is out.
     pub refused: Option<VecDeque<u32>>,
-    pub takes: Rate,
     pub taken_bytes: u64,
     pub sent_at: Mono,
     pub others_told: u64,
@@ -178,7 +178,6 @@ impl Stream {
             interested: false,
             presumed: true,
             refused: None,
-            takes: Rate::new(),
             taken_bytes: 0,
             sent_at: now,
             others_told: 0,

@@ -24,6 +24,8 @@ pub struct Scale {
     pub size_bytes: Option<u64>,
     pub chunk_bytes: Option<u32>,
     pub mbit: Option<f64>,
+    /// The rate down, by the rate up.
+    pub down: Option<f64>,
     pub mode: Option<SwarmMode>,
     pub check: bool,
     pub seed: u64,
@@ -43,6 +45,7 @@ type Scenario = (&'static str, &'static str, fn(&Scale) -> Vec<Outcome>);
 /// All scenarios, by name.
 pub const ALL: &[Scenario] = &[
     ("many", "one seed fills a thousand", many),
+    ("even", "the same, no faster down than up", even),
     (
         "providers",
         "four and eight providers, one download",
@@ -80,13 +83,28 @@ fn line(world: &mut World, rate: f64) -> Line {
 
 /// A world with one source and so many others, a part of which behaves in some other manner.
 fn swarm(setup: Setup, others: u32, rate: f64, manner: impl Fn(u32) -> Manner) -> World {
+    wide_swarm(setup, others, rate, 1.0, manner)
+}
+
+/// A swarm with lines that are so many times as fast down as up.
+fn wide_swarm(
+    setup: Setup,
+    others: u32,
+    rate: f64,
+    down: f64,
+    manner: impl Fn(u32) -> Manner,
+) -> World {
+    let wide = |line: Line| Line {
+        down_bytes_per_s: down * line.up_bytes_per_s,
+        ..line
+    };
     let mut world = World::new(setup);
     let source = line(&mut world, rate);
-    world.add_source(source, None);
+    world.add_source(wide(source), None);
     for n in 0..others {
         let enters = Duration::from_millis(world.rng.random_range(0..1000));
         let line = line(&mut world, rate);
-        world.add_leecher(manner(n), line, enters);
+        world.add_leecher(manner(n), wide(line), enters);
     }
     world
 }
@@ -121,27 +139,41 @@ fn outcome(
     }
 }
 
+/// The bound knows the rates up only: what is to be had down is plenty.
 fn many(scale: &Scale) -> Vec<Outcome> {
+    vec![one_to_many(scale, "many", 4.0, |world, run| {
+        let setup = &world.setup;
+        let source = world.net.line(0).up_bytes_per_s;
+        let one_server_s = setup.file_bytes() as f64 / source;
+        let last_s = run.over_bound(100.0) * run.bound_s;
+        vec![
+            Figure::at_most("last / bound", run.over_bound(100.0), 1.15),
+            Figure::at_most("p50 / bound", run.over_bound(50.0), 1.08),
+            Figure::at_least("of one server, each", one_server_s / last_s, 0.8),
+        ]
+    })]
+}
+
+fn one_to_many(
+    scale: &Scale,
+    name: &str,
+    down: f64,
+    figures: impl Fn(&World, &Run) -> Vec<Figure>,
+) -> Outcome {
     let setup = scale.setup(5 * GB, 2 * MIB, SwarmMode::Trusted);
     let (others, rate) = (
         scale.leechers.unwrap_or(1000),
         mbit(scale.mbit.unwrap_or(100.0)),
     );
-    let mut world = swarm(setup, others, rate, |_| Manner::Honest);
+    let down = scale.down.unwrap_or(down);
+    let mut world = wide_swarm(setup, others, rate, down, |_| Manner::Honest);
     world.run();
-    let server_s = f64::from(others) * world.setup.file_bytes() as f64 / rate;
-    vec![outcome("many", &mut world, |_, run| {
-        let last_s = run.over_bound(100.0) * run.bound_s;
-        vec![
-            Figure::at_most("last / bound", run.over_bound(100.0), 1.15),
-            Figure::at_most("p50 / bound", run.over_bound(50.0), 1.08),
-            Figure::at_least(
-                "of one server, each",
-                server_s / last_s / f64::from(others),
-                0.8,
-            ),
-        ]
-    })]
+    outcome(name, &mut world, figures)
+}
+
+/// Nobody that fell behind can catch up faster than others download.
+fn even(scale: &Scale) -> Vec<Outcome> {
+    vec![one_to_many(scale, "even", 1.0, |_, _| Vec::new())]
 }
 
 fn providers(scale: &Scale) -> Vec<Outcome> {

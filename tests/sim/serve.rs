@@ -135,7 +135,6 @@ impl World {
     pub fn written(&mut self, id: StreamId, index: u32) {
         let (now, bytes) = (self.now(), u64::from(self.setup.chunk_bytes));
         let stream = self.stream(id);
-        stream.takes.add(now, bytes);
         stream.taken_bytes += bytes;
         stream.sent_at = now;
         let (server, is_choked) = (stream.server, stream.choked);
@@ -231,8 +230,9 @@ impl World {
             mode: self.setup.mode,
             interested: stream.interested,
             gives_per_s: source.map_or(0, |s| s.gives.per_s(now)),
-            takes_per_s: stream.takes.per_s(now),
             taken_bytes: stream.taken_bytes,
+            has_chunks: self.nodes[stream.asker as usize].have.count() as u32,
+            gave_bytes: node.gave.get(&stream.asker).copied().unwrap_or(0),
             we_seed: node.is_done(),
             snubs_us: source.is_some_and(|s| sched.is_some_and(|sched| sched.snubbed(s.slot, now))),
             joined: stream.joined_at.unwrap_or(now),
@@ -241,7 +241,7 @@ impl World {
 
     /// How the line was used in the last second decides how many are served.
     pub fn measure(&mut self, id: NodeId) {
-        let (now, busy, sent) = (self.now(), self.net.busy_span(id), self.net.sent_bytes(id));
+        let (now, busy) = (self.now(), self.net.busy_span(id));
         let node = &self.nodes[id as usize];
         let mut waiting = 0;
         let mut doubtful = Vec::new();
@@ -254,17 +254,9 @@ impl World {
         }
         let node = self.node(id);
         let busy_span = busy.saturating_sub(std::mem::replace(&mut node.line_busy, busy));
-        let sent_per_s = sent - std::mem::replace(&mut node.line_sent, sent);
         let busy = busy_span.as_secs_f32().min(1.0);
         let before = node.slots.count();
-        let after = node.slots.round(
-            now,
-            Load {
-                busy,
-                sent_per_s,
-                waiting,
-            },
-        );
+        let after = node.slots.round(now, Load { busy, waiting });
         for id in doubtful {
             self.stream(id).interested = false;
         }

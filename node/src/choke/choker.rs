@@ -14,23 +14,18 @@ use crate::sched::Mono;
 pub const ROUND_EVERY: Duration = Duration::from_secs(10);
 /// Nobody is choked that was unchoked for less than this.
 pub(super) const MIN_TURN: Duration = Duration::from_secs(5);
-/// A turn among strangers that was not earned by what the peer gives.
-pub(super) const FAIR_TURN: Duration = Duration::from_secs(30);
-/// A turn among one owner's machines.
-pub(super) const TRUSTED_TURN: Duration = Duration::from_secs(10);
-/// A seed's turn for a stranger is over early when so much was sent in it.
-pub(super) const TURN_BYTES: u64 = 16 << 20;
-/// A turn in which nothing flows is over after this.
-pub(super) const IDLE_TURN: Duration = Duration::from_secs(10);
+/// A turn that was not earned by what the peer gives.
+pub(super) const TURN: Duration = Duration::from_secs(10);
 /// How long a stream counts as new.
-const NEW_FOR: Duration = Duration::from_secs(60);
+const NEW_FOR: Duration = Duration::from_secs(20);
 /// So many lots are drawn for a new stream, and the best one counts: it is that much likelier to be the first.
 const NEW_LOTS: usize = 3;
 
 /// Decides who is served. It remembers turns; whoever is not among the candidates any more is forgotten.
 ///
 /// Invariants: [`fill`](Self::fill) chokes nobody; [`round`](Self::round) nobody in the first [`MIN_TURN`] of its turn.
-/// After either no slot is free while somebody waits. A stream that wants nothing for the moment keeps its turn until
+/// After either no slot is free while somebody waits that may have it: all but those that owe this node something and
+/// give nothing; of them it serves as many as chance has places. A stream that wants nothing for the moment keeps its turn until
 /// the next round but takes no slot; so at most twice as many as there are slots are unchoked.
 #[derive(Debug)]
 pub struct Choker {
@@ -79,7 +74,7 @@ impl Choker {
         keeps: impl Fn(&Turn) -> bool,
     ) -> Decision {
         self.remember(now, candidates);
-        let mut lines = self.lines(now, candidates);
+        let mut lines = self.lines(now, candidates, slots);
         let mut chosen: BTreeMap<u64, bool> = BTreeMap::new();
         let mut places = slots;
         for candidate in candidates {
@@ -100,19 +95,19 @@ impl Choker {
         }
         places = places.min((2 * slots).saturating_sub(chosen.len()));
         if places > 0 {
-            lines.values_mut().for_each(|line| line.sort(now));
+            lines.values_mut().for_each(Line::sort);
         }
         for _ in 0..places {
             let next = lines
                 .values_mut()
-                .filter_map(|line| Some((line.claim(now)?, line)))
+                .filter_map(|line| Some((line.claim()?, line)))
                 .min_by_key(|(claim, _)| *claim);
             let Some((id, earned)) = next.and_then(|(_, line)| line.take()) else {
                 break;
             };
             chosen.insert(id, earned);
         }
-        let served = lines.iter().map(|(swarm, line)| (*swarm, line.served(now)));
+        let served = lines.iter().map(|(swarm, line)| (*swarm, line.served()));
         self.swarms = served.collect();
         self.apply(now, candidates, &chosen)
     }
@@ -134,11 +129,11 @@ impl Choker {
     }
 
     /// A line for each swarm, empty yet.
-    fn lines(&self, now: Mono, candidates: &[Candidate]) -> BTreeMap<u64, Line> {
+    fn lines(&self, now: Mono, candidates: &[Candidate], slots: usize) -> BTreeMap<u64, Line> {
         let swarms = candidates.iter().map(|candidate| candidate.swarm);
         let served = |swarm| self.swarms.get(&swarm).copied().unwrap_or(now);
         swarms
-            .map(|swarm| (swarm, Line::new(served(swarm))))
+            .map(|swarm| (swarm, Line::new(now, served(swarm), slots)))
             .collect()
     }
 
@@ -159,11 +154,7 @@ impl Choker {
         let of_stream = candidate.id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let of_draw = self.draws.rotate_left(32);
         let mut rng = SmallRng::seed_from_u64(self.seed ^ of_stream ^ of_draw);
-        let lots = if now.since(candidate.joined) < NEW_FOR {
-            NEW_LOTS
-        } else {
-            1
-        };
+        let lots = if candidate.is_new(now) { NEW_LOTS } else { 1 };
         (0..lots).map(|_| rng.random()).max().unwrap_or(0)
     }
 
@@ -184,7 +175,6 @@ impl Choker {
                 (Some(earned), none) => {
                     *none = Some(Turn {
                         since: now,
-                        taken_before: candidate.taken_bytes,
                         earned: *earned,
                     });
                     decision.unchoke.push(candidate.id);
@@ -201,6 +191,11 @@ impl Choker {
 }
 
 impl Candidate {
+    /// Whether it cannot have given much yet.
+    pub(super) fn is_new(&self, now: Mono) -> bool {
+        now.since(self.joined) < NEW_FOR
+    }
+
     /// Whether nothing its peer gives can count: this node needs nothing, or nobody owes anybody.
     pub(super) fn by_turns(&self) -> bool {
         self.we_seed || self.mode == SwarmMode::Trusted

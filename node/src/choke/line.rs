@@ -2,13 +2,10 @@
 
 use std::{cmp::Reverse, collections::BTreeSet, time::Duration};
 
-use super::{
-    Candidate, SwarmMode,
-    choker::{FAIR_TURN, IDLE_TURN, TRUSTED_TURN, TURN_BYTES},
-};
+use super::{Candidate, SwarmMode, choker::TURN};
 use crate::sched::Mono;
 
-/// Among strangers one of so many places is given by chance, and of two or more places at least one.
+/// Among strangers one of so many places is given by chance, and at least one.
 const PLACES_PER_CHANCE: usize = 5;
 /// Who has earned its place keeps it unless another gives more by one part in so many: rates waver.
 const INCUMBENT_PART: u64 = 4;
@@ -25,8 +22,6 @@ pub(super) struct Standing {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Turn {
     pub(super) since: Mono,
-    /// What its peer had taken by then.
-    pub(super) taken_before: u64,
     /// Its peer gives more than others.
     pub(super) earned: bool,
 }
@@ -45,14 +40,20 @@ pub(super) struct Entry {
     pub(super) lot: u64,
 }
 
-/// What orders those that nothing but time or chance gives a place; the smallest is next.
-type Place = (u8, Duration, u64, Reverse<u64>);
+/// What orders those that nothing but need, time or chance gives a place; the smallest is next.
+type Place = (u8, u64, Duration, Reverse<u64>);
 
 impl Entry {
-    /// What its peer gives, if that can earn it a place. Who has one has a bonus.
-    fn gift(&self) -> Option<u64> {
-        let given = self.candidate.gives_per_s;
-        if self.candidate.by_turns() || self.candidate.snubs_us || given == 0 {
+    /// What earns it a place among strangers: what its peer gives; where this node seeds, what it gave before. Who has
+    /// a place has a bonus. A newcomer to a download has credit: it may have had nothing to give yet.
+    fn gift(&self, now: Mono) -> Option<u64> {
+        let of = &self.candidate;
+        let given = match of.we_seed {
+            true => of.gave_bytes,
+            false => of.gives_per_s,
+        };
+        let has_credit = !of.we_seed && of.is_new(now);
+        if of.mode == SwarmMode::Trusted || of.snubs_us || (given == 0 && !has_credit) {
             return None;
         }
         let incumbent = self.standing.turn.is_some_and(|turn| turn.earned);
@@ -61,34 +62,19 @@ impl Entry {
 
     /// Those whose turn is not over, the youngest turn first; those that wait; those whose turn is over.
     fn place(&self, now: Mono) -> Place {
-        let (candidate, lot) = (&self.candidate, Reverse(self.lot));
-        match self.standing.turn {
-            Some(turn) if self.has_time(&turn, now) => (0, turn.age(now), 0, lot),
-            None if candidate.by_turns() => {
-                (1, self.standing.waits_since.0, candidate.taken_bytes, lot)
-            }
-            None => (1, Duration::ZERO, 0, lot),
-            Some(turn) => (2, turn.age(now), 0, lot),
-        }
-    }
-
-    /// Whether a turn that was not earned goes on though others wait.
-    fn has_time(&self, turn: &Turn, now: Mono) -> bool {
-        let Candidate {
-            mode,
-            takes_per_s,
-            taken_bytes,
-            ..
-        } = self.candidate;
-        let (age, taken) = (turn.age(now), taken_bytes.saturating_sub(turn.taken_before));
-        if age >= IDLE_TURN && takes_per_s == 0 {
-            return false;
-        }
-        match mode {
-            SwarmMode::Trusted => age < TRUSTED_TURN,
-            SwarmMode::Fair if self.candidate.we_seed => age < FAIR_TURN && taken < TURN_BYTES,
-            SwarmMode::Fair => age < FAIR_TURN && !turn.earned,
-        }
+        let (of, lot) = (&self.candidate, Reverse(self.lot));
+        let Some(turn) = self.standing.turn else {
+            let waits_since = self.standing.waits_since.0;
+            return match of.mode {
+                SwarmMode::Trusted => (1, of.has_chunks.into(), waits_since, lot),
+                SwarmMode::Fair if of.we_seed => (1, 0, waits_since, lot),
+                SwarmMode::Fair if of.gave_bytes == 0 => (1, of.taken_bytes, Duration::ZERO, lot),
+                SwarmMode::Fair => (1, 0, Duration::ZERO, lot),
+            };
+        };
+        // What was earned is earned anew.
+        let goes_on = !turn.earned && turn.age(now) < TURN;
+        (if goes_on { 0 } else { 2 }, 0, turn.age(now), lot)
     }
 }
 
@@ -99,6 +85,9 @@ pub(super) type Claim = (usize, bool, Mono, Reverse<u64>);
 /// The interested streams of a swarm: how many have a place, and who gets the next one.
 #[derive(Debug)]
 pub(super) struct Line {
+    now: Mono,
+    /// So many places are left to chance.
+    chances: usize,
     /// When the swarm last had a place.
     served: Mono,
     /// Places that were earned.
@@ -114,8 +103,10 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(served: Mono) -> Self {
+    pub(super) fn new(now: Mono, served: Mono, slots: usize) -> Self {
         Self {
+            now,
+            chances: (slots / PLACES_PER_CHANCE).max(1),
             served,
             earned: 0,
             granted: 0,
@@ -126,8 +117,12 @@ impl Line {
     }
 
     /// When the swarm last had a place: now, if it has one.
-    pub(super) fn served(&self, now: Mono) -> Mono {
-        if self.places() > 0 { now } else { self.served }
+    pub(super) fn served(&self) -> Mono {
+        if self.places() > 0 {
+            self.now
+        } else {
+            self.served
+        }
     }
 
     fn places(&self) -> usize {
@@ -145,26 +140,27 @@ impl Line {
 
     /// One more wants a place.
     pub(super) fn add(&mut self, entry: Entry) {
-        if entry.gift().is_some() {
+        if entry.gift(self.now).is_some() {
             self.earners.push(entry);
         }
         self.others.push(entry);
     }
 
     /// To be called once all are added.
-    pub(super) fn sort(&mut self, now: Mono) {
+    pub(super) fn sort(&mut self) {
+        let now = self.now;
         self.earners
-            .sort_by_cached_key(|entry| (entry.gift(), entry.lot));
+            .sort_by_cached_key(|entry| (entry.gift(now), entry.lot));
         self.others
             .sort_by_cached_key(|entry| Reverse(entry.place(now)));
     }
 
-    /// The claim of whoever is next; `None` when everybody has a place.
-    pub(super) fn claim(&mut self, now: Mono) -> Option<Claim> {
-        let (places, served) = (self.places(), self.served);
+    /// The claim of whoever is next; `None` when nobody may have one more place.
+    pub(super) fn claim(&mut self) -> Option<Claim> {
+        let (places, served, now) = (self.places(), self.served, self.now);
         let next = self.next().0.last()?;
         let turn = next.standing.turn;
-        let young = turn.is_some_and(|turn| turn.age(now) < FAIR_TURN);
+        let young = turn.is_some_and(|turn| turn.age(now) < TURN);
         Some((places, !young, served, Reverse(next.lot)))
     }
 
@@ -185,10 +181,15 @@ impl Line {
                 .is_some()
             {}
         }
-        let places = self.places() + 1;
-        let least = usize::from(places > 1);
-        let by_chance = self.granted < least.max(places / PLACES_PER_CHANCE);
-        if by_chance || self.earners.is_empty() {
+        // Those that are owed something come before chance, but for the places that are left to it; where nobody owes
+        // this node anything, nobody has to have earned what would lie idle.
+        let owes = |entry: &Entry| !entry.candidate.by_turns();
+        let is_open = self.granted < self.chances || !self.others.last().is_some_and(owes);
+        let by_chance = match self.earners.is_empty() {
+            true => is_open,
+            false => self.places() > 0 && self.granted < self.chances,
+        };
+        if by_chance {
             (&mut self.others, false)
         } else {
             (&mut self.earners, true)

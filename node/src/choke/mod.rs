@@ -44,10 +44,12 @@ pub struct Candidate {
     pub interested: bool,
     /// What its peer sends this node in this swarm: bytes a second over the last 20 s.
     pub gives_per_s: u64,
-    /// What this node sends it: bytes a second over the last 20 s.
-    pub takes_per_s: u64,
     /// What this node has sent it in all.
     pub taken_bytes: u64,
+    /// How many chunks its peer has.
+    pub has_chunks: u32,
+    /// What its peer has sent this node in this swarm, in all.
+    pub gave_bytes: u64,
     /// This node has everything of the swarm.
     pub we_seed: bool,
     /// It is asked by this node, and has sent nothing for a minute.

@@ -5,24 +5,20 @@ use std::time::Duration;
 use super::SwarmMode;
 use crate::sched::Mono;
 
-/// Never fewer slots.
-const MIN_SLOTS: usize = 4;
+/// Slots at the start, and again once they fill the line.
+const TRUSTED_SLOTS: usize = 4;
+/// Among strangers one more: it is given by chance.
+const FAIR_SLOTS: usize = 5;
 /// Never more.
 const MAX_SLOTS: usize = 64;
-/// Slots at the start among strangers: four, and one for chance.
-const FAIR_START: usize = 5;
-/// Slots at the start among one owner's machines.
-const TRUSTED_START: usize = 16;
 /// Slots that come at once while the line is not full.
 const GROWTH: usize = 2;
-/// From one growth to the next: a new stream needs that long to show what it takes.
-const GROW_EVERY: Duration = Duration::from_secs(1);
-/// From one slot less to the next, and from the last growth to the first one less.
-const SHRINK_EVERY: Duration = Duration::from_secs(10);
-/// The line is full when it made a ready stream wait for this share of the time.
-const FULL: f32 = 0.9;
-/// A slot that gets less than this is one too many: a chunk takes seconds in it before anybody can pass it on.
-const MIN_SLOT_BYTES_PER_S: u64 = 64 << 10;
+/// From one change to the next: a new stream needs that long to show what it takes.
+const CHANGE_EVERY: Duration = Duration::from_secs(1);
+/// Below this share of the time in which a ready stream waited for the line, there are more slots.
+const NOT_FULL: f32 = 0.9;
+/// From this share on there are fewer. Between the two nothing changes, so that the count comes to rest.
+const FULL: f32 = 0.97;
 
 /// How the line was used since the last round.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,8 +26,6 @@ pub struct Load {
     /// The share of the time, 0 to 1, during which some unchoked stream had chunks to send that the socket or the
     /// limiter did not take.
     pub busy: f32,
-    /// What was sent, in bytes a second.
-    pub sent_per_s: u64,
     /// Streams that want something and are choked.
     pub waiting: usize,
 }
@@ -39,24 +33,23 @@ pub struct Load {
 /// The number of streams that are served at a time, by whether they fill the line.
 #[derive(Debug, Clone)]
 pub struct Slots {
+    base: usize,
     count: usize,
-    grown: Option<Mono>,
-    /// When the count last changed, or the line was first found full.
-    settled: Option<Mono>,
+    changed: Option<Mono>,
 }
 
 impl Slots {
     /// The slots of a node whose swarms are mostly of this mode.
     #[must_use]
     pub fn new(mode: SwarmMode) -> Self {
-        let count = match mode {
-            SwarmMode::Fair => FAIR_START,
-            SwarmMode::Trusted => TRUSTED_START,
+        let base = match mode {
+            SwarmMode::Fair => FAIR_SLOTS,
+            SwarmMode::Trusted => TRUSTED_SLOTS,
         };
         Self {
-            count,
-            grown: None,
-            settled: None,
+            base,
+            count: base,
+            changed: None,
         }
     }
 
@@ -69,31 +62,20 @@ impl Slots {
     /// Takes note of how the line was used, and says how many there are now. To be called about every second: it keeps
     /// its own pace.
     pub fn round(&mut self, now: Mono, load: Load) -> usize {
-        if load.busy >= FULL {
-            self.shrink(now, load);
-        } else if load.waiting > 0 {
-            self.grow(now);
+        // While nobody waits, everybody is served, however many slots there are.
+        let is_due = self.changed.is_none_or(|at| now.since(at) >= CHANGE_EVERY);
+        if load.waiting > 0 && is_due {
+            let count = if load.busy < NOT_FULL {
+                (self.count + GROWTH).min(MAX_SLOTS)
+            } else if load.busy >= FULL {
+                (self.count - 1).max(self.base)
+            } else {
+                self.count
+            };
+            self.changed = (count != self.count).then_some(now).or(self.changed);
+            self.count = count;
         }
         self.count
-    }
-
-    fn grow(&mut self, now: Mono) {
-        if self.grown.is_some_and(|at| now.since(at) < GROW_EVERY) {
-            return;
-        }
-        self.count = (self.count + GROWTH).min(MAX_SLOTS);
-        self.grown = Some(now);
-        self.settled = Some(now);
-    }
-
-    fn shrink(&mut self, now: Mono, load: Load) {
-        let since = *self.settled.get_or_insert(now);
-        let slots = u64::try_from(self.count).unwrap_or(u64::MAX);
-        let thin = load.sent_per_s / slots.max(1) < MIN_SLOT_BYTES_PER_S;
-        if thin && now.since(since) >= SHRINK_EVERY {
-            self.count = (self.count - 1).max(MIN_SLOTS);
-            self.settled = Some(now);
-        }
     }
 }
 
@@ -107,12 +89,8 @@ mod tests {
         Mono(Duration::from_secs(s))
     }
 
-    fn load(busy: f32, sent_per_s: u64, waiting: usize) -> Load {
-        Load {
-            busy,
-            sent_per_s,
-            waiting,
-        }
+    fn load(busy: f32, waiting: usize) -> Load {
+        Load { busy, waiting }
     }
 
     /// A line of so many bytes a second with so many streams that want something, each of which takes at most so much.
@@ -121,7 +99,7 @@ mod tests {
             let served = slots.count().min(streams);
             let taken = each * u64::try_from(served).unwrap();
             let busy = if taken >= line { 1.0 } else { 0.0 };
-            slots.round(at_s(s), load(busy, taken.min(line), streams - served));
+            slots.round(at_s(s), load(busy, streams - served));
         }
     }
 
@@ -130,22 +108,32 @@ mod tests {
         let mut slots = Slots::new(SwarmMode::Fair);
         assert_eq!(slots.count(), 5);
         run(&mut slots, 25_000_000, 100, 1_250_000, 0, 10);
-        assert!((20..=21).contains(&slots.count()), "{slots:?}");
+        assert!((19..=21).contains(&slots.count()), "{slots:?}");
         run(&mut slots, 25_000_000, 100, 1_250_000, 10, 100);
-        assert!((20..=21).contains(&slots.count()), "{slots:?}");
+        assert!((19..=21).contains(&slots.count()), "{slots:?}");
     }
 
     #[test]
-    fn slots_that_get_too_little_are_given_up_slowly() {
+    fn once_the_line_is_full_they_come_back_to_a_few() {
+        for (mode, base) in [(SwarmMode::Fair, 5), (SwarmMode::Trusted, 4)] {
+            let mut slots = Slots::new(mode);
+            assert_eq!(slots.count(), base);
+            run(&mut slots, 25_000_000, 100, 1, 0, 100);
+            assert_eq!(slots.count(), MAX_SLOTS);
+            run(&mut slots, 25_000_000, 100, 25_000_000, 100, 110);
+            assert_eq!(slots.count(), MAX_SLOTS - 10);
+            run(&mut slots, 25_000_000, 100, 25_000_000, 110, 200);
+            assert_eq!(slots.count(), base);
+        }
+    }
+
+    #[test]
+    fn while_everybody_is_served_nothing_changes() {
         let mut slots = Slots::new(SwarmMode::Trusted);
-        assert_eq!(slots.count(), 16);
-        let line = 10 * MIN_SLOT_BYTES_PER_S;
-        run(&mut slots, line, 100, line, 0, 25);
-        assert_eq!(slots.count(), 14);
-        run(&mut slots, line, 100, line, 25, 300);
-        assert_eq!(slots.count(), 10);
-        run(&mut slots, 1, 100, 1, 300, 1000);
-        assert_eq!(slots.count(), MIN_SLOTS);
+        run(&mut slots, 1_000_000, 12, 1, 0, 10);
+        assert_eq!(slots.count(), 12);
+        run(&mut slots, 1_000_000, 12, 1_000_000, 10, 100);
+        assert_eq!(slots.count(), 12);
     }
 
     #[test]
@@ -161,7 +149,7 @@ mod tests {
     fn many_rounds_in_a_second_grow_it_once() {
         let mut slots = Slots::new(SwarmMode::Fair);
         for _ in 0..100 {
-            slots.round(at_s(7), load(0.0, 0, 1));
+            slots.round(at_s(7), load(0.0, 1));
         }
         assert_eq!(slots.count(), 7);
     }
@@ -169,17 +157,17 @@ mod tests {
     proptest! {
         #[test]
         fn it_stays_within_its_bounds(
-            rounds in proptest::collection::vec((0u64..20, any::<f32>(), any::<u64>(), 0usize..3), 1..200),
+            rounds in proptest::collection::vec((0u64..20, any::<f32>(), 0usize..3), 1..200),
         ) {
             let mut slots = Slots::new(SwarmMode::Fair);
-            let mut now_s = 0;
-            for (pause_s, busy, sent_per_s, waiting) in rounds {
+            let (base, mut now_s) = (slots.count(), 0);
+            for (pause_s, busy, waiting) in rounds {
                 now_s += pause_s;
                 let before = slots.count();
-                let count = slots.round(at_s(now_s), load(busy, sent_per_s, waiting));
-                prop_assert!((MIN_SLOTS..=MAX_SLOTS).contains(&count));
+                let count = slots.round(at_s(now_s), load(busy, waiting));
+                prop_assert!((base..=MAX_SLOTS).contains(&count));
                 prop_assert!(count <= before + GROWTH && count + 1 >= before);
-                prop_assert!(count <= before || waiting > 0);
+                prop_assert!(count == before || waiting > 0);
             }
         }
     }

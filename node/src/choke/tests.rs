@@ -4,10 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use proptest::prelude::*;
 
-use super::{
-    choker::{MIN_TURN, TURN_BYTES},
-    *,
-};
+use super::{choker::MIN_TURN, *};
 use crate::sched::Mono;
 
 fn at_s(s: u64) -> Mono {
@@ -21,8 +18,9 @@ fn seeded(id: u64) -> Candidate {
         mode: SwarmMode::Fair,
         interested: true,
         gives_per_s: 0,
-        takes_per_s: 1,
         taken_bytes: 0,
+        has_chunks: 0,
+        gave_bytes: 0,
         we_seed: true,
         snubs_us: false,
         joined: Mono::default(),
@@ -67,7 +65,7 @@ fn free_slots_are_filled_at_once_though_nobody_gives() {
 
 #[test]
 fn a_seed_goes_round_and_everybody_has_the_same_number_of_turns() {
-    for (candidate, turn_s) in [(seeded as fn(u64) -> Candidate, 30), (trusted, 10)] {
+    for candidate in [seeded, trusted] {
         let all: Vec<_> = (0..20).map(candidate).collect();
         let mut choker = Choker::new(1);
         let mut turns = [0; 20];
@@ -77,7 +75,7 @@ fn a_seed_goes_round_and_everybody_has_the_same_number_of_turns() {
             }
             assert_eq!(served(&choker, &all).len(), 5);
         }
-        let mean = 5 * 600 / turn_s / 20;
+        let mean = 5 * 600 / 10 / 20;
         assert!(
             turns.iter().all(|t| (mean - 1..=mean + 1).contains(t)),
             "{turns:?}"
@@ -86,27 +84,62 @@ fn a_seed_goes_round_and_everybody_has_the_same_number_of_turns() {
 }
 
 #[test]
-fn a_turn_ends_early_when_much_was_taken_or_nothing_flows() {
-    let mut all: Vec<_> = (0..3).map(seeded).collect();
+fn among_ones_own_whoever_has_least_is_next() {
+    let mut all: Vec<_> = (0..20).map(trusted).collect();
+    for candidate in &mut all {
+        candidate.has_chunks = 100 - u32::try_from(candidate.id).unwrap();
+    }
     let mut choker = Choker::new(1);
-    choker.fill(at_s(0), &all[..2], 2);
-    assert_eq!(choker.round(at_s(10), &all, 2), Decision::default());
-    all[0].taken_bytes = TURN_BYTES;
-    assert_eq!(
-        choker.round(at_s(20), &all, 2),
-        Decision {
-            unchoke: vec![2],
-            choke: vec![0]
-        }
-    );
-    all[1].takes_per_s = 0;
-    assert_eq!(
-        choker.round(at_s(29), &all, 2),
-        Decision {
-            unchoke: vec![0],
-            choke: vec![1]
-        }
-    );
+    choker.fill(at_s(0), &all, 4);
+    assert_eq!(served(&choker, &all), BTreeSet::from([16, 17, 18, 19]));
+    choker.round(at_s(10), &all, 4);
+    assert_eq!(served(&choker, &all), BTreeSet::from([12, 13, 14, 15]));
+}
+
+#[test]
+fn a_seed_serves_those_first_that_gave_and_leaves_one_place_to_chance() {
+    let mut all: Vec<_> = (0..20).map(seeded).collect();
+    for candidate in &mut all[..4] {
+        candidate.gave_bytes = 1 << 20;
+    }
+    let mut choker = Choker::new(1);
+    let mut lucky = BTreeSet::new();
+    for round in 0..16 {
+        choker.round(at_s(10 * round), &all, 5);
+        let now = served(&choker, &all);
+        assert_eq!(now.range(..4).count(), 4, "{now:?}");
+        assert_eq!(now.len(), 5);
+        lucky.extend(now.range(4..).copied().collect::<Vec<u64>>());
+    }
+    assert_eq!(lucky.len(), 16, "the others take turns");
+}
+
+#[test]
+fn who_gives_nothing_has_the_places_of_chance_alone_unless_it_is_new() {
+    let mut all: Vec<_> = (0..20).map(|id| fetched(id, 0)).collect();
+    let mut choker = Choker::new(1);
+    assert_eq!(choker.round(at_s(100), &all, 5).unchoke.len(), 1);
+    assert_eq!(choker.round(at_s(105), &all, 10).unchoke.len(), 1);
+    all[3].joined = at_s(100);
+    all[4].joined = at_s(100);
+    choker.round(at_s(115), &all, 5);
+    assert!(choker.is_unchoked(3) && choker.is_unchoked(4));
+    assert_eq!(served(&choker, &all).len(), 3);
+    choker.round(at_s(140), &all, 5);
+    assert_eq!(served(&choker, &all).len(), 1);
+}
+
+#[test]
+fn chance_comes_last_to_those_that_took_much_and_gave_nothing() {
+    let mut all: Vec<_> = (0..3).map(|id| fetched(id, 0)).collect();
+    for candidate in &mut all {
+        candidate.taken_bytes = 1 << 20;
+    }
+    all[1].gave_bytes = 1;
+    for seed in 0..20 {
+        let mut choker = Choker::new(seed);
+        assert_eq!(choker.round(at_s(100), &all, 4).unchoke, [1]);
+    }
 }
 
 #[test]
@@ -129,7 +162,7 @@ fn who_gives_most_is_served_and_one_place_is_left_to_chance() {
 }
 
 #[test]
-fn a_turn_by_chance_lasts_thirty_seconds() {
+fn a_turn_by_chance_lasts_a_round_and_passes_on() {
     let all: Vec<_> = (0..20)
         .map(|id| fetched(id, if id < 4 { 1000 } else { 0 }))
         .collect();
@@ -141,22 +174,25 @@ fn a_turn_by_chance_lasts_thirty_seconds() {
             changes.push(round);
         }
     }
-    assert_eq!(changes, [0, 3, 6, 9, 12, 15, 18, 21, 24, 27]);
+    assert_eq!(changes, (0..30).collect::<Vec<_>>());
 }
 
 #[test]
 fn whoever_is_new_is_three_times_as_likely() {
-    let mut all: Vec<_> = (0..10).map(|id| fetched(id, 0)).collect();
+    let mut all: Vec<_> = (0..30)
+        .map(|id| fetched(id, if id < 10 { 0 } else { 100 * id }))
+        .collect();
     let now = at_s(1000);
     all[0].joined = at_s(990);
-    let first = |seed| {
-        let mut choker = Choker::new(seed);
-        choker.fill(now, &all, 1).unchoke[0]
+    let is_lucky = |seed: &u64| {
+        let mut choker = Choker::new(*seed);
+        choker.fill(now, &all, 5);
+        choker.is_unchoked(0)
     };
-    let times = (0..4000).filter(|seed| first(*seed) == 0).count();
+    let times = (0..4000).filter(is_lucky).count();
     assert!(
-        (900..=1100).contains(&times),
-        "{times} of 4000, where 1000 are due"
+        (320..=480).contains(&times),
+        "{times} of 4000, where 400 are due"
     );
 }
 
@@ -249,7 +285,7 @@ fn who_wants_nothing_for_a_moment_keeps_its_turn_but_no_slot() {
     let filled = choker.fill(at_s(6), &all, 2);
     assert_eq!((filled.unchoke.len(), filled.choke.len()), (1, 0));
     assert!(choker.is_unchoked(0));
-    assert_eq!(choker.round(at_s(10), &all, 2).choke, [0]);
+    assert_eq!(choker.round(at_s(10), &all[..3], 2).choke, [0]);
 }
 
 /// A swarm in which everybody wants something of everybody: bytes that each got.
@@ -344,7 +380,6 @@ proptest! {
                             swarm: id % 3,
                             mode: if id % 3 == 0 { SwarmMode::Trusted } else { SwarmMode::Fair },
                             we_seed: id % 3 == 1,
-                            takes_per_s: taken_bytes % 2,
                             ..seeded(id)
                         });
                     }
@@ -378,7 +413,8 @@ proptest! {
             prop_assert_eq!(&ids, &served(&choker, &all));
             let interested = all.iter().filter(|c| c.interested);
             let (on, off): (Vec<&Candidate>, Vec<&Candidate>) = interested.partition(|c| ids.contains(&c.id));
-            prop_assert!(off.is_empty() || on.len() >= slots || ids.len() >= 2 * slots, "no slot is free while somebody waits");
+            let has_to_earn = |c: &&Candidate| c.mode == SwarmMode::Fair && !c.we_seed;
+            prop_assert!(off.iter().all(has_to_earn) || on.len() >= slots || ids.len() >= 2 * slots, "no slot is free while somebody waits");
             if matches!(step, Step::Round) {
                 let fresh = unchoked.iter().filter(|(_, since)| now - since < MIN_TURN.as_secs());
                 prop_assert!(on.len() <= slots.max(fresh.count()));

@@ -11,7 +11,6 @@ use crate::choke::Load;
 /// its rate, and a peer that crawls does not make the line look full.
 #[derive(Debug, Default)]
 pub(super) struct LoadOfAll {
-    bytes: u64,
     waiting: usize,
     busy: f64,
     weight: f64,
@@ -20,7 +19,6 @@ pub(super) struct LoadOfAll {
 impl LoadOfAll {
     /// One stream, that sends so much in a second.
     pub(super) fn add(&mut self, did: Tally, takes_per_s: u64) {
-        self.bytes += did.bytes;
         if did.ready > Duration::ZERO {
             let share = did.writing.as_secs_f64() / did.ready.as_secs_f64();
             let weight = takes_per_s as f64 + 1.0;
@@ -34,18 +32,15 @@ impl LoadOfAll {
         self.waiting += 1;
     }
 
-    /// The load of this span.
+    /// The load of all.
     #[allow(clippy::cast_possible_truncation, reason = "a share from 0 to 1")]
-    pub(super) fn in_all(&self, span: Duration) -> Load {
+    pub(super) fn in_all(&self) -> Load {
         let busy = match self.weight > 0.0 {
             true => self.busy / self.weight,
             false => 0.0,
         };
-        let ms = span.as_millis().max(1);
-        let sent_per_s = u128::from(self.bytes) * 1000 / ms;
         Load {
             busy: busy as f32,
-            sent_per_s: u64::try_from(sent_per_s).unwrap_or(u64::MAX),
             waiting: self.waiting,
         }
     }
@@ -66,14 +61,13 @@ mod tests {
     fn load(streams: &[Tally]) -> Load {
         let mut all = LoadOfAll::default();
         streams.iter().for_each(|did| all.add(*did, did.bytes));
-        all.in_all(Duration::from_secs(1))
+        all.in_all()
     }
 
     #[test]
     fn a_line_is_full_when_those_who_have_something_to_send_wait_for_it() {
         let full = load(&[did(1 << 20, 1000, 990), did(1 << 20, 400, 396)]);
         assert!(full.busy > 0.95, "{full:?}");
-        assert_eq!(full.sent_per_s, 2 << 20);
         let half = load(&[did(1 << 20, 1000, 300), did(1 << 20, 1000, 100)]);
         assert!(half.busy < 0.25, "{half:?}");
     }

@@ -73,6 +73,8 @@ pub(super) struct Member {
     pub(super) taken: Tally,
     /// Counts in a row during which it might have asked for chunks and did not.
     idle_counts: u32,
+    /// What its peer gave to downloads that are over.
+    gave_bytes: u64,
 }
 
 /// What comes of a join.
@@ -152,6 +154,7 @@ impl Swarm {
             takes: Rate::default(),
             taken: Tally::default(),
             idle_counts: 0,
+            gave_bytes: 0,
         };
         self.members.insert(id, member);
         let told = told.map(|have| {
@@ -262,8 +265,12 @@ impl Swarm {
     }
 
     pub(super) fn source_gone(&mut self, peer: &PeerId) {
-        if self.sources.remove(peer).is_some() {
+        if let Some(source) = self.sources.remove(peer) {
             self.crowd.leaves(peer);
+            let members = self.members.values_mut();
+            for member in members.filter(|member| member.peer == *peer) {
+                member.gave_bytes += source.bytes;
+            }
         }
     }
 
@@ -323,8 +330,9 @@ impl Swarm {
                 mode: self.mode,
                 interested: member.is_interested(),
                 gives_per_s: source.map_or(0, |s| s.gives.per_s(now)),
-                takes_per_s: member.takes.per_s(now),
                 taken_bytes: member.line.bytes(),
+                has_chunks: u32::try_from(member.has.count()).unwrap_or(u32::MAX),
+                gave_bytes: member.gave_bytes + source.map_or(0, |s| s.bytes),
                 we_seed,
                 snubs_us: source.is_some_and(|s| s.view.snubs_us),
                 joined: member.joined,

@@ -37,8 +37,6 @@ pub(super) struct Table {
     next_swarm: u64,
     choker: Choker,
     slots: Slots,
-    /// When it was last counted.
-    counted: Mono,
     /// How many are unchoked.
     served: Arc<AtomicUsize>,
 }
@@ -55,7 +53,6 @@ impl Table {
             next_swarm: 0,
             choker: Choker::new(seed),
             slots: Slots::new(mode),
-            counted: Mono::default(),
             served,
         }
     }
@@ -171,8 +168,7 @@ impl Table {
         }
         self.tidy_all();
         let before = self.slots.count();
-        let span = now.since(std::mem::replace(&mut self.counted, now));
-        if self.slots.round(now, load.in_all(span)) > before {
+        if self.slots.round(now, load.in_all()) > before {
             self.fill(now);
         }
         sent
