@@ -23,7 +23,7 @@ const NEW_LOTS: usize = 3;
 
 /// Decides who is served. It remembers turns; whoever is not among the candidates any more is forgotten.
 ///
-/// Invariants: [`fill`](Self::fill) chokes nobody; [`round`](Self::round) nobody in the first [`MIN_TURN`] of its turn.
+/// Invariants: [`fill`](Self::fill) chokes nobody; [`round`](Self::round) nobody in the first seconds of its turn.
 /// After either no slot is free while somebody waits that may have it: all but those that owe this node something and
 /// give nothing; of them it serves as many as chance has places. A stream that wants nothing for the moment keeps its turn until
 /// the next round but takes no slot; so at most twice as many as there are slots are unchoked.

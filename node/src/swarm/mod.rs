@@ -2,7 +2,7 @@
 //!
 //! The seeder and the downloads meet here: what a peer gives decides what it gets. [`Swarms`] is the registry, [`table`]
 //! what it knows, [`swarm`] one swarm of it with [`member`]s (streams that ask) and [`source`]s (peers that are fetched
-//! from). [`line`] is what a stream needs of it for a chunk, without a lock. [`engine`] decides every ten seconds who is
+//! from). [`mod@line`] is what a stream needs of it for a chunk, without a lock. [`engine`] decides every ten seconds who is
 //! served, [`crowd`] tells the members of each other, [`view`] shows it to people.
 
 mod crowd;
