@@ -113,6 +113,8 @@ class Network:
     def __exit__(self, *_):
         """Takes down what there is of it; its processes have ended by now."""
         for host in self.hosts:
+            # The kernel ends a namespace some time after its name is gone; the next network needs the link's name now.
+            subprocess.run(["ip", "link", "delete", host.link], capture_output=True, timeout=COMMAND_LIMIT_S)
             subprocess.run(["ip", "netns", "delete", host.namespace], capture_output=True, timeout=COMMAND_LIMIT_S)
         subprocess.run(["ip", "link", "delete", "bridge"], capture_output=True, timeout=COMMAND_LIMIT_S)
 
