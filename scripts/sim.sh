@@ -8,5 +8,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 seeds=${1:-0..10000}
-CASNODE_SIM_SEEDS="$seeds" cargo test --release -p casnode-node --test sim
-exec cargo run --release -p casnode-node --example sim -- --scenario all
+status=0
+CASNODE_SIM_SEEDS="$seeds" cargo test --release -p casnode-node --test sim || status=$?
+cargo run --release -p casnode-node --example sim -- --scenario all || status=$?
+exit "$status"
