@@ -46,6 +46,12 @@ impl Store {
         self.core.will_need(hashes);
     }
 
+    /// Gives memory back that reading had no use for since the last call: for a caller that calls it now and
+    /// then.
+    pub fn trim_memory(&self) {
+        self.core.packs.buffers.trim();
+    }
+
     /// Appends a chunk, unless it is here. It can be read at once, and survives a crash only after a
     /// [`Store::commit`] that began later. The caller has verified the bytes.
     ///

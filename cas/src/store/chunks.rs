@@ -112,9 +112,9 @@ impl Core {
             },
             Found::Source(extent) => self.read_source(*extent)?,
             Found::Lent(lent) => {
-                let mut bytes = vec![0; lent.len_bytes as usize];
+                let mut bytes = self.packs.buffers.take(lent.len_bytes as usize);
                 match lent.file.read_exact_at(&mut bytes, lent.offset) {
-                    Ok(()) => bytes.into(),
+                    Ok(()) => bytes.freeze(),
                     Err(_) => return Ok(None),
                 }
             }

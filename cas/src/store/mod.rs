@@ -24,6 +24,7 @@ mod memory;
 mod mend;
 mod open;
 mod pack;
+mod pool;
 mod recovery;
 mod remove;
 mod replace;

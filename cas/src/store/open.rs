@@ -152,9 +152,10 @@ fn open(dir: &Path, config: &StoreConfig) -> Result<(Store, Recovered), StoreErr
     let packs_dir = layout.packs_dir();
     let medium = DirMedium::new(packs_dir.clone()).map_err(failed("create", &packs_dir))?;
     let medium = medium.with_direct_io(config.direct_io);
-    let packs = Packs::open(Arc::new(medium), layout.store_id(), config.pack_bytes)?;
+    let packs = Packs::open(Arc::new(medium), layout.store_id(), config.pack_bytes)?
+        .with_kept_buffers(config.kept_buffers_bytes);
     space.check_index()?;
-    let index: Arc<dyn Index> = Arc::new(open_index(&layout)?);
+    let index: Arc<dyn Index> = Arc::new(open_index(&layout, config.index_cache_bytes)?);
     let mut found = recovery::recover(&index, &packs, &space, false)?;
     let syncer = Syncer::start(Arc::clone(&index)).map_err(failed("start a thread for", dir))?;
     space.refill();
@@ -166,9 +167,9 @@ fn open(dir: &Path, config: &StoreConfig) -> Result<(Store, Recovered), StoreErr
 }
 
 /// Opens the index; one that is damaged is put aside, and recovery builds a new one from the packs.
-fn open_index(layout: &Layout) -> Result<SledIndex, StoreError> {
+fn open_index(layout: &Layout, cache_bytes: u64) -> Result<SledIndex, StoreError> {
     let dir = layout.index_dir();
-    let checked = SledIndex::open(&dir, layout.was_clean()).and_then(|index| {
+    let checked = SledIndex::open(&dir, layout.was_clean(), cache_bytes).and_then(|index| {
         if !layout.was_clean() {
             recovery::check_index(&index)?;
         }
@@ -180,7 +181,7 @@ fn open_index(layout: &Layout) -> Result<SledIndex, StoreError> {
         Err(error) => {
             let aside = layout.set_index_aside()?;
             tracing::warn!(%error, aside = %aside.display(), "index unusable: put aside");
-            Ok(SledIndex::open(&dir, false)?)
+            Ok(SledIndex::open(&dir, false, cache_bytes)?)
         }
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::core::Core;
 use super::entry::SourceState;
+use super::pool::KEPT_BYTES;
+use super::sled::CACHE_BYTES;
 use crate::id::{Address, ChunkHash};
 
 /// How a store is kept.
@@ -20,6 +22,10 @@ pub struct StoreConfig {
     /// Packs are written around the page cache where the file system can do that: faster, and what others
     /// have in the cache stays there.
     pub direct_io: bool,
+    /// Most bytes of the index that are kept in memory; less makes it slower.
+    pub index_cache_bytes: u64,
+    /// Most bytes of buffers for reading chunks that are kept while nobody uses them.
+    pub kept_buffers_bytes: usize,
 }
 
 impl Default for StoreConfig {
@@ -30,6 +36,8 @@ impl Default for StoreConfig {
             min_free_bytes: 64 * MIB,
             reserve_bytes: 32 * MIB,
             direct_io: true,
+            index_cache_bytes: CACHE_BYTES,
+            kept_buffers_bytes: KEPT_BYTES,
         }
     }
 }

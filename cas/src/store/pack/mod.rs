@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex};
 
 use self::append::{Active, Unwritten};
 use super::medium::{Medium, PackFile, direct_align_bytes};
+use super::pool::{KEPT_BYTES, Pool};
 use super::{lock, unix_ms};
 use crate::error::{StoreError, io_is_loss};
 
@@ -52,6 +53,8 @@ pub(crate) struct Packs {
     pack_bytes: u64,
     /// Records are collected up to this before they are written; a multiple of what direct I/O wants.
     buffer_bytes: usize,
+    /// What payloads are read into, and what is read from elsewhere.
+    pub(in crate::store) buffers: Pool,
     active: Mutex<Active>,
     unwritten: Mutex<Unwritten>,
     open: Mutex<HashMap<u32, Arc<dyn PackFile>>>,
@@ -67,6 +70,7 @@ impl Packs {
         pack_bytes: u64,
     ) -> Result<Self, StoreError> {
         let packs = Self {
+            buffers: Pool::new(KEPT_BYTES),
             buffer_bytes: medium.buffer_bytes().next_multiple_of(direct_align_bytes()),
             medium,
             store_id,
@@ -82,6 +86,12 @@ impl Packs {
             packs.check_header(id)?;
         }
         Ok(packs)
+    }
+
+    /// Keeps at most so many bytes of unused buffers for reading.
+    pub(crate) fn with_kept_buffers(mut self, max_bytes: usize) -> Self {
+        self.buffers = Pool::new(max_bytes);
+        self
     }
 
     fn store_id(&self) -> &[u8; 16] {

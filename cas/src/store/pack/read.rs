@@ -15,14 +15,14 @@ impl Packs {
     /// Reads a payload. The caller checks it against its hash.
     pub(crate) fn read(&self, at: Location) -> Result<Bytes, StoreError> {
         let file = self.file(at.pack)?;
-        let mut payload = vec![0u8; at.len_bytes as usize];
+        let mut payload = self.buffers.take(at.len_bytes as usize);
         // First what is not in the file: it may be there a moment later, never the other way round.
         let in_file = lock(&self.unwritten).copy_to(at.pack, at.payload_offset(), &mut payload);
         if in_file > 0 {
             let read = file.read_at(&mut payload[..in_file], at.payload_offset());
             read.map_err(|error| self.error("read a pack in", error))?;
         }
-        Ok(payload.into())
+        Ok(payload.freeze())
     }
 
     /// Like [`Packs::read`]; `None` when the medium has lost the bytes.

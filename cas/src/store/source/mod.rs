@@ -93,14 +93,14 @@ impl Core {
     /// Reads from a source; the caller checks the bytes.
     pub(super) fn read_source(&self, extent: Extent) -> Result<Bytes, StoreError> {
         let (file, path) = self.open_source(extent.source)?;
-        let mut bytes = vec![0; extent.len_bytes as usize];
+        let mut bytes = self.packs.buffers.take(extent.len_bytes as usize);
         let read = file.read_exact_at(&mut bytes, extent.offset);
         read.map_err(|source| StoreError::Io {
             action: "read a file kept in place,",
             path: path.unwrap_or_default(),
             source,
         })?;
-        Ok(bytes.into())
+        Ok(bytes.freeze())
     }
 
     /// The open file, and its path when that had to be looked up.

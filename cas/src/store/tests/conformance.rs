@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::store::index::Op;
 use crate::store::medium::DirMedium;
-use crate::store::sled::SledIndex;
+use crate::store::sled::{CACHE_BYTES, SledIndex};
 
 fn each_index(test: impl Fn(&dyn Index)) {
     test(&MemoryIndex::default());
     let dir = tempfile::tempdir().unwrap();
-    test(&SledIndex::open(&dir.path().join("index"), false).unwrap());
+    test(&SledIndex::open(&dir.path().join("index"), false, CACHE_BYTES).unwrap());
 }
 
 fn each_medium(test: impl Fn(&dyn Medium)) {
@@ -112,7 +112,7 @@ fn sled_reopens_with_everything_and_never_writes_side_files() {
     let path = dir.path().join("index");
     let mut model = BTreeMap::new();
     for round in 0..4u32 {
-        let index = SledIndex::open(&path, false).unwrap();
+        let index = SledIndex::open(&path, false, CACHE_BYTES).unwrap();
         for (key, value) in scanned(&index, b"") {
             assert_eq!(model.remove(&key), Some(value));
         }
