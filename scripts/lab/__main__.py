@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from arguments import asked_names, find_binaries, parse_runs, parse_size
 from net import LabError, set_up_namespace
 from programs.aria2 import Aria2, Aria2Http
 from programs.base import Program
@@ -21,25 +22,11 @@ from programs.tcp import Tcp
 from report import file_system_of, machine, row_of, table
 from scenarios import GIB, MIB, SCENARIOS, Scenario, run_once
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 OTHERS = {program.name: program for program in (Aria2(), Aria2Http(), Libtorrent())}
 ALL = ["gather", "unequal", "spread"]
 BLOCK_BYTES = MIB
 # What a data directory takes before anything is in it.
 RESERVE_BYTES = 64 * MIB
-
-
-def parse_size(text: str) -> int:
-    found = re.fullmatch(r"(\d+)\s*(MiB|GiB)", text)
-    if not found or int(found[1]) == 0:
-        raise argparse.ArgumentTypeError("a size is written like 256MiB or 1GiB")
-    return int(found[1]) * (MIB if found[2] == "MiB" else GIB)
-
-
-def parse_runs(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 100:
-        raise argparse.ArgumentTypeError("runs are 1 to 100")
-    return int(text)
 
 
 def parse_arguments():
@@ -58,24 +45,15 @@ def parse_arguments():
     if unknown := [name for name in names if name not in SCENARIOS]:
         parser.error(f"no scenario {unknown[0]}; there are {', '.join(SCENARIOS)} and all")
     options.scenarios = [SCENARIOS[name] for name in dict.fromkeys(names)]
-    options.binary = [path.resolve() for path in options.binary or [ROOT / "target/release/casnode"]]
-    for path in options.binary:
-        if not os.access(path, os.X_OK):
-            parser.error(f"no binary {path} (cargo build --release, or --binary PATH)")
-    if len({path.name for path in options.binary}) < len(options.binary):
-        parser.error("binaries are told apart by their file names: give them different ones")
-    if unknown := [name for name in asked_others(options.others) if name not in OTHERS]:
+    options.binary = find_binaries(parser, options.binary)
+    if unknown := [name for name in asked_names(options.others) if name not in OTHERS]:
         parser.error(f"no program {unknown[0]}; there are {', '.join(OTHERS)}")
     return options
 
 
-def asked_others(text: str | None) -> list[str]:
-    return [] if text in (None, "none") else text.split(",")
-
-
 def choose_programs(options) -> list[Program]:
     """casnode, plain TCP, and the others: those that were asked for, or all that are here."""
-    others = [OTHERS[name] for name in asked_others(options.others)]
+    others = [OTHERS[name] for name in asked_names(options.others)]
     for program in others:
         if reason := program.why_not():
             raise LabError(f"{program.name} was asked for: {reason}")

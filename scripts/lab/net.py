@@ -6,6 +6,7 @@ The whole lab runs in a network namespace of its own (see lab.sh), which the bri
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import time
 from dataclasses import dataclass
@@ -27,6 +28,12 @@ def output_of(*argv) -> str:
     if done.returncode != 0:
         raise LabError(f"{' '.join(map(str, argv))}: {done.stderr.strip()}")
     return done.stdout
+
+
+def free_port(address: str) -> int:
+    """A TCP port that nobody uses at the moment."""
+    with socket.create_server((address, 0)) as listener:
+        return listener.getsockname()[1]
 
 
 def set_up_namespace():

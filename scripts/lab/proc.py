@@ -19,10 +19,12 @@ END_LIMIT_S = 10
 class Process:
     """One process with its output in two files, `LOG.out` and `LOG.err`."""
 
-    def __init__(self, argv: list[str], log: Path, stdin=subprocess.DEVNULL, cwd: Path | None = None):
+    def __init__(self, argv: list[str], log: Path, stdin=subprocess.DEVNULL, cwd: Path | None = None, env=None):
+        """`env`: what is set for it on top."""
         self.out, self.err = log.with_suffix(".out"), log.with_suffix(".err")
         # What is set for casnode where the lab is started has no say in it.
-        env = {key: value for key, value in os.environ.items() if not key.startswith(("CASNODE_", "RUST_LOG"))}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("CASNODE_", "RUST_LOG"))}
+        env = kept | (env or {})
         with open(self.out, "wb") as out, open(self.err, "wb") as err:
             # A session of its own: Ctrl-C is for the lab alone.
             streams = {"stdin": stdin, "stdout": out, "stderr": err}
@@ -32,6 +34,7 @@ class Process:
         self.exit_code: int | None = None
         self.usage = None
         self.peak_bytes = 0
+        self.resident_peak_bytes = 0
 
     def wait_ready(self):
         """Waits until it has printed a line, which all that the lab starts do once they can be used."""
@@ -64,12 +67,19 @@ class Process:
         return (int(words[11]) + int(words[12])) / TICKS_PER_S
 
     def sample_memory(self):
-        """Anonymous memory: what it took for itself. Mapped files and the page cache are not its own."""
+        """Anonymous memory is what it took for itself; resident memory is that, and what it has mapped of files."""
         if self.poll() is not None:
             return
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith("RssAnon:"):
                 self.peak_bytes = max(self.peak_bytes, int(line.split()[1]) * 1024)
+            elif line.startswith("VmHWM:"):
+                self.resident_peak_bytes = max(self.resident_peak_bytes, int(line.split()[1]) * 1024)
+
+    def forget_peaks(self):
+        """What it needed so far does not count: the kernel begins anew with its peak, too."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+        self.peak_bytes = self.resident_peak_bytes = 0
 
     def last_words(self) -> str:
         return (self.out.read_text(errors="replace") + self.err.read_text(errors="replace"))[-2000:].strip()

@@ -33,6 +33,30 @@ COLUMNS = {
 }
 
 
+def column(heading: str, figure: str, form: str = "{:.2f}", scale: float = 1):
+    """One of a figure that not every program has."""
+    return heading, lambda run: run[figure] / scale if figure in run else None, form
+
+
+TRANSFER = (
+    TIME,
+    column("MB/s", "mb_per_s", "{:.0f}"),
+    column("CPU s/GiB providing", "provider_cpu_s_per_gib"),
+    column("fetching", "taker_cpu_s_per_gib"),
+    column("both", "cpu_s_per_gib"),
+    column("peak MiB providing", "provider_peak_bytes", "{:.0f}", MIB),
+    column("fetching", "taker_peak_bytes", "{:.0f}", MIB),
+    column("resident MiB providing", "provider_resident_peak_bytes", "{:.0f}", MIB),
+    column("fetching", "taker_resident_peak_bytes", "{:.0f}", MIB),
+)
+COLUMNS["idle"] = (
+    column("resident MiB", "resident_bytes", "{:.1f}", MIB),
+    column("anonymous MiB", "anonymous_bytes", "{:.1f}", MIB),
+    column("of a core", "core_share", "{:.3%}"),
+)
+COLUMNS["first-byte"] = (TIME, column("s with the short delay", "seconds_short"), column("round trips", "round_trips"))
+
+
 def file_system_of(folder: Path) -> str:
     argv = ["stat", "--file-system", "--format=%T", str(folder)]
     return subprocess.run(argv, capture_output=True, text=True, timeout=20).stdout.strip()
@@ -57,15 +81,15 @@ def row_of(run: dict) -> str:
     start = f"  run {run['run']}  {run['program']:<16}"
     if not run["ok"]:
         return f"{start} FAILED: {run['why']}"
-    parts = [f"{heading} {show(read(run), form)}" for heading, read, form in COLUMNS[run["scenario"]]]
-    if uses := [f"{row['line_use']:.2f}" for row in run["sent"] if "line_use" in row]:
+    parts = [f"{heading} {show(read(run), form)}" for heading, read, form in COLUMNS.get(run["scenario"], TRANSFER)]
+    if uses := [f"{row['line_use']:.2f}" for row in run.get("sent", ()) if "line_use" in row]:
         parts.append("lines " + " ".join(uses))
     return f"{start} " + ", ".join(parts)
 
 
 def table(scenario: str, runs: list[dict]) -> str:
     """Medians by program, in Markdown; the fastest first."""
-    columns = COLUMNS[scenario]
+    columns = COLUMNS.get(scenario, TRANSFER)
     rows = []
     for program in dict.fromkeys(run["program"] for run in runs):
         good = [run for run in runs if run["program"] == program and run["ok"]]
@@ -75,6 +99,11 @@ def table(scenario: str, runs: list[dict]) -> str:
             rows.append((median(run["seconds"] for run in good), [program, *cells, times]))
     lines = [["program", *(heading for heading, _, _ in columns), "every run, s"]]
     lines += [row for _, row in sorted(rows, key=lambda row: row[0])]
+    return grid(lines)
+
+
+def grid(lines: list[list[str]]) -> str:
+    """A table in Markdown; the first line is its head."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |" for line in lines]
     text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")

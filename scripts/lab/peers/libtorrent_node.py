@@ -1,6 +1,8 @@
 """A libtorrent peer: seed TORRENT FOLDER ADDRESS:PORT, or take TORRENT FOLDER ADDRESS:PORT MARK, which waits for a
-line on standard input, and makes the file MARK when it has all. Both serve until they are ended."""
+line on standard input, and makes the file MARK when it has all. Both serve until they are ended. fetch TORRENT FOLDER
+ADDRESS:PORT PEER:PORT takes from this one peer, and ends."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +12,7 @@ role, torrent, folder, listen = sys.argv[1:5]
 session = lt.session(
     {
         "listen_interfaces": listen,
-        "alert_mask": lt.alert.category_t.status_notification,
+        "alert_mask": lt.alert.category_t.status_notification | lt.alert.category_t.storage_notification,
         "enable_dht": False,
         "enable_lsd": False,
         "enable_upnp": False,
@@ -27,11 +29,18 @@ wanted.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
 print("ready", flush=True)
 if role == "seed":
     wanted.flags |= lt.torrent_flags.seed_mode
-else:
+elif role == "take":
     sys.stdin.readline()
-session.add_torrent(wanted)
+torrent = session.add_torrent(wanted)
+if role == "fetch":
+    peer, _, port = sys.argv[5].rpartition(":")
+    torrent.connect_peer((peer, int(port)))
 while True:
     session.wait_for_alert(1000)
     for alert in session.pop_alerts():
         if role == "take" and isinstance(alert, lt.torrent_finished_alert):
             Path(sys.argv[5]).touch()
+        if role == "fetch" and isinstance(alert, lt.torrent_finished_alert):
+            torrent.flush_cache()
+        if role == "fetch" and isinstance(alert, lt.cache_flushed_alert):
+            os._exit(0)

@@ -42,6 +42,8 @@ class Aria2(Program):
 
 
 class Aria2Session(BitTorrentSession):
+    ending: tuple[str, ...] = ()
+
     def provider(self, host, port) -> list:
         folder = self.stage.source.parent
         where = [f"--dir={folder}", f"--listen-port={port}", self.torrent]
@@ -52,8 +54,22 @@ class Aria2Session(BitTorrentSession):
             folder = self.output(index).parent
             folder.mkdir()
             argv = [*COMMON, *BITTORRENT, f"--on-bt-download-complete={PEERS / 'done.sh'}"]
-            argv += [f"--dir={folder}", f"--listen-port={self.taker_port(index)}", self.torrent]
+            argv += [f"--dir={folder}", f"--listen-port={self.taker_port(index)}", *self.ending, self.torrent]
             self.takers.append(Process(host.command(*argv), self.stage.folder / f"taker-{index}", cwd=folder))
+
+
+class Aria2Once(Aria2):
+    """The taker ends when it has the file. Its first 2 s, whatever the size, pass before it asks anyone."""
+
+    def session(self, stage: Stage) -> Session:
+        return Aria2OnceSession(stage)
+
+
+class Aria2OnceSession(Aria2Session):
+    ending = ("--seed-time=0",)
+
+    def has_finished(self, taker: int) -> bool:
+        return self.takers[taker].has_ended_well()
 
 
 class Aria2Http(Program):

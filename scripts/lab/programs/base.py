@@ -19,7 +19,7 @@ class Stage:
     providers: list[Host]
     takers: list[Host]
     middle: Host  # for a tracker
-    source: Path  # the file, readable by all providers
+    source: Path  # the file, readable by all providers; or a folder of files
     folder: Path  # empty, for this run
 
 
@@ -53,6 +53,26 @@ class Session(ABC):
 
     def close(self):
         end_all(self.takers + self.providers + self.others)
+
+
+class EndingSession(Session):
+    """One whose takers are processes that begin with the clock, and end once they have it all."""
+
+    env: dict[str, str] = {}
+
+    @abstractmethod
+    def take(self, taker: int) -> list:
+        """The command line of a taker; its working folder is the one for the output, and empty."""
+
+    def begin(self):
+        for index, host in enumerate(self.stage.takers):
+            folder = self.output(index).parent
+            folder.mkdir()
+            log = self.stage.folder / f"taker-{index}"
+            self.takers.append(Process(host.command(*self.take(index)), log, cwd=folder, env=self.env))
+
+    def has_finished(self, taker: int) -> bool:
+        return self.takers[taker].has_ended_well()
 
 
 class Program(ABC):

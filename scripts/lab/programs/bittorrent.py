@@ -1,13 +1,14 @@
-"""What BitTorrent programs have in common: a torrent, a tracker in the middle, a mark when a taker is done."""
+"""What BitTorrent programs have in common: a torrent, and a tracker in the middle with a mark when a taker is done, or
+a taker that is told of the provider and ends when it is done."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from net import Host
+from net import Host, free_port
 from proc import Process, wait_until
-from programs.base import PEERS, Session
+from programs.base import PEERS, EndingSession, Session
 from torrent import make_torrent
 
 TRACKER_PORT = 6969
@@ -52,3 +53,26 @@ class BitTorrentSession(Session):
             process.expect_running()
         lines = self.tracker.out.read_text().splitlines()[1:]
         return len({line.split()[0] for line in lines}) >= len(self.providers)
+
+
+class DirectSession(EndingSession):
+    """No tracker: the taker is told where the providers are."""
+
+    def prepare(self):
+        self.torrent = self.stage.folder / "file.torrent"
+        make_torrent(self.stage.source, self.torrent)
+        self.peers = []
+        for index, host in enumerate(self.stage.providers):
+            port = free_port(host.address)
+            log = self.stage.folder / f"provider-{index}"
+            self.providers.append(Process(host.command(*self.provide(host, port)), log, env=self.env))
+            self.peers.append(f"{host.address}:{port}")
+        for provider in self.providers:
+            self.wait_for_provider(provider)
+
+    def provide(self, host: Host, port: int) -> list:
+        """The command line that serves the file."""
+        raise NotImplementedError
+
+    def wait_for_provider(self, provider: Process):
+        provider.wait_ready()

@@ -14,6 +14,8 @@ from programs.base import Program, Session, Stage
 COMMAND_LIMIT_S = 120
 CONNECT_LIMIT_S = 60
 ANNOUNCE_LIMIT_S = 180
+# The check of stored bytes in the background has nothing to do with what is measured.
+QUIET = ["--no-mdns", "--scrub-rate", "off"]
 
 
 class Casnode(Program):
@@ -59,8 +61,7 @@ class CasnodeSession(Session):
         return [str(word) for word in (self.program.binary, "--data-dir", self._data_dir(name), "--json", *words)]
 
     def _daemon(self, name, host, bootstrap) -> Process:
-        # The check of stored bytes in the background has nothing to do with what is measured.
-        words = ["daemon", "--no-mdns", "--profile", "lab", "--scrub-rate", "off", *self.program.daemon_options]
+        words = ["daemon", *QUIET, "--profile", "lab", *self.program.daemon_options]
         words += ["--listen", f"/ip4/{host.address}/tcp/0"]
         if bootstrap:
             words += ["--bootstrap", bootstrap]
