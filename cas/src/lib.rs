@@ -41,6 +41,7 @@ pub use record::{
 };
 pub use store::{
     BadChunk, Evicted, FileEntry, FileSource, FileState, FileUsage, GcFile, GcPlan, GcProgress,
-    GcProgressFn, GcReport, InUse, LostSource, Put, Rebuilt, Removed, Scrubbed, SourceKind,
-    SourceState, Store, StoreConfig, StoreStats, Verified, VerifyProgress,
+    GcProgressFn, GcReport, InUse, LostSource, MAX_SMALL_FILE_BYTES, MAX_SMALL_FILES, Put, Rebuilt,
+    Removed, Scrubbed, SmallFile, SourceKind, SourceState, Store, StoreConfig, StoreStats,
+    Verified, VerifyProgress,
 };

@@ -30,6 +30,7 @@ mod remove;
 mod replace;
 mod settings;
 mod sled;
+mod small;
 mod source;
 mod space;
 mod syncer;
@@ -53,6 +54,7 @@ use self::layout::Layout;
 pub use self::collect::GcProgressFn;
 pub(crate) use self::entry::INLINE_BYTES;
 pub use self::entry::{FileEntry, FileSource, FileState, SourceKind, SourceState};
+pub use self::small::{MAX_SMALL_FILE_BYTES, MAX_SMALL_FILES, SmallFile};
 pub(crate) use self::source::Added;
 pub(crate) use self::space::free_bytes;
 pub use self::types::{

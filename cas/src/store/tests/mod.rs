@@ -15,6 +15,7 @@ mod manifests;
 mod mend;
 mod model;
 mod opening;
+mod small;
 
 use std::io;
 use std::ops::{ControlFlow, Range};
