@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::batch::Provider;
 use crate::config::Mode;
-use crate::net::{OpenError, Ports, Question, Stream};
+use crate::net::{Cipher, OpenError, Ports, Question, Stream};
 use crate::origin::Origin;
 use crate::{DhtError, Key};
 
@@ -126,8 +126,10 @@ pub struct PeerInfo {
     pub agent: Option<String>,
     /// Whether this node dialled (the first connection).
     pub outbound: bool,
-    /// `tcp`, `quic`, `memory` or `other`.
+    /// What the connection that bulk data goes over is: `tcp`, `quic`, `memory` or `other`.
     pub transport: &'static str,
+    /// What that one is encrypted with; `None` where the transport is of the caller's.
+    pub cipher: Option<Cipher>,
     /// Round trip time in milliseconds, once measured.
     pub rtt_ms: Option<u32>,
 }

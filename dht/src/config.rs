@@ -237,6 +237,8 @@ impl Default for MembershipTimes {
 pub struct DhtConfig {
     /// The most that it sends and takes.
     pub bandwidth: crate::Bandwidth,
+    /// Which cipher it wants for TCP connections.
+    pub cipher: crate::CipherPreference,
     /// The identity of this node.
     pub keypair: Keypair,
     /// Where to listen, TCP or QUIC; port 0 lets the system choose. May be empty.
@@ -290,6 +292,7 @@ impl DhtConfig {
             record_check,
             limits: Limits::default(),
             bandwidth: crate::Bandwidth::default(),
+            cipher: crate::CipherPreference::default(),
             announce: AnnounceTimes::default(),
             membership: MembershipTimes::default(),
         }

@@ -106,10 +106,15 @@ impl Dht {
 
     /// The peers this node is connected to.
     pub async fn peers(&self) -> Vec<PeerInfo> {
-        self.inner
-            .ask(|answer| Command::Peers { answer })
-            .await
-            .unwrap_or_default()
+        let peers = self.inner.ask(|answer| Command::Peers { answer }).await;
+        let mut peers = peers.unwrap_or_default();
+        for info in &mut peers {
+            if let Some(seen) = self.traffic_of(&info.peer) {
+                info.transport = seen.transport;
+                info.cipher = seen.cipher;
+            }
+        }
+        peers
     }
 
     /// Connects to an address, with or without `/p2p/<peer>`; returns who answered.

@@ -39,7 +39,7 @@ where
         true => yamux::Mode::Client,
         false => yamux::Mode::Server,
     };
-    StreamMuxerBox::new(Multiplexed::new(socket, mode))
+    StreamMuxerBox::new(Multiplexed::new(socket, mode, None))
 }
 
 /// The protocols by which records are asked for and sent: Kademlia's, and the one for many keys at once.

@@ -55,6 +55,7 @@ pub use find::MAX_FIND_KEYS;
 pub use handle::Dht;
 pub use key::Key;
 pub use net::addrs::told_addrs;
+pub use net::{Cipher, CipherPreference};
 pub use network::{BadNetworkName, NetworkName};
 pub use records::{SleepingSchedule, StoreError, announce_status_of};
 pub use report::{Behind, KeysStatus, LookupReport, Metric, ProvideStatus, PutTest, RunReport};

@@ -76,7 +76,7 @@ pub async fn start_over(
     let line = Line::new(config.bandwidth);
     let counted = line.clone();
     let transport = transport.map(move |(peer, muxer), point| {
-        let muxer = counted.meter(peer, point.get_remote_address(), muxer);
+        let muxer = counted.meter(peer, point.get_remote_address(), None, muxer);
         (peer, StreamMuxerBox::new(muxer))
     });
     start_with(config, transport.boxed(), line).await

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use libp2p::{Multiaddr, PeerId};
 
+use crate::net::Cipher;
 use crate::origin;
 use limiter::Limiter;
 use muxer::Muxer;
@@ -98,9 +99,10 @@ impl Line {
         self: &Arc<Self>,
         peer: PeerId,
         remote: &Multiaddr,
+        cipher: Option<Cipher>,
         muxer: M,
     ) -> Muxer<M> {
-        let (counts, presence) = self.peers.connected(peer, remote.clone());
+        let (counts, presence) = self.peers.connected(peer, remote.clone(), cipher);
         let link = Link {
             line: self.clone(),
             counts,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use libp2p::{Multiaddr, PeerId};
 
+use crate::net::Cipher;
 use crate::net::addrs::transport_name;
 
 /// Bytes that went both ways.
@@ -26,6 +27,8 @@ pub struct PeerTraffic {
     pub addr: Multiaddr,
     /// What that connection is: `tcp`, `quic`, `memory` or `other`.
     pub transport: &'static str,
+    /// What it is encrypted with; `None` where the transport is of the caller's.
+    pub cipher: Option<Cipher>,
 }
 
 /// Live counts.
@@ -60,7 +63,13 @@ pub(super) struct Peers(Mutex<HashMap<PeerId, Peer>>);
 struct Peer {
     counts: Arc<Counts>,
     /// Its connections, oldest first.
-    connections: Vec<Arc<Multiaddr>>,
+    connections: Vec<Arc<Connection>>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    remote: Multiaddr,
+    cipher: Option<Cipher>,
 }
 
 impl Peers {
@@ -69,15 +78,16 @@ impl Peers {
         self: &Arc<Self>,
         peer: PeerId,
         remote: Multiaddr,
+        cipher: Option<Cipher>,
     ) -> (Arc<Counts>, Presence) {
-        let remote = Arc::new(remote);
+        let connection = Arc::new(Connection { remote, cipher });
         let mut all = self.all();
         let known = all.entry(peer).or_default();
-        known.connections.push(remote.clone());
+        known.connections.push(connection.clone());
         let presence = Presence {
             peers: self.clone(),
             peer,
-            remote,
+            connection,
         };
         (known.counts.clone(), presence)
     }
@@ -86,14 +96,14 @@ impl Peers {
         let all = self.all();
         let known = all.get(peer)?;
         // As streams choose theirs: TCP before others, then the oldest.
-        let is_tcp = |addr: &&Arc<Multiaddr>| transport_name(addr) == "tcp";
+        let is_tcp = |of: &&Arc<Connection>| transport_name(&of.remote) == "tcp";
         let mut connections = known.connections.iter();
-        let addr = connections.clone().find(is_tcp).or(connections.next())?;
-        let addr = addr.as_ref().clone();
+        let connection = connections.clone().find(is_tcp).or(connections.next())?;
         Some(PeerTraffic {
             traffic: known.counts.get(),
-            transport: transport_name(&addr),
-            addr,
+            transport: transport_name(&connection.remote),
+            addr: connection.remote.clone(),
+            cipher: connection.cipher,
         })
     }
 
@@ -107,7 +117,7 @@ impl Peers {
 pub(super) struct Presence {
     peers: Arc<Peers>,
     peer: PeerId,
-    remote: Arc<Multiaddr>,
+    connection: Arc<Connection>,
 }
 
 impl Drop for Presence {
@@ -116,7 +126,7 @@ impl Drop for Presence {
         if let Some(known) = all.get_mut(&self.peer) {
             known
                 .connections
-                .retain(|other| !Arc::ptr_eq(other, &self.remote));
+                .retain(|other| !Arc::ptr_eq(other, &self.connection));
             if known.connections.is_empty() {
                 all.remove(&self.peer);
             }
@@ -137,15 +147,17 @@ mod tests {
             addr("/ip4/127.0.0.1/udp/1/quic-v1"),
             addr("/ip4/127.0.0.1/tcp/1"),
         );
-        let (counts, first) = peers.connected(peer, quic.clone());
+        let (counts, first) = peers.connected(peer, quic.clone(), Some(Cipher::Quic));
         counts.add_up(5);
         let seen = peers.get(&peer).unwrap();
         assert_eq!((seen.addr, seen.transport), (quic, "quic"));
-        let (counts, second) = peers.connected(peer, tcp.clone());
+        assert_eq!(seen.cipher, Some(Cipher::Quic));
+        let (counts, second) = peers.connected(peer, tcp.clone(), Some(Cipher::TlsAes128));
         counts.add_down(7);
         drop(first);
         let seen = peers.get(&peer).unwrap();
         assert_eq!((seen.addr, seen.transport), (tcp, "tcp"));
+        assert_eq!(seen.cipher, Some(Cipher::TlsAes128));
         let both = Traffic {
             up_bytes: 5,
             down_bytes: 7,

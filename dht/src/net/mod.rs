@@ -7,6 +7,7 @@ pub(crate) mod addrs;
 mod behaviour;
 mod book;
 mod bootstrap;
+mod cipher;
 mod dialling;
 mod driver;
 mod events;
@@ -30,7 +31,9 @@ mod spare;
 mod streams;
 mod testing;
 mod transport;
+mod upgrade;
 
+pub use cipher::{Cipher, CipherPreference};
 pub(crate) use driver::{Driver, Ways};
 pub(crate) use incoming::{PerPeer, Slot, ValueQueue, accept_exchange, check_values};
 pub(crate) use multiplex::Multiplexed;

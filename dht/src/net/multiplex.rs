@@ -4,16 +4,17 @@
 //! node buffer a GiB, and data is sent in pieces of 16 KiB, each with two writes and a TLS record.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use futures::io::{AsyncRead, AsyncWrite};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
-use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
 use yamux::{Config, Connection, ConnectionError, Mode};
 
+use super::cipher::Cipher;
+
+/// What the two sides call it.
+pub(super) const MULTIPLEXER: &str = "/yamux/1.0.0";
 /// Data is sent in pieces of this size: a chunk of 256 KiB and its header are four. A piece cannot be interrupted: at 10 Mbit/s this one delays
 /// a DHT answer behind it by 50 ms.
 const PIECE_BYTES: usize = 64 * 1024 + 64;
@@ -24,48 +25,23 @@ const MAX_WAITING: usize = 256;
 /// Streams taken in one go, before other tasks get a turn.
 const MAX_TAKEN: usize = 32;
 
-/// The upgrade to a multiplexed connection.
-#[derive(Clone, Copy)]
-pub(super) struct Multiplexer;
-
-impl UpgradeInfo for Multiplexer {
-    type Info = &'static str;
-    type InfoIter = [&'static str; 1];
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        ["/yamux/1.0.0"]
-    }
-}
-
-impl<C: AsyncRead + AsyncWrite + Unpin> InboundConnectionUpgrade<C> for Multiplexer {
-    type Output = Multiplexed<C>;
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Output, Infallible>>;
-
-    fn upgrade_inbound(self, socket: C, _: &'static str) -> Self::Future {
-        ready(Ok(Multiplexed::new(socket, Mode::Server)))
-    }
-}
-
-impl<C: AsyncRead + AsyncWrite + Unpin> OutboundConnectionUpgrade<C> for Multiplexer {
-    type Output = Multiplexed<C>;
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Output, Infallible>>;
-
-    fn upgrade_outbound(self, socket: C, _: &'static str) -> Self::Future {
-        ready(Ok(Multiplexed::new(socket, Mode::Client)))
-    }
-}
-
 /// A connection with many streams.
 pub(crate) struct Multiplexed<C> {
     connection: Connection<C>,
     waiting: VecDeque<yamux::Stream>,
     taker: Option<Waker>,
+    cipher: Option<Cipher>,
+}
+
+impl<C> Multiplexed<C> {
+    /// What the connection is encrypted with, if with anything known here.
+    pub(super) fn cipher(&self) -> Option<Cipher> {
+        self.cipher
+    }
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Multiplexed<C> {
-    pub(crate) fn new(socket: C, mode: Mode) -> Self {
+    pub(crate) fn new(socket: C, mode: Mode, cipher: Option<Cipher>) -> Self {
         let mut config = Config::default();
         config.set_max_connection_receive_window(Some(RECEIVE_WINDOW_BYTES));
         config.set_split_send_size(PIECE_BYTES);
@@ -73,6 +49,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Multiplexed<C> {
             connection: Connection::new(socket, config, mode),
             waiting: VecDeque::new(),
             taker: None,
+            cipher,
         }
     }
 

@@ -1,11 +1,14 @@
 //! How TCP connections are secured: TLS 1.3 if the other side has it, else Noise.
 //!
-//! libp2p's TLS prefers ChaCha20, whose cost is most of the cost of bulk data. Where the processor has
-//! AES instructions this one, which says the same on the wire, prefers AES-GCM: servers follow the
-//! order of the side that dials. It also never writes session keys to `SSLKEYLOGFILE`.
+//! libp2p's TLS prefers ChaCha20, whose cost is most of the cost of bulk data. This one, which says the same
+//! on the wire, prefers what the configuration does: see [`CipherPreference`]. It also never writes session
+//! keys to `SSLKEYLOGFILE`.
 
+use std::io::{self, IoSlice};
 use std::net::Ipv4Addr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use futures::future::{BoxFuture, Either, FutureExt};
 use futures::io::{AsyncRead, AsyncWrite};
@@ -15,12 +18,16 @@ use libp2p::identity::Keypair;
 use libp2p::tls::certificate;
 use libp2p::{PeerId, noise, tls};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, NoKeyLog, ServerConfig,
-    SignatureScheme, SupportedCipherSuite,
+    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName,
+    ServerConfig, SignatureScheme,
 };
+
+use super::cipher::{Cipher, CipherPreference};
 
 /// The application protocol TLS names: none is negotiated early.
 const ALPN: &[u8] = b"libp2p";
@@ -41,6 +48,69 @@ pub(super) enum SecurityError {
     NoCertificate,
     #[error("Noise handshake")]
     Noise(#[from] noise::Error),
+}
+
+/// A connection that is secured, and what with.
+pub(super) struct Secured<C> {
+    stream: Either<TlsStream<C>, noise::Output<C>>,
+    cipher: Cipher,
+}
+
+impl<C> Secured<C> {
+    fn tls(stream: TlsStream<C>) -> Self {
+        let cipher = Cipher::of_tls(stream.get_ref().1.negotiated_cipher_suite());
+        Self {
+            stream: Either::Left(stream),
+            cipher,
+        }
+    }
+
+    fn noise(stream: noise::Output<C>) -> Self {
+        Self {
+            stream: Either::Right(stream),
+            cipher: Cipher::Noise,
+        }
+    }
+
+    pub(super) fn cipher(&self) -> Cipher {
+        self.cipher
+    }
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> AsyncRead for Secured<C> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_read(cx, bytes)
+    }
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Secured<C> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
 }
 
 /// Secures connections.
@@ -68,23 +138,23 @@ impl AsRef<str> for Protocol {
 }
 
 impl Security {
-    pub(super) fn new(keypair: &Keypair) -> Result<Self, SecurityError> {
-        let mut server = tls::make_server_config(keypair)?;
-        server.key_log = Arc::new(NoKeyLog);
+    pub(super) fn new(keypair: &Keypair, cipher: CipherPreference) -> Result<Self, SecurityError> {
         Ok(Self {
-            client: Arc::new(client_config(keypair)?),
-            server: Arc::new(server),
+            client: Arc::new(client_config(keypair, cipher)?),
+            server: Arc::new(server_config(keypair, cipher)?),
             noise: noise::Config::new(keypair)?,
         })
     }
 }
 
-fn client_config(keypair: &Keypair) -> Result<ClientConfig, SecurityError> {
-    // Theirs is made for its certificate, which cannot be had otherwise.
+// libp2p's own configurations are made for their certificates, which cannot be had otherwise.
+
+fn client_config(
+    keypair: &Keypair,
+    cipher: CipherPreference,
+) -> Result<ClientConfig, SecurityError> {
     let theirs = tls::make_client_config(keypair, None)?;
-    let mut provider = default_provider();
-    provider.cipher_suites = cipher_suites(has_aes()).to_vec();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+    let mut config = ClientConfig::builder_with_provider(provider(cipher))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(PeerCertificate))
@@ -93,28 +163,24 @@ fn client_config(keypair: &Keypair) -> Result<ClientConfig, SecurityError> {
     Ok(config)
 }
 
-fn cipher_suites(aes: bool) -> [SupportedCipherSuite; 3] {
-    let aes_128 = cipher_suite::TLS13_AES_128_GCM_SHA256;
-    let aes_256 = cipher_suite::TLS13_AES_256_GCM_SHA384;
-    let chacha = cipher_suite::TLS13_CHACHA20_POLY1305_SHA256;
-    match aes {
-        true => [aes_128, aes_256, chacha],
-        false => [chacha, aes_128, aes_256],
-    }
+fn server_config(
+    keypair: &Keypair,
+    cipher: CipherPreference,
+) -> Result<ServerConfig, SecurityError> {
+    let theirs = tls::make_server_config(keypair)?;
+    let mut config = ServerConfig::builder_with_provider(provider(cipher))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(PeerCertificate))
+        .with_cert_resolver(theirs.cert_resolver);
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.ignore_client_order = cipher.insists();
+    Ok(config)
 }
 
-/// Whether the processor computes AES by itself.
-fn has_aes() -> bool {
-    #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
-    return std::arch::is_x86_feature_detected!("aes")
-        && std::arch::is_x86_feature_detected!("pclmulqdq");
-    #[cfg(target_arch = "aarch64")]
-    return std::arch::is_aarch64_feature_detected!("aes");
-    #[allow(
-        unreachable_code,
-        reason = "where neither is compiled in, this is the answer"
-    )]
-    false
+fn provider(cipher: CipherPreference) -> Arc<CryptoProvider> {
+    let mut provider = default_provider();
+    provider.cipher_suites = cipher.suites();
+    Arc::new(provider)
 }
 
 /// Accepts what libp2p prescribes: one self-signed certificate that carries the peer's key and its
@@ -125,6 +191,17 @@ struct PeerCertificate;
 impl PeerCertificate {
     fn refused(_: impl std::error::Error) -> rustls::Error {
         rustls::Error::InvalidCertificate(CertificateError::BadEncoding)
+    }
+
+    fn check(
+        certificate: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+    ) -> Result<(), rustls::Error> {
+        if !others.is_empty() {
+            return Err(rustls::Error::General("more than one certificate".into()));
+        }
+        certificate::parse(certificate).map_err(Self::refused)?;
+        Ok(())
     }
 }
 
@@ -137,10 +214,7 @@ impl ServerCertVerifier for PeerCertificate {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if !others.is_empty() {
-            return Err(rustls::Error::General("more than one certificate".into()));
-        }
-        certificate::parse(certificate).map_err(Self::refused)?;
+        Self::check(certificate, others)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -178,6 +252,44 @@ impl ServerCertVerifier for PeerCertificate {
     }
 }
 
+impl ClientCertVerifier for PeerCertificate {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Self::check(certificate, others)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        ServerCertVerifier::verify_tls12_signature(self, message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        ServerCertVerifier::verify_tls13_signature(self, message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ServerCertVerifier::supported_verify_schemes(self)
+    }
+}
+
 /// Who is at the other end, by its certificate, which the handshake has verified.
 fn peer_of(state: &CommonState) -> Result<PeerId, SecurityError> {
     let certificates = state.peer_certificates().unwrap_or_default();
@@ -200,7 +312,7 @@ impl<C> InboundConnectionUpgrade<C> for Security
 where
     C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    type Output = (PeerId, Either<TlsStream<C>, noise::Output<C>>);
+    type Output = (PeerId, Secured<C>);
     type Error = SecurityError;
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
 
@@ -211,12 +323,12 @@ where
                     let accepted = TlsAcceptor::from(self.server).accept(socket).await;
                     let stream = accepted.map_err(SecurityError::Tls)?;
                     let peer = peer_of(stream.get_ref().1)?;
-                    Ok((peer, Either::Left(stream.into())))
+                    Ok((peer, Secured::tls(stream.into())))
                 }
                 Protocol::Noise => {
                     let upgraded = self.noise.upgrade_inbound(socket, Protocol::Noise.name());
                     let (peer, stream) = upgraded.await?;
-                    Ok((peer, Either::Right(stream)))
+                    Ok((peer, Secured::noise(stream)))
                 }
             }
         }
@@ -228,7 +340,7 @@ impl<C> OutboundConnectionUpgrade<C> for Security
 where
     C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    type Output = (PeerId, Either<TlsStream<C>, noise::Output<C>>);
+    type Output = (PeerId, Secured<C>);
     type Error = SecurityError;
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
 
@@ -241,12 +353,12 @@ where
                     let connected = TlsConnector::from(self.client).connect(name, socket).await;
                     let stream = connected.map_err(SecurityError::Tls)?;
                     let peer = peer_of(stream.get_ref().1)?;
-                    Ok((peer, Either::Left(stream.into())))
+                    Ok((peer, Secured::tls(stream.into())))
                 }
                 Protocol::Noise => {
                     let upgraded = self.noise.upgrade_outbound(socket, Protocol::Noise.name());
                     let (peer, stream) = upgraded.await?;
-                    Ok((peer, Either::Right(stream)))
+                    Ok((peer, Secured::noise(stream)))
                 }
             }
         }
@@ -265,49 +377,58 @@ impl Protocol {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cipher::has_aes;
     use super::*;
     use tokio_util::compat::TokioAsyncReadCompatExt;
 
-    type Side = Security;
+    use CipherPreference::{Aes, Auto, ChaCha20};
 
-    /// A handshake between two sides in memory; returns who each says the other is, and the cipher.
-    async fn shake(dialer: Side, listener: Side, protocol: Protocol) -> (PeerId, PeerId, String) {
+    fn side(keypair: &Keypair, cipher: CipherPreference) -> Security {
+        Security::new(keypair, cipher).unwrap()
+    }
+
+    /// A handshake between two sides in memory; returns who each says the other is, and the cipher, on which both agree.
+    async fn shake(
+        dialer: Security,
+        listener: Security,
+        protocol: Protocol,
+    ) -> (PeerId, PeerId, Cipher) {
         let (near, far) = tokio::io::duplex(1 << 16);
         let (out, inn) = tokio::join!(
             dialer.upgrade_outbound(near.compat(), protocol),
             listener.upgrade_inbound(far.compat(), protocol),
         );
-        let ((far_peer, stream), (near_peer, _)) = (out.unwrap(), inn.unwrap());
-        let cipher = match &stream {
-            Either::Left(stream) => {
-                format!(
-                    "{:?}",
-                    stream
-                        .get_ref()
-                        .1
-                        .negotiated_cipher_suite()
-                        .unwrap()
-                        .suite()
-                )
-            }
-            Either::Right(_) => "Noise".into(),
-        };
-        (far_peer, near_peer, cipher)
+        let ((far_peer, near), (near_peer, far)) = (out.unwrap(), inn.unwrap());
+        assert_eq!(near.cipher(), far.cipher());
+        (far_peer, near_peer, near.cipher())
     }
 
     #[tokio::test]
-    async fn both_sides_know_each_other_and_aes_is_used_where_it_is_fast() {
+    async fn both_sides_know_each_other_and_the_cipher_is_the_one_that_is_preferred() {
         let (a, b) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
-        let sides = || (Security::new(&a).unwrap(), Security::new(&b).unwrap());
         let ids = (b.public().to_peer_id(), a.public().to_peer_id());
-        let (near, far) = sides();
-        let (far_peer, near_peer, cipher) = shake(near, far, Protocol::Tls).await;
-        assert_eq!((far_peer, near_peer), ids);
-        assert_eq!(cipher.contains("AES_128_GCM"), has_aes());
-        let (near, far) = sides();
+        let fast = match has_aes() {
+            true => Cipher::TlsAes128,
+            false => Cipher::TlsChaCha20,
+        };
+        for (dialer, listener, expected) in [
+            (Auto, Auto, fast),
+            (Aes, Auto, Cipher::TlsAes128),
+            (ChaCha20, Auto, Cipher::TlsChaCha20),
+            (Auto, Aes, Cipher::TlsAes128),
+            (Auto, ChaCha20, Cipher::TlsChaCha20),
+            (Aes, ChaCha20, Cipher::TlsChaCha20),
+            (ChaCha20, Aes, Cipher::TlsAes128),
+        ] {
+            let (near, far) = (side(&a, dialer), side(&b, listener));
+            let (far_peer, near_peer, cipher) = shake(near, far, Protocol::Tls).await;
+            assert_eq!((far_peer, near_peer), ids);
+            assert_eq!(cipher, expected, "{dialer:?} to {listener:?}");
+        }
+        let (near, far) = (side(&a, Auto), side(&b, Auto));
         let (far_peer, near_peer, cipher) = shake(near, far, Protocol::Noise).await;
         assert_eq!((far_peer, near_peer), ids);
-        assert_eq!(cipher, "Noise");
+        assert_eq!(cipher, Cipher::Noise);
     }
 
     #[tokio::test]
@@ -315,7 +436,7 @@ mod tests {
         let (a, b) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
         let (near, far) = tokio::io::duplex(1 << 16);
         let shipped = tls::Config::new(&b).unwrap();
-        let ours = Security::new(&a).unwrap();
+        let ours = side(&a, Auto);
         let (out, inn) = tokio::join!(
             ours.clone().upgrade_outbound(near.compat(), Protocol::Tls),
             shipped.clone().upgrade_inbound(far.compat(), "/tls/1.0.0"),

@@ -28,6 +28,7 @@ impl Driver {
             agent: known.agent.clone(),
             outbound: known.outbound,
             transport: transport_name(&known.remote),
+            cipher: None,
             rtt_ms: known
                 .rtt
                 .map(|rtt| u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX)),

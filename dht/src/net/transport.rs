@@ -10,19 +10,16 @@ use futures::future::{BoxFuture, FutureExt};
 use hickory_resolver::config::NameServerConfig;
 use libp2p::core::Transport;
 use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
-use libp2p::core::upgrade::Version;
-use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId, dns, quic, tcp};
 
-use super::multiplex::Multiplexer;
+use super::cipher::Cipher;
 use super::named::Named;
 use super::security::Security;
+use super::upgrade::{HANDSHAKE, upgrade};
 use crate::bandwidth::Line;
 use crate::config::DhtConfig;
-
-/// How long a connection may take from its first byte to the multiplexer.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How long QUIC waits when an address is dialled, so that TCP, if it works, comes first: it needs more
 /// round trips to be established, but a third of the CPU time per byte afterwards.
@@ -35,7 +32,6 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 /// configuration says. One dial follows at most 32 answers and tries at most 16 addresses.
 /// All that goes over them goes through the line.
 pub(crate) fn build(config: &DhtConfig, line: &Arc<Line>) -> Result<Boxed<Muxed>, Error> {
-    let keypair = &config.keypair;
     if let Some(server) = config.dns_server {
         let mut there = NameServerConfig::udp_and_tcp(server.ip());
         for connection in &mut there.connections {
@@ -43,33 +39,33 @@ pub(crate) fn build(config: &DhtConfig, line: &Arc<Line>) -> Result<Boxed<Muxed>
         }
         let resolver = dns::ResolverConfig::from_name_servers(vec![there]);
         let options = dns::ResolverOpts::default();
-        let named = dns::tokio::Transport::custom(by_number(keypair, line)?, resolver, options);
+        let named = dns::tokio::Transport::custom(by_number(config, line)?, resolver, options);
         return Ok(named.boxed());
     }
-    match dns::tokio::Transport::system(by_number(keypair, line)?) {
+    match dns::tokio::Transport::system(by_number(config, line)?) {
         Ok(named) => Ok(named.boxed()),
         Err(error) => {
             tracing::warn!(%error, "no name resolution: addresses with names will not work");
-            by_number(keypair, line)
+            by_number(config, line)
         }
     }
 }
 
-fn by_number(keypair: &Keypair, line: &Arc<Line>) -> Result<Boxed<Muxed>, Error> {
-    let security = Security::new(keypair)?;
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-        .upgrade(Version::V1Lazy)
-        .authenticate(security)
-        .multiplex(Multiplexer)
-        .timeout(HANDSHAKE);
+fn by_number(config: &DhtConfig, line: &Arc<Line>) -> Result<Boxed<Muxed>, Error> {
+    let security = Security::new(&config.keypair, config.cipher)?;
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let tcp = tcp.and_then(move |socket, point| upgrade(socket, point, security).boxed());
+    let tcp = TransportTimeout::new(tcp, HANDSHAKE);
     let (over_tcp, over_quic) = (line.clone(), line.clone());
     let tcp = tcp.map(move |(peer, muxer), point| {
-        let muxer = over_tcp.meter(peer, point.get_remote_address(), muxer);
+        let cipher = muxer.cipher();
+        let muxer = over_tcp.meter(peer, point.get_remote_address(), cipher, muxer);
         (peer, StreamMuxerBox::new(muxer))
     });
-    let quic = quic::tokio::Transport::new(quic::Config::new(keypair));
+    let quic = quic::tokio::Transport::new(quic::Config::new(&config.keypair));
     let quic = quic.map(move |(peer, muxer), point| {
-        let muxer = over_quic.meter(peer, point.get_remote_address(), muxer);
+        let cipher = Some(Cipher::Quic);
+        let muxer = over_quic.meter(peer, point.get_remote_address(), cipher, muxer);
         (peer, StreamMuxerBox::new(muxer))
     });
     let either = Delayed(quic.boxed()).or_transport(tcp);

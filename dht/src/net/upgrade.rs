@@ -1,0 +1,66 @@
+//! From a TCP connection to streams with a known peer.
+//!
+//! As libp2p's own builder does it, with the same bytes on the wire; but that one does not tell what was agreed on.
+
+use std::time::Duration;
+
+use futures::io::{AsyncRead, AsyncWrite};
+use libp2p::PeerId;
+use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
+use libp2p::core::{ConnectedPoint, Endpoint};
+use multistream_select::{
+    Negotiated, NegotiationError, Version, dialer_select_proto, listener_select_proto,
+};
+use yamux::Mode;
+
+use super::multiplex::{MULTIPLEXER, Multiplexed};
+use super::security::{Secured, Security, SecurityError};
+
+/// How long a connection may take from its first byte to the multiplexer.
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// A connection did not come to its streams.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(super) enum UpgradeError {
+    #[error("the two sides have no protocol in common")]
+    Negotiation(#[from] NegotiationError),
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+}
+
+/// A connection that is encrypted and carries many streams.
+pub(super) type Upgraded<C> = Multiplexed<Negotiated<Secured<Negotiated<C>>>>;
+
+/// Which part this side has. Two that dial each other at once agree elsewhere on who is the listener.
+fn side(point: &ConnectedPoint) -> Endpoint {
+    match point {
+        ConnectedPoint::Dialer { role_override, .. } => *role_override,
+        ConnectedPoint::Listener { .. } => Endpoint::Listener,
+    }
+}
+
+/// Encrypts a connection and puts the multiplexer on it.
+pub(super) async fn upgrade<C>(
+    socket: C,
+    point: ConnectedPoint,
+    security: Security,
+) -> Result<(PeerId, Upgraded<C>), UpgradeError>
+where
+    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    if let Endpoint::Dialer = side(&point) {
+        let names = security.protocol_info();
+        let (name, socket) = dialer_select_proto(socket, names, Version::V1Lazy).await?;
+        let (peer, socket) = security.upgrade_outbound(socket, name).await?;
+        let cipher = socket.cipher();
+        let (_, socket) = dialer_select_proto(socket, [MULTIPLEXER], Version::V1Lazy).await?;
+        return Ok((peer, Multiplexed::new(socket, Mode::Client, Some(cipher))));
+    }
+    let names = security.protocol_info();
+    let (name, socket) = listener_select_proto(socket, names).await?;
+    let (peer, socket) = security.upgrade_inbound(socket, name).await?;
+    let cipher = socket.cipher();
+    let (_, socket) = listener_select_proto(socket, [MULTIPLEXER]).await?;
+    Ok((peer, Multiplexed::new(socket, Mode::Server, Some(cipher))))
+}
