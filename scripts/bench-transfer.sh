@@ -19,8 +19,7 @@
 # --size SIZE               size of the file, or of all files together, e.g. 64MiB, instead of the row's
 # --dir DIR                 where files go (default: the temporary folder); four times the size must fit
 # --libtorrent-python PATH  a Python that has libtorrent (or LIBTORRENT_PYTHON; default: the system's)
-# --store-bench PATH        the program that fills a store for `idle` (default: built from cas/examples)
-# --chunks N                how many chunks that store gets (default 1,000,000)
+# --chunks N                how many chunks the store of `idle` gets (default 1,000,000: 4 GiB of disk, some minutes)
 # --json FILE               every run with all its figures, and the targets
 #
 # The clock runs from the start of the downloader's process to its end. Before it, the provider is up and has the file,
@@ -41,18 +40,7 @@ leave() {
     exit "$1"
 }
 
-# Builds the program that fills a store; its path.
-build_store_bench() {
-    (cd "$here/.." && cargo build --quiet --release --locked --package casnode-cas --example store_bench >&2)
-    local target
-    target=$(cd "$here/.." && cargo metadata --format-version 1 --no-deps --locked |
-        python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
-    echo "$target/release/examples/store_bench"
-}
-
 dir="${TMPDIR:-/tmp}"
-rows=usual
-store_bench=""
 arguments=()
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -60,15 +48,12 @@ while [ $# -gt 0 ]; do
             usage
             exit 0
             ;;
-        --dir | --rows | --store-bench)
-            [ $# -gt 1 ] || leave 2 "$1 takes a value"
-            case "$1" in
-                --dir) dir="$2" ;;
-                --rows) rows="$2" ;;
-                --store-bench) store_bench="$2" ;;
-            esac
+        --dir)
+            [ $# -gt 1 ] || leave 2 "--dir takes a folder"
+            dir="$2"
             shift
             ;;
+        --dir=*) dir="${1#--dir=}" ;;
         *) arguments+=("$1") ;;
     esac
     shift
@@ -78,15 +63,22 @@ for tool in python3 cmp diff; do
     command -v "$tool" >/dev/null || leave 77 "cannot run here: no $tool"
 done
 [ -d "$dir" ] || leave 2 "no folder $dir"
-case ",$rows," in
-    *,usual,* | *,all,* | *,idle,*)
-        # Without a compiler the row is left out, and the end says so.
-        [ -n "$store_bench" ] || ! command -v cargo >/dev/null || store_bench=$(build_store_bench)
-        ;;
-esac
-[ "$rows" = usual ] || arguments+=(--rows "$rows")
-[ -z "$store_bench" ] || arguments+=(--store-bench "$store_bench")
 
 folder=$(mktemp -d "$dir/casnode-transfer.XXXXXX")
-trap 'rm -rf "$folder"' EXIT
-python3 -B "$here/lab/transfer.py" --folder "$folder" "${arguments[@]}"
+bench=""
+
+clean_up() {
+    # It ends what it has started.
+    [ -z "$bench" ] || ! kill -TERM "$bench" 2>/dev/null || wait "$bench" || true
+    rm -rf "$folder"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+python3 -B "$here/lab/transfer.py" --folder "$folder" "${arguments[@]}" &
+bench=$!
+status=0
+wait "$bench" || status=$?
+bench=""
+exit "$status"

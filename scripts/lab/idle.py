@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -10,36 +11,50 @@ from pathlib import Path
 from net import LabError
 from proc import Process, end_all
 
-FILL_LIMIT_S = 1800
-CHUNK_BYTES = 1_100
+STORE_LIMIT_S = 3600
+CHUNK_BYTES = 256 * 1024
+# Longer files have longer chunks.
+CHUNKS_A_FILE = 200_000
+LOCAL = ["--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0"]
 # What a start costs has passed by then.
 SETTLE_S = 15
 WATCH_S = 60
 
 
-def run(binary: Path, store_bench: Path, chunks: int, daemon_options: tuple[str, ...], _source: Path, folder: Path) -> dict:
+def run(binary: Path, chunks: int, daemon_options: tuple[str, ...], _source: Path, folder: Path) -> dict:
+    """The store is made once for all runs of a binary, beside their folders."""
+    data = folder.parent / f"idle-{binary.name}"
+    if not data.exists():
+        fill(binary, chunks, data)
     folder.mkdir()
+    words = ["--data-dir", data, "--json", "daemon", *LOCAL, *daemon_options]
+    daemon = Process([str(word) for word in (binary, *words)], folder / "daemon")
     try:
-        data = folder / "data"
-        command(binary, "--data-dir", data, "ls")
-        store = next(path.parent for path in data.rglob("LOCK"))
-        command(store_bench, "fill", store, chunks, CHUNK_BYTES)
-        words = ["--data-dir", data, "--json", "daemon", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0", *daemon_options]
-        daemon = Process([str(word) for word in (binary, *words)], folder / "daemon")
-        try:
-            daemon.wait_ready()
-            time.sleep(SETTLE_S)
-            return watch(daemon)
-        finally:
-            end_all([daemon])
+        daemon.wait_ready()
+        time.sleep(SETTLE_S)
+        return watch(daemon)
     finally:
+        end_all([daemon])
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def command(*words):
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=FILL_LIMIT_S)
-    if done.returncode != 0:
-        raise LabError(f"{' '.join(map(str, words))}: {done.stderr.strip()[-500:]}")
+def fill(binary: Path, chunks: int, data: Path):
+    """Files that are holes but for a number in each chunk, so that a million chunks take 4 GiB of disk; they are stored
+    where they are."""
+    numbers = range(chunks)
+    for start in numbers[::CHUNKS_A_FILE]:
+        path = data.with_name(f"{data.name}-{start}.bin")
+        mine = numbers[start : start + CHUNKS_A_FILE]
+        with open(path, "wb") as file:
+            file.truncate(len(mine) * CHUNK_BYTES)
+            for at, number in enumerate(mine):
+                os.pwrite(file.fileno(), number.to_bytes(8, "little"), at * CHUNK_BYTES)
+        words = ["--data-dir", data, "--quiet", "store", "--in-place", "--chunker", "fixed", *LOCAL, path]
+        argv = [str(word) for word in (binary, *words)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=STORE_LIMIT_S)
+        if done.returncode != 0:
+            shutil.rmtree(data, ignore_errors=True)
+            raise LabError(f"{path.name} could not be stored: {done.stderr.strip()[-500:]}")
 
 
 def watch(daemon: Process) -> dict:

@@ -41,7 +41,6 @@ class Choice:
 
     binaries: list[Path]
     libtorrent_python: str | None
-    store_bench: Path | None
     chunks: int
     others: list[str] | None  # None: all that are here
     missing: dict[str, str] = field(default_factory=dict)  # who does not take part, and why
@@ -105,13 +104,10 @@ def bounded_memory(choice: Choice) -> list[Contender]:
 
 
 def idle_daemon(choice: Choice) -> list[Contender]:
-    if choice.store_bench is None:
-        choice.missing["idle"] = "no store_bench (--store-bench PATH)"
-        return []
     found = []
     for path in choice.binaries:
         for name, words in (("", ("--scrub-rate", "off")), (", its store checked", ())):
-            run = partial(idle.run, path, choice.store_bench, choice.chunks, words)
+            run = partial(idle.run, path, choice.chunks, words)
             found.append(Contender(path.name + name, run))
     return found
 
@@ -132,16 +128,19 @@ class Row:
     takes_size: bool = True
 
 
-ONE_TO_ONE = "1 provider -> 1 downloader over 127.0.0.1, file to file"
+ONE_TO_ONE = "1 provider -> 1 downloader over 127.0.0.1"
+PEERS_WHAT = f"{PEERS} providers of one file at once, and one"
+FIRST_BYTE_WHAT = "`get` from a provider it is told of, over a line with delay"
+BOUNDED_WHAT = "a file with holes, both sides with --memory 256MiB"
 ROWS = {
     row.name: row
     for row in (
-        Row("1GiB", ONE_TO_ONE, GIB, one_file),
-        Row("4GiB", ONE_TO_ONE, 4 * GIB, one_file),
-        Row("peers", f"{PEERS} providers of one file at once, and one", GIB, many_peers, copies=3),
-        Row("small", f"files of 10 KiB, {ONE_TO_ONE.partition(',')[0]}", SMALL_FILES_BYTES, small_files, sources.make_folder),
+        Row("1GiB", f"{ONE_TO_ONE}, file to file", GIB, one_file),
+        Row("4GiB", f"{ONE_TO_ONE}, file to file", 4 * GIB, one_file),
+        Row("peers", PEERS_WHAT, GIB, many_peers, copies=3),
+        Row("small", f"files of 10 KiB, {ONE_TO_ONE}", SMALL_FILES_BYTES, small_files, sources.make_folder),
         Row("idle", "a daemon that nobody asks", MIB, idle_daemon, takes_size=False),
-        Row("first-byte", "`get` from a provider it is told of, over a line with delay", MIB, time_to_first_byte, takes_size=False),
-        Row("16GiB", "a file with holes, both sides with --memory 256MiB", 16 * GIB, bounded_memory, sources.make_sparse, copies=2),
+        Row("first-byte", FIRST_BYTE_WHAT, MIB, time_to_first_byte, takes_size=False),
+        Row("16GiB", BOUNDED_WHAT, 16 * GIB, bounded_memory, sources.make_sparse, copies=2),
     )
 }

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=parse_size)
     parser.add_argument("--chunks", type=int, default=IDLE_CHUNKS)
     parser.add_argument("--libtorrent-python", default=os.environ.get("LIBTORRENT_PYTHON"))
-    parser.add_argument("--store-bench", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     names = [name for word in options.rows.split(",") for name in (ROWS if word == "all" else [word])]
@@ -63,8 +63,7 @@ def check_space(row: Row, size_bytes: int, folder: Path):
 class Bench:
     def __init__(self, options: argparse.Namespace):
         self.options, self.runs = options, []
-        binaries, python = options.binary, options.libtorrent_python
-        self.choice = Choice(binaries, python, options.store_bench, options.chunks, options.others)
+        self.choice = Choice(options.binary, options.libtorrent_python, options.chunks, options.others)
         self.about = machine(options.folder)
 
     def keep(self):
@@ -121,7 +120,14 @@ class Bench:
             print("\n".join(row_of(run) for run in failed))
 
 
+def leave(*_):
+    """Ends what was started on its way out, whoever asks once more."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
+
+
 def main() -> int:
+    signal.signal(signal.SIGTERM, leave)
     options = parse_arguments()
     bench = Bench(options)
     print("\n".join(f"{key:<18} {value}" for key, value in bench.about.items()))

@@ -32,8 +32,10 @@ class CasnodeGet(Program):
     def why_not(self) -> str | None:
         options = [("get", option) for option in (*self.get_options, *self.both)]
         options += [("daemon", option) for option in self.both]
-        missing = [f"{command} {option}" for command, option in options if option.startswith("--") and not self.knows(command, option)]
-        return f"this binary has no {missing[0]}" if missing else None
+        for command, option in options:
+            if option.startswith("--") and not self.knows(command, option):
+                return f"this binary has no {command} {option}"
+        return None
 
     def version(self) -> str:
         return self.told("--version").strip()
