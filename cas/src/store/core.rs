@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use super::batch::Entered;
 use super::chunks::{Lent, Pending, Writer};
 use super::clones::Clones;
 use super::collect::Evictions;
@@ -36,6 +37,9 @@ pub(super) struct Committed {
     pub(super) ledger: Ledger,
     /// The chunks that unfinished downloads want; none when it must be found out anew.
     pub(super) wanted: Option<Arc<HashSet<ChunkHash>>>,
+    /// Up to where packs are durable with records that the index is told of by the next flush only: a recovery
+    /// has to find them until then.
+    durable: Vec<(u32, u64)>,
     /// Tombstones of removals that are complete: their records go with the next ones.
     pub(super) spent: Vec<(Address, Location)>,
 }
@@ -51,12 +55,16 @@ pub(super) struct Extra {
     pub(super) add_refs: Vec<ChunkHash>,
     /// The manifest that lists those, and where it is.
     pub(super) counting: Option<(ManifestId, ManifestEntry)>,
+    /// Small files, each with all that it adds to the index.
+    pub(super) entered: Vec<Entered>,
     /// Applied last, in one batch with the pack checkpoints.
     pub(super) last: Vec<Op>,
     /// Where the records are and were that those point at.
     pub(super) records: Vec<(Option<Location>, Option<Location>)>,
     /// The records that were appended for this.
     pub(super) appended: Vec<Location>,
+    /// Only the next flush tells the index of those.
+    pub(super) is_first_half: bool,
 }
 
 /// The store without the folder it lives in.
@@ -110,6 +118,7 @@ impl Core {
                 appended: 0,
                 ledger,
                 wanted: None,
+                durable: Vec::new(),
                 spent: Vec::new(),
             }),
             holds: Mutex::default(),
@@ -197,10 +206,7 @@ impl Core {
         let mut writer = match self.begin_flush() {
             Ok(writer) => writer,
             Err(error) => {
-                if let Err(error) = self.take_back(&extra.appended) {
-                    tracing::debug!(%error, "records of a change that failed are dealt with later");
-                }
-                return Err(error);
+                return self.or_take_back(Err(error), &extra.appended);
             }
         };
         let queue = std::mem::take(&mut writer.queue);
@@ -276,6 +282,20 @@ impl Core {
         Ok(())
     }
 
+    /// The same for a change that got no further than its records.
+    pub(super) fn or_take_back<T>(
+        &self,
+        result: Result<T, StoreError>,
+        records: &[Location],
+    ) -> Result<T, StoreError> {
+        if result.is_err()
+            && let Err(error) = self.take_back(records)
+        {
+            tracing::debug!(%error, "records of a change that failed are dealt with later");
+        }
+        result
+    }
+
     fn flush_queue(
         &self,
         committed: &mut Committed,
@@ -309,8 +329,12 @@ impl Core {
             let ops = self.reference_ops(part)?;
             self.apply(ops)?;
         }
-        for (pack, end) in durable {
-            committed.ledger.durable(pack, end);
+        self.index_entered(committed, extra.entered)?;
+        committed.durable.extend(durable);
+        if !extra.is_first_half {
+            for (pack, end) in std::mem::take(&mut committed.durable) {
+                committed.ledger.durable(pack, end);
+            }
         }
         for (old, new) in extra.records {
             committed.ledger.record(old, new);
@@ -389,7 +413,7 @@ impl Core {
         Ok(ops)
     }
 
-    fn reference_ops(&self, part: &[ChunkHash]) -> Result<Vec<Op>, StoreError> {
+    pub(super) fn reference_ops(&self, part: &[ChunkHash]) -> Result<Vec<Op>, StoreError> {
         let mut ops = Vec::with_capacity(part.len());
         for hash in part {
             if let Some(mut chunk) = self.indexed(hash)? {
@@ -408,6 +432,19 @@ impl Core {
         payload: &[u8],
     ) -> Result<Location, StoreError> {
         let at = self.packs.append(kind, hash, payload)?;
+        self.space.note_append(at.record_bytes());
+        Ok(at)
+    }
+
+    /// The same for a record of a change that is taken back if it fails: it is written together with
+    /// others.
+    pub(super) fn collect(
+        &self,
+        kind: RecordKind,
+        hash: &[u8; HASH_BYTES],
+        payload: &[u8],
+    ) -> Result<Location, StoreError> {
+        let at = self.packs.collect(kind, hash, payload)?;
         self.space.note_append(at.record_bytes());
         Ok(at)
     }

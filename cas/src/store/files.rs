@@ -150,7 +150,7 @@ impl Core {
         self.replace(&mut committed, &manifest, None, pinned, FileState::Complete)
     }
 
-    fn require_chunks(&self, manifest: &Manifest) -> Result<(), StoreError> {
+    pub(super) fn require_chunks(&self, manifest: &Manifest) -> Result<(), StoreError> {
         match self.missing_chunks(manifest)? {
             0 => Ok(()),
             missing => Err(StoreError::MissingChunks {

@@ -7,6 +7,7 @@
 //! Non-goals: talking to peers.
 
 mod api;
+mod batch;
 mod chunks;
 mod clones;
 mod collect;

@@ -1,13 +1,17 @@
 //! Files of one chunk, whole in memory: entered many at a time.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
+use super::batch::Entering;
 use super::entry::FileEntry;
 use super::{Hold, Put, Store};
 use crate::chunker::Chunking;
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash};
 use crate::manifest::{ChunkRef, Manifest, ManifestError};
+use crate::name::is_valid_hint;
 use crate::proof::{MIN_GROUP_BYTES, ProofTree};
 
 /// The most bytes a [`SmallFile`] has: less than any chunker cuts off, so it is one chunk however it is cut.
@@ -78,36 +82,82 @@ impl Store {
         files: &[SmallFile],
         pinned: bool,
     ) -> Result<Vec<FileEntry>, StoreError> {
-        let manifests: Vec<Manifest> = files
-            .iter()
-            .map(SmallFile::manifest)
-            .collect::<Result<_, _>>()?;
+        let manifests = files.iter().map(SmallFile::manifest);
+        let manifests: Vec<Manifest> = manifests.collect::<Result<_, _>>()?;
         let mut entries = Vec::with_capacity(files.len());
-        for (file, manifest) in files.iter().zip(manifests) {
-            entries.push(self.add_small_file(file, &manifest, pinned)?);
+        let parts = files.chunks(MAX_SMALL_FILES);
+        for (files, manifests) in parts.zip(manifests.chunks(MAX_SMALL_FILES)) {
+            entries.extend(self.add_part(files, manifests, pinned)?);
         }
         Ok(entries)
     }
 
-    fn add_small_file(
+    fn add_part(
         &self,
-        file: &SmallFile,
-        manifest: &Manifest,
+        files: &[SmallFile],
+        manifests: &[Manifest],
         pinned: bool,
-    ) -> Result<FileEntry, StoreError> {
-        let hold: Hold = self.hold();
+    ) -> Result<Vec<FileEntry>, StoreError> {
+        let hold = self.hold();
         let mut new = Vec::new();
-        if let Some(hash) = file.chunk() {
-            hold.add(hash);
-            if self.put(&hash, &file.bytes)? == Put::New {
-                new.push(hash);
+        let put = self.put_all(files, &hold, &mut new);
+        let entries = put.and_then(|()| self.enter_all(files, manifests, pinned));
+        drop(hold);
+        if entries.is_err()
+            && let Err(error) = self.drop_unreferenced(&new)
+        {
+            tracing::warn!(%error, "small files that were not entered leave unused chunks behind");
+        }
+        entries
+    }
+
+    fn put_all(
+        &self,
+        files: &[SmallFile],
+        hold: &Hold,
+        new: &mut Vec<ChunkHash>,
+    ) -> Result<(), StoreError> {
+        for file in files {
+            if let Some(hash) = file.chunk() {
+                hold.add(hash);
+                if self.put(&hash, &file.bytes)? == Put::New {
+                    new.push(hash);
+                }
             }
         }
-        let entry = self.add_file(manifest, file.name.as_deref(), pinned);
-        drop(hold);
-        if entry.is_err() {
-            self.drop_unreferenced(&new)?;
+        Ok(())
+    }
+
+    /// Each address once, under the last name it is given.
+    fn enter_all(
+        &self,
+        files: &[SmallFile],
+        manifests: &[Manifest],
+        pinned: bool,
+    ) -> Result<Vec<FileEntry>, StoreError> {
+        let mut entering: Vec<Entering<'_>> = Vec::with_capacity(files.len());
+        let mut places = HashMap::with_capacity(files.len());
+        for (file, manifest) in files.iter().zip(manifests) {
+            let name = file.name.as_deref().filter(|name| is_valid_hint(name));
+            let place = *places.entry(file.address).or_insert(entering.len());
+            match entering.get_mut(place) {
+                Some(first) => first.name = name.or(first.name),
+                None => entering.push(Entering {
+                    manifest: manifest.clone(),
+                    name,
+                }),
+            }
         }
-        entry
+        let mut entries = Vec::with_capacity(entering.len());
+        let entered = self.core.enter(&entering, pinned)?;
+        for (file, entered) in entering.iter().zip(entered) {
+            entries.push(match entered {
+                Some(entry) => entry,
+                None => self.add_file(&file.manifest, file.name, pinned)?,
+            });
+        }
+        let place_of = |file: &SmallFile| places.get(&file.address).copied();
+        let found = files.iter().filter_map(place_of);
+        Ok(found.map(|place| entries[place].clone()).collect())
     }
 }

@@ -62,7 +62,11 @@ impl Core {
         &self,
         manifest: &Manifest,
     ) -> Result<(), StoreError> {
-        let len_bytes = ENTRY_BYTES + u64::from(manifest.chunk_count()) * LISTED_BYTES;
+        self.room_for_records(ENTRY_BYTES + u64::from(manifest.chunk_count()) * LISTED_BYTES)
+    }
+
+    /// The same for so many bytes of them.
+    pub(in crate::store) fn room_for_records(&self, len_bytes: u64) -> Result<(), StoreError> {
         match self.space.check_metadata(len_bytes) {
             Err(StoreError::OverQuota { .. }) => self.make_room(len_bytes),
             _ => Ok(()),

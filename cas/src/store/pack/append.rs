@@ -1,5 +1,5 @@
 //! Appending: chunks are collected in memory and written in large blocks behind the caller; other records
-//! are written before their append returns.
+//! are written before their append returns, unless their caller has them collected, too.
 //!
 //! Up to two blocks are in memory, each as large as the medium asks for: one is filled while the other
 //! is written by a thread that lives for this one write. A block whose write failed is kept and written
@@ -88,6 +88,27 @@ impl Packs {
         hash: &[u8; 32],
         payload: &[u8],
     ) -> Result<Location, StoreError> {
+        self.append_record(kind, hash, payload, kind == RecordKind::Chunk)
+    }
+
+    /// The same for a record that may be written late, like a chunk's: a caller who gives it up frees it
+    /// before anything else is made durable.
+    pub(crate) fn collect(
+        &self,
+        kind: RecordKind,
+        hash: &[u8; 32],
+        payload: &[u8],
+    ) -> Result<Location, StoreError> {
+        self.append_record(kind, hash, payload, true)
+    }
+
+    fn append_record(
+        &self,
+        kind: RecordKind,
+        hash: &[u8; 32],
+        payload: &[u8],
+        may_wait: bool,
+    ) -> Result<Location, StoreError> {
         let len_bytes = u32::try_from(payload.len()).map_err(|_| StoreError::ChunkLength {
             len_bytes: payload.len(),
         })?;
@@ -102,7 +123,7 @@ impl Packs {
         let padding = &PADDING[..at.padding_bytes()];
         let record = [header.as_slice(), payload, padding];
         let is_large = at.record_bytes() > self.buffer_bytes as u64;
-        let appended = if is_large || kind != RecordKind::Chunk {
+        let appended = if is_large || !may_wait {
             self.append_through(&mut active, at, &file, record)
         } else {
             self.append_to_block(&mut active, at, &file, record)

@@ -4,9 +4,9 @@ use super::model::{Action, Harness, PACK_BYTES};
 use super::*;
 
 /// An index whose writes fail after some batches, as if the process had ended there.
-struct Stopping {
-    below: Arc<MemoryIndex>,
-    batches: AtomicI64,
+pub(super) struct Stopping {
+    pub(super) below: Arc<MemoryIndex>,
+    pub(super) batches: AtomicI64,
 }
 
 impl Index for Stopping {

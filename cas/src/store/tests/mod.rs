@@ -104,6 +104,9 @@ pub(super) struct FaultMedium {
 pub(super) struct Faults {
     space_bytes: AtomicI64,
     failing_syncs: AtomicI64,
+    /// Syncs that were done, and how many may be before others fail.
+    syncs: AtomicI64,
+    failing_after: AtomicI64,
     failing_creates: AtomicI64,
     /// Reads that succeed before others fail.
     readable: AtomicI64,
@@ -132,6 +135,7 @@ impl FaultMedium {
     fn with_buffer(space_bytes: i64, buffer_bytes: usize) -> (Arc<Self>, Arc<Faults>) {
         let faults = Arc::new(Faults::default());
         faults.space_bytes.store(space_bytes, Ordering::Relaxed);
+        faults.failing_after.store(i64::MAX, Ordering::Relaxed);
         let medium = Self {
             below: MemoryMedium::default(),
             buffer_bytes,
@@ -233,6 +237,10 @@ impl PackFile for FaultFile {
 
     fn sync(&self) -> io::Result<()> {
         if self.faults.failing_syncs.fetch_sub(1, Ordering::Relaxed) > 0 {
+            return Err(io::Error::other("sync failed"));
+        }
+        let syncs = self.faults.syncs.fetch_add(1, Ordering::Relaxed);
+        if syncs >= self.faults.failing_after.load(Ordering::Relaxed) {
             return Err(io::Error::other("sync failed"));
         }
         self.below.sync()

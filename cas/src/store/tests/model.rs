@@ -14,6 +14,9 @@ pub(super) enum Action {
     Put(u8),
     Commit,
     AddFile(u8),
+    /// The bits say which small files, each a chunk that is a file, too.
+    AddSmall(u16),
+    RemoveSmall(u8),
     BeginPartial(u8),
     CompletePartial(u8),
     Remove(u8),
@@ -44,6 +47,8 @@ fn any_action() -> impl Strategy<Value = Action> {
         6 => (0u8..12).prop_map(Action::Put),
         3 => Just(Action::Commit),
         4 => (0u8..6).prop_map(Action::AddFile),
+        3 => (0u16..4096).prop_map(Action::AddSmall),
+        2 => (0u8..12).prop_map(Action::RemoveSmall),
         2 => (0u8..6).prop_map(Action::BeginPartial),
         2 => (0u8..6).prop_map(Action::CompletePartial),
         3 => (0u8..6).prop_map(Action::Remove),
@@ -73,6 +78,18 @@ fn file(n: u8) -> (Vec<u8>, Manifest) {
     let bytes = [pick(0), pick(3), pick(3), chunk(0)].concat();
     let manifest = manifest_of(SMALL_CHUNKS, &bytes);
     (bytes, manifest)
+}
+
+/// Chunk `n` as a file of its own.
+fn small(n: u8) -> (Vec<u8>, Manifest) {
+    let bytes = chunk(n);
+    let params = Chunking::Fixed.params(Some(bytes.len() as u64));
+    let manifest = manifest_of(params, &bytes);
+    (bytes, manifest)
+}
+
+fn every_file() -> impl Iterator<Item = (Vec<u8>, Manifest)> {
+    (0..6).map(file).chain((0..12).map(small))
 }
 
 pub(super) struct Harness {
@@ -147,20 +164,9 @@ impl Harness {
                 self.acknowledge();
             }
             Action::CompletePartial(n) => self.complete(*n),
-            Action::Remove(n) => {
-                let (_, manifest) = file(*n);
-                let removed = self.store.remove_file(&manifest.address()).unwrap();
-                assert_eq!(
-                    removed.is_some(),
-                    self.files.remove(&manifest.address()).is_some()
-                );
-                self.wanted.remove(&manifest.address());
-                self.pinned.remove(&manifest.address());
-                if let Some(removed) = removed {
-                    self.acknowledge();
-                    self.forget(&removed);
-                }
-            }
+            Action::AddSmall(bits) => self.add_small(*bits),
+            Action::Remove(n) => self.remove(&file(*n).1.address()),
+            Action::RemoveSmall(n) => self.remove(&small(*n).1.address()),
             Action::Drop(n) => {
                 let hash = ChunkHash::of(&chunk(*n));
                 let removed = self.store.drop_unreferenced(&[hash]).unwrap();
@@ -220,6 +226,39 @@ impl Harness {
         self.files.insert(manifest.address(), FileState::Complete);
         self.wanted.remove(&manifest.address());
         self.pinned.insert(manifest.address());
+    }
+
+    fn add_small(&mut self, bits: u16) {
+        let chosen: Vec<u8> = (0..12).filter(|n| bits & (1 << n) != 0).collect();
+        let small_file = |n: &u8| SmallFile {
+            address: small(*n).1.address(),
+            bytes: chunk(*n).into(),
+            name: None,
+        };
+        let files: Vec<SmallFile> = chosen.iter().map(small_file).collect();
+        let entries = self.store.add_small_files(&files, true).unwrap();
+        assert_eq!(entries.len(), files.len());
+        for (file, entry) in files.iter().zip(entries) {
+            assert_eq!(
+                (entry.address, entry.state),
+                (file.address, FileState::Complete)
+            );
+            self.files.insert(file.address, FileState::Complete);
+            self.pinned.insert(file.address);
+            self.loose.insert(ChunkHash::of(&file.bytes));
+        }
+        self.acknowledge_if_flushed();
+    }
+
+    fn remove(&mut self, address: &Address) {
+        let removed = self.store.remove_file(address).unwrap();
+        assert_eq!(removed.is_some(), self.files.remove(address).is_some());
+        self.wanted.remove(address);
+        self.pinned.remove(address);
+        if let Some(removed) = removed {
+            self.acknowledge();
+            self.forget(&removed);
+        }
     }
 
     fn acknowledge_pin(&mut self, address: Address, pinned: bool) {
@@ -372,9 +411,11 @@ impl Harness {
             let Some(entry) = self.store.core.indexed(&hash).unwrap() else {
                 continue;
             };
-            let complete = (0..6).map(|n| file(n).1).filter(|manifest| {
-                self.files.get(&manifest.address()) == Some(&FileState::Complete)
-            });
+            let complete = every_file()
+                .map(|(_, manifest)| manifest)
+                .filter(|manifest| {
+                    self.files.get(&manifest.address()) == Some(&FileState::Complete)
+                });
             let listing = complete.filter(|manifest| self.chunks_of(manifest).contains(&hash));
             assert_eq!(
                 entry.refs as usize,
@@ -382,8 +423,7 @@ impl Harness {
                 "references of chunk {n}"
             );
         }
-        for n in 0..6 {
-            let (bytes, manifest) = file(n);
+        for (n, (bytes, manifest)) in every_file().enumerate() {
             if self.files.get(&manifest.address()) == Some(&FileState::Complete) {
                 assert!(
                     read_file(&self.store, &manifest.address()) == Some(bytes),
@@ -413,6 +453,7 @@ proptest! {
         harness.run(&Action::LoseIndex);
         harness.check();
         (0..6).for_each(|n| harness.run(&Action::Remove(n)));
+        (0..12).for_each(|n| harness.run(&Action::RemoveSmall(n)));
         harness.run(&Action::DropOrphans);
         prop_assert_eq!(harness.store.stats().unwrap().chunks, 0, "something leaked");
     }
