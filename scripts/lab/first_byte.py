@@ -21,7 +21,7 @@ from proc import Process, end_all
 from programs.base import PEERS
 
 # One way; a round trip is twice that.
-SHORT_S, LONG_S = 0.01, 0.11
+SHORT_S, LONG_S = 0.01, 0.21
 LIMIT_S = 60
 
 

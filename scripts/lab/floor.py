@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 from net import LabError
@@ -37,17 +36,13 @@ def run(binary: Path, source: Path, folder: Path) -> dict:
         shutil.rmtree(folder, ignore_errors=True)
     if done.returncode != 0:
         raise LabError(f"bench ended with {done.returncode}: {done.stderr.strip()[-500:]}")
-    for step in steps_in([json.loads(line) for line in done.stdout.splitlines()]):
-        return {"size_bytes": size_bytes, "seconds": step["seconds"], "mb_per_s": size_bytes / 1e6 / step["seconds"]}
-    raise LabError(f"bench told of no step {STEP}: {done.stdout[-500:]}")
-
-
-def steps_in(value) -> Iterator[dict]:
-    """The floor's figures, wherever in the report they are."""
-    if isinstance(value, dict):
-        if value.get("step") == STEP and "seconds" in value:
-            yield value
-        value = list(value.values())
-    if isinstance(value, list):
-        for part in value:
-            yield from steps_in(part)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    [row] = [row for row in rows if row.get("step") == STEP]
+    return {
+        "size_bytes": size_bytes,
+        "seconds": row["seconds"],
+        "mb_per_s": size_bytes / 1e6 / row["seconds"],
+        "provider_cpu_s_per_gib": row["provider_cpu_s_per_gib"],
+        "taker_cpu_s_per_gib": row["downloader_cpu_s_per_gib"],
+        "cpu_s_per_gib": row["cpu_s_per_gib"],
+    }

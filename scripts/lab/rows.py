@@ -68,13 +68,18 @@ def contender(program: Program, providers: int = 1) -> Contender:
 def one_file(choice: Choice) -> list[Contender]:
     own = [CasnodeGet(path, *words) for path in choice.binaries for words in ((), ("--no-keep",))]
     others = [Sendme(), Rqbit(), LibtorrentOnce(choice.libtorrent_python), Aria2Once(), Nginx()]
-    first = choice.binaries[0]
-    if reason := floor.why_not(first):
+    return [contender(program) for program in choice.programs(own + others)] + plain_program(choice)
+
+
+def plain_program(choice: Choice) -> list[Contender]:
+    """The first binary that has one will do: none of the nodes takes part in it."""
+    for path in choice.binaries:
+        reason = floor.why_not(path)
+        if not reason:
+            choice.missing.pop(floor.NAME, None)
+            return [Contender(floor.NAME, partial(floor.run, path))]
         choice.missing[floor.NAME] = reason
-        plain = []
-    else:
-        plain = [Contender(floor.NAME, partial(floor.run, first))]
-    return [contender(program) for program in choice.programs(own + others)] + plain
+    return []
 
 
 def many_peers(choice: Choice) -> list[Contender]:
@@ -123,8 +128,8 @@ class Row:
     size_bytes: int
     contenders: Callable[[Choice], list[Contender]]
     make: Callable[[Path, int], None] = sources.make_file
-    # Copies of the source that are on the disk at once, itself included.
-    copies: int = 4
+    # Copies of the source that are on the disk at once, itself included; holes take nothing.
+    copies: float = 4
     takes_size: bool = True
 
 
@@ -141,6 +146,6 @@ ROWS = {
         Row("small", f"files of 10 KiB, {ONE_TO_ONE}", SMALL_FILES_BYTES, small_files, sources.make_folder),
         Row("idle", "a daemon that nobody asks", MIB, idle_daemon, takes_size=False),
         Row("first-byte", FIRST_BYTE_WHAT, MIB, time_to_first_byte, takes_size=False),
-        Row("16GiB", BOUNDED_WHAT, 16 * GIB, bounded_memory, sources.make_sparse, copies=2),
+        Row("16GiB", BOUNDED_WHAT, 16 * GIB, bounded_memory, sources.make_sparse, copies=1.3),
     )
 }
