@@ -60,7 +60,8 @@ class CasnodeGetSession(EndingSession):
         self.address = stored[0]
         if self.stage.source.is_dir():
             self.listed = self.stage.folder / "list"
-            self.listed.write_text("".join(f"{address}\n" for address in stored))
+            names = [path.name for path in sorted(self.stage.source.iterdir())]
+            self.listed.write_text("".join(f"{address}  {name}\n" for address, name in zip(stored, names)))
 
     def _start(self, name: str, host: Host) -> str:
         """Starts a daemon; its address."""
