@@ -38,9 +38,9 @@ class RqbitSession(DirectSession):
         return ["rqbit", "-v", "info", *QUIET, "--listen-ip", host.address, "--listen-port", port, "download"]
 
     def provide(self, host, port) -> list:
-        where = self.stage.source
-        folder = where if where.is_dir() else where.parent
-        return [*self._command(host, port), "--disable-http-api", "--overwrite", "-o", folder, self.torrent]
+        # The files of a folder go into one of its name.
+        more = ["--disable-http-api", "--overwrite", "-o", self.stage.source.parent, self.torrent]
+        return [*self._command(host, port), *more]
 
     def wait_for_provider(self, provider: Process):
         def has_all():
@@ -52,7 +52,6 @@ class RqbitSession(DirectSession):
 
     def take(self, taker) -> list:
         host = self.stage.takers[taker]
-        output = self.output(taker)
-        folder = output if self.stage.source.is_dir() else output.parent
+        folder = self.output(taker).parent
         more = ["--disable-http-api", "-e", "-o", folder, "--initial-peers", ",".join(self.peers), self.torrent]
         return [*self._command(host, free_port(host.address)), *more]
