@@ -1,5 +1,6 @@
 //! What may be typed. Only shape is decided here; what it means is in [`crate::cmd`].
 
+mod bench;
 mod files;
 mod network;
 
@@ -16,6 +17,7 @@ use crate::exit;
 use crate::rate::Rate;
 use crate::size;
 
+pub(crate) use self::bench::{BenchArgs, BenchPartArgs, Step};
 pub(crate) use self::files::{GetArgs, StoreArgs, StoreCommand};
 pub(crate) use self::network::{NetworkArgs, Or};
 
@@ -110,6 +112,11 @@ pub(crate) enum Command {
     Peers,
     /// Show the whole story on one machine: nodes come and go and lie, and every copy is right
     Demo(DemoArgs),
+    /// Measure how fast this program is on this machine, and compare it with plain programs
+    Bench(BenchArgs),
+    /// A piece of work of a bench
+    #[command(hide = true)]
+    BenchPart(BenchPartArgs),
     /// Print a completion script for a shell
     Completions {
         /// For which shell

@@ -1,5 +1,6 @@
 //! Results as people and programs read them. Everything here goes to standard output unless it says otherwise.
 
+pub(crate) mod bench;
 mod dht;
 mod metrics;
 mod provide;

@@ -249,7 +249,8 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
     })
 }
 
-fn data_dir(given: Option<&Path>) -> Result<PathBuf> {
+/// Where this node keeps everything: what was given, else the default.
+pub(crate) fn data_dir(given: Option<&Path>) -> Result<PathBuf> {
     if let Some(given) = given.filter(|path| !path.as_os_str().is_empty()) {
         return absolute(given);
     }

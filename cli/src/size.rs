@@ -8,6 +8,9 @@ const MIN_LIMIT_BYTES: u64 = 64 << 20;
 /// The slowest pace that makes sense: one of the largest chunks in a minute or so.
 const MIN_RATE_BYTES: u64 = 64 << 10;
 
+/// The least that is worth measuring.
+const MIN_SIZE_BYTES: u64 = 1 << 20;
+
 /// What may follow a number, in any case of its letters.
 const UNITS: [(&str, u64); 8] = [
     ("KIB", 1 << 10),
@@ -53,6 +56,15 @@ pub(crate) fn parse_rate(text: &str) -> Result<Rate, String> {
         return Err("the slowest pace is 64KiB/s; to check nothing, write off".to_owned());
     }
     Ok(Rate(Some(bytes)))
+}
+
+/// Reads the size of a file to measure with: less than 1 MiB says nothing.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let bytes = parse_bytes(text)?;
+    if bytes < MIN_SIZE_BYTES {
+        return Err("less than 1MiB is too little to measure".to_owned());
+    }
+    Ok(bytes)
 }
 
 /// Reads a number with a unit: `100GiB`, `1.5 TB`.
@@ -111,6 +123,15 @@ mod tests {
         let none = parse_limit("none").unwrap();
         assert_eq!(none, Limit(Some(StoreLimit::Unlimited)));
         assert_eq!(parse_limit(""), Ok(Limit(None)));
+    }
+
+    #[test]
+    fn what_is_measured_has_at_least_a_mebibyte() {
+        assert_eq!(parse_size("1MiB"), Ok(1 << 20));
+        assert_eq!(parse_size("2GiB"), Ok(2 << 30));
+        for text in ["1023KiB", "5", "none", ""] {
+            assert!(!parse_size(text).unwrap_err().is_empty(), "{text}");
+        }
     }
 
     #[test]

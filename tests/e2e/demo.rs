@@ -5,23 +5,12 @@ use std::path::Path;
 use rustix::process::Signal;
 
 use crate::content::{CHUNK, Sample};
-use crate::harness::{Call, casnode, folder, wait_until};
+use crate::harness::{Call, casnode, folder, processes_with, wait_until};
 
 fn demo(sample: &Sample, temp: &Path) -> Call {
     casnode(["demo", "--nodes", "4"])
         .arg(&sample.path)
         .env("TMPDIR", temp)
-}
-
-/// Processes whose command line names a folder.
-fn processes_with(folder: &Path) -> usize {
-    let needle = folder.to_str().unwrap().as_bytes().to_vec();
-    let Ok(all) = std::fs::read_dir("/proc") else {
-        return 0;
-    };
-    all.filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok())
-        .filter(|line| line.windows(needle.len()).any(|window| window == needle))
-        .count()
 }
 
 fn assert_nothing_is_left(temp: &Path) {

@@ -37,6 +37,22 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// How many processes work with a folder: their command line names it, or they work in it.
+pub(crate) fn processes_with(folder: &Path) -> usize {
+    let needle = folder.to_str().unwrap().as_bytes().to_vec();
+    let Ok(all) = std::fs::read_dir("/proc") else {
+        return 0;
+    };
+    let works_with = |process: PathBuf| {
+        let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
+        let is_named = line.windows(needle.len()).any(|window| window == needle);
+        is_named || std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
+    };
+    all.filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|process| works_with(process.clone()))
+        .count()
+}
+
 /// Sends a signal to a process of this test.
 pub(crate) fn signal(child: &Child, signal: Signal) {
     let pid = Pid::from_child(child);

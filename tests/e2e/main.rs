@@ -13,6 +13,7 @@ mod hostile;
 mod privileges;
 mod proxy;
 
+mod bench;
 mod commands;
 mod demo;
 mod dht;

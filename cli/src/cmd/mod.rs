@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod bench;
 mod completions;
 mod daemon;
 mod dht;
@@ -19,17 +20,19 @@ use crate::signals::{self, Manner};
 
 /// Runs the command that was typed.
 pub(crate) async fn run(args: Args) -> Result<()> {
-    let manner = if matches!(args.command, Command::Demo(_)) {
+    let manner = if matches!(args.command, Command::Demo(_) | Command::Bench(_)) {
         Manner::TidyUp
     } else {
         Manner::Usual
     };
     let stop = signals::watch(manner)
         .map_err(|error| crate::exit::Failure::io("cannot listen for signals", &error))?;
-    // These two need no data directory.
+    // These need no data directory.
     match args.command {
         Command::Completions { shell } => return completions::run(shell),
         Command::Demo(demo) => return demo::run(demo, &args.global, stop).await,
+        Command::Bench(bench) => return bench::run(bench, &args.global, stop).await,
+        Command::BenchPart(part) => return bench::run_part(&part.part),
         _ => {}
     }
     let context = Context::new(&args.global, stop)?;
@@ -51,7 +54,10 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Metrics => state::metrics(&context).await,
         Command::Status(status) => state::status(&context, status.address).await,
         Command::Peers => state::peers(&context).await,
-        Command::Completions { .. } | Command::Demo(_) => Ok(()),
+        Command::Completions { .. }
+        | Command::Demo(_)
+        | Command::Bench(_)
+        | Command::BenchPart(_) => Ok(()),
     }
 }
 
