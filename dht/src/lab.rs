@@ -7,6 +7,7 @@
 mod announcer;
 mod holder;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use libp2p::{PeerId, StreamProtocol};
 
 use crate::announce::schedule::Kind;
 use crate::neighbourhood::Neighbourhood;
-use crate::net::Multiplexed;
+use crate::net::{self, CipherPreference, Multiplexed};
 use crate::network::Protocols;
 use crate::origin::Origin;
 use crate::records::envelope;
@@ -40,6 +41,23 @@ where
         false => yamux::Mode::Server,
     };
     StreamMuxerBox::new(Multiplexed::new(socket, mode, None))
+}
+
+/// A socket as a node encrypts it, without a multiplexer.
+///
+/// # Errors
+/// The handshake fails.
+pub async fn secured<C>(
+    socket: C,
+    keypair: &Keypair,
+    cipher: CipherPreference,
+    noise: bool,
+    dialled: bool,
+) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static>
+where
+    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    net::secured(socket, keypair, cipher, noise, dialled).await
 }
 
 /// The protocols by which records are asked for and sent: Kademlia's, and the one for many keys at once.

@@ -32,6 +32,7 @@ mod net;
 mod network;
 mod origin;
 mod places;
+mod pool;
 mod put_test;
 mod records;
 mod report;

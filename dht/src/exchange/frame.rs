@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ExchangeError;
+use crate::pool::{Buffer, MIN_BUFFER_BYTES, Pool};
 
 /// The largest value of a frame's length field: a chunk of 4 MiB and its header.
 pub const MAX_FRAME_BYTES: usize = (4 << 20) + 64;
@@ -23,7 +24,7 @@ const HEADER_BYTES: usize = 9;
 const FIRST_WRITE_BYTES: usize = 64 * 1024 + 64;
 /// How much memory a frame may claim ahead of the bytes that have arrived: enough that a chunk of
 /// the usual size is read into place, little enough that a bare header costs next to nothing. Where only small
-/// frames are read, an eighth of the largest.
+/// frames are read, an eighth of the largest; where chunks are, as much as the stream has brought before.
 const AHEAD_BYTES: usize = 320 * 1024;
 /// Room for less than this is made larger before it is used up.
 const MIN_READ_BYTES: usize = 4 << 10;
@@ -49,10 +50,27 @@ pub(crate) struct Frame {
     pub(crate) body: Bytes,
 }
 
+/// A large body that is being read into its place.
+struct Coming {
+    kind: u8,
+    id: u32,
+    /// How long it will be.
+    len: usize,
+    /// Bytes of it that are here.
+    filled: usize,
+    /// Room for all of it, or for as much as may be claimed so far.
+    room: Buffer,
+}
+
 /// Reads frames.
 pub(crate) struct FrameReader<R> {
     io: R,
     buffer: BytesMut,
+    /// Where large bodies are read into; without one they are read as all others are.
+    pool: Option<Pool>,
+    coming: Option<Coming>,
+    /// Bytes of large bodies that were read whole.
+    brought_bytes: usize,
     max_frame_bytes: usize,
     /// When the frame that is being read began.
     begun: Option<Instant>,
@@ -64,8 +82,19 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Self {
             io,
             buffer: BytesMut::new(),
+            pool: None,
+            coming: None,
+            brought_bytes: 0,
             max_frame_bytes: max_frame_bytes.min(MAX_FRAME_BYTES),
             begun: None,
+        }
+    }
+
+    /// A reader of frames of any size, chunks above all: their bodies are read into buffers of this pool.
+    pub(crate) fn of_chunks(io: R, pool: Pool) -> Self {
+        Self {
+            pool: Some(pool),
+            ..Self::new(io, MAX_FRAME_BYTES)
         }
     }
 
@@ -79,19 +108,20 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 return Ok(Some(frame));
             }
             // The read that ended one frame may have brought the beginning of the next.
-            if self.begun.is_none() && !self.buffer.is_empty() {
+            let is_between = self.buffer.is_empty() && self.coming.is_none();
+            if self.begun.is_none() && !is_between {
                 self.begun = Some(Instant::now());
             }
-            let read = match self.begun {
-                None => self.io.read_buf(&mut self.buffer).await?,
-                Some(begun) => {
-                    timeout_at(begun + self.may_take(), self.io.read_buf(&mut self.buffer))
-                        .await
-                        .map_err(|_| ExchangeError::Stalled)??
-                }
+            let ends = self.begun.map(|begun| begun + self.may_take());
+            let reading = read_some(&mut self.io, &mut self.buffer, &mut self.coming);
+            let read = match ends {
+                None => reading.await?,
+                Some(ends) => timeout_at(ends, reading)
+                    .await
+                    .map_err(|_| ExchangeError::Stalled)??,
             };
             if read == 0 {
-                return match self.buffer.is_empty() {
+                return match is_between {
                     true => Ok(None),
                     false => Err(ExchangeError::Truncated),
                 };
@@ -101,6 +131,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// The length field of the frame that is being read, once it is there.
     fn frame_len(&self) -> Option<usize> {
+        if let Some(coming) = &self.coming {
+            return Some(MIN_FRAME_BYTES + coming.len);
+        }
         let length = self.buffer.first_chunk::<4>()?;
         Some(usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX))
     }
@@ -113,6 +146,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// A complete frame from the buffer, or room for more bytes of it.
     fn take_frame(&mut self) -> Result<Option<Frame>, ExchangeError> {
+        if self.coming.is_some() {
+            return Ok(self.take_body());
+        }
         let Some(len) = self.frame_len() else {
             self.buffer.reserve(HEADER_BYTES);
             return Ok(None);
@@ -123,6 +159,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
         if len < MIN_FRAME_BYTES {
             return Err(ExchangeError::TooShort(len));
+        }
+        if self.pool.is_some() && len >= MIN_FRAME_BYTES + MIN_BUFFER_BYTES {
+            self.begin_body(len);
+            return Ok(self.take_body());
         }
         let missing = (4 + len).saturating_sub(self.buffer.len());
         if missing > 0 {
@@ -149,6 +189,68 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             body: frame.freeze(),
         }))
     }
+}
+
+impl<R> FrameReader<R> {
+    /// The body of a large frame gets a place of its own, once the header is there.
+    fn begin_body(&mut self, frame_len: usize) {
+        let (Some(pool), Some(header)) = (&self.pool, self.buffer.first_chunk::<HEADER_BYTES>())
+        else {
+            self.buffer.reserve(HEADER_BYTES);
+            return;
+        };
+        let [_, _, _, _, kind, id @ ..] = *header;
+        self.buffer.advance(HEADER_BYTES);
+        let len = frame_len - MIN_FRAME_BYTES;
+        let here = self.buffer.len().min(len);
+        let mut room = pool.take(len.min(here + AHEAD_BYTES.max(self.brought_bytes)));
+        room[..here].copy_from_slice(&self.buffer[..here]);
+        self.buffer.advance(here);
+        self.coming = Some(Coming {
+            kind,
+            id: u32::from_le_bytes(id),
+            len,
+            filled: here,
+            room,
+        });
+    }
+
+    /// The large frame when it is complete; else there is room for more of it.
+    fn take_body(&mut self) -> Option<Frame> {
+        let mut coming = self.coming.take()?;
+        if coming.filled < coming.len {
+            if coming.filled == coming.room.len()
+                && let Some(pool) = &self.pool
+            {
+                let ahead = AHEAD_BYTES.max(self.brought_bytes + coming.filled);
+                let mut room = pool.take(coming.len.min(coming.filled + ahead));
+                room[..coming.filled].copy_from_slice(&coming.room);
+                coming.room = room;
+            }
+            self.coming = Some(coming);
+            return None;
+        }
+        self.brought_bytes = self.brought_bytes.saturating_add(coming.len);
+        Some(Frame {
+            kind: coming.kind,
+            id: coming.id,
+            body: coming.room.freeze(),
+        })
+    }
+}
+
+/// Reads what there is, to where it belongs.
+async fn read_some<R: AsyncRead + Unpin>(
+    io: &mut R,
+    buffer: &mut BytesMut,
+    coming: &mut Option<Coming>,
+) -> std::io::Result<usize> {
+    let Some(coming) = coming else {
+        return io.read_buf(buffer).await;
+    };
+    let read = io.read(&mut coming.room[coming.filled..]).await?;
+    coming.filled += read;
+    Ok(read)
 }
 
 /// Writes frames.
@@ -262,6 +364,62 @@ mod tests {
         far.write_all(&frame(30)).await.unwrap();
         assert_eq!(frames.next().await.unwrap().unwrap().body.len(), 25);
         assert!(frames.buffer.capacity() <= 64);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_chunk_claims_no_more_ahead_than_its_stream_has_brought() {
+        const CHUNK_BYTES: usize = 1 << 20;
+        let (mut far, near) = duplex(4 << 20);
+        let mut frames = FrameReader::of_chunks(near, Pool::shared());
+        let mut bytes = frame(5 + CHUNK_BYTES);
+        bytes[4..9].copy_from_slice(&[7, 1, 2, 3, 4]);
+        for (at, byte) in bytes[9..].iter_mut().enumerate() {
+            *byte = (at % 251) as u8;
+        }
+        for round in 0..3 {
+            let mut sent = 0;
+            for upto in [
+                4,
+                9,
+                100,
+                60_000,
+                300_000,
+                400_000,
+                700_000,
+                bytes.len() - 1,
+            ] {
+                far.write_all(&bytes[sent..upto]).await.unwrap();
+                sent = upto;
+                let next = timeout(Duration::from_millis(1), frames.next()).await;
+                assert!(next.is_err());
+                let claimed = frames.coming.as_ref().map_or(0, |c| c.room.len());
+                let may = 2 * sent + AHEAD_BYTES + round * CHUNK_BYTES;
+                assert!(claimed <= may.min(CHUNK_BYTES), "{claimed} for {sent}");
+                if round > 0 && sent > 9 {
+                    assert_eq!(claimed, CHUNK_BYTES, "read into its place");
+                }
+            }
+            // The rest comes together with the next frames, of which one is small.
+            far.write_all(&bytes[sent..]).await.unwrap();
+            far.write_all(&frame(30)).await.unwrap();
+            let whole = frames.next().await.unwrap().unwrap();
+            assert_eq!((whole.kind, whole.id), (7, 0x0403_0201));
+            assert_eq!(whole.body, bytes[9..]);
+            assert_eq!(frames.next().await.unwrap().unwrap().body.len(), 25);
+        }
+        far.write_all(&bytes[..500_000]).await.unwrap();
+        drop(far);
+        assert!(matches!(frames.next().await, Err(ExchangeError::Truncated)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_chunk_that_stops_coming_stalls() {
+        let (mut far, near) = duplex(4 << 20);
+        let mut frames = FrameReader::of_chunks(near, Pool::shared());
+        let began = Instant::now();
+        far.write_all(&frame(256 << 10)[..9]).await.unwrap();
+        assert!(matches!(frames.next().await, Err(ExchangeError::Stalled)));
+        assert!(began.elapsed() < Duration::from_secs(60 + 64 + 2));
     }
 
     #[tokio::test(start_paused = true)]

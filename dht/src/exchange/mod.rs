@@ -24,6 +24,7 @@ pub use message::{
 
 use crate::codec::{self, CodecError};
 use crate::counters::Counters;
+use crate::pool::Pool;
 
 /// The largest frame that holds a request, a `Join` with the largest bitmap: hostile askers cannot make us keep more.
 pub const MAX_REQUEST_FRAME_BYTES: usize = (MAX_HAVE_CHUNKS as usize) / 8 + 64;
@@ -208,7 +209,7 @@ where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (read, write) = split(io);
-    let frames = FrameReader::new(read, MAX_FRAME_BYTES);
+    let frames = FrameReader::of_chunks(read, Pool::shared());
     let mut replies = ReplyReceiver { frames, counters };
     replies.hello().await?;
     Ok((RequestSender(FrameWriter::new(write)), replies))

@@ -39,5 +39,6 @@ pub(crate) use incoming::{PerPeer, Slot, ValueQueue, accept_exchange, check_valu
 pub(crate) use multiplex::Multiplexed;
 pub(crate) use origins::Origins;
 pub(crate) use reach::{Ports, Question, answer_all, ask_around};
+pub(crate) use security::secured;
 pub(crate) use streams::{Incoming as IncomingStreams, OpenError, Stream};
 pub(crate) use transport::build as transport;

@@ -51,7 +51,7 @@ pub(super) enum SecurityError {
 }
 
 /// A connection that is secured, and what with.
-pub(super) struct Secured<C> {
+pub(crate) struct Secured<C> {
     stream: Either<TlsStream<C>, noise::Output<C>>,
     cipher: Cipher,
 }
@@ -373,6 +373,30 @@ impl Protocol {
             Self::Noise => "/noise",
         }
     }
+}
+
+/// One side of a connection, encrypted by one protocol or the other: for benchmarks.
+pub(crate) async fn secured<C>(
+    socket: C,
+    keypair: &Keypair,
+    cipher: CipherPreference,
+    noise: bool,
+    dialled: bool,
+) -> io::Result<Secured<C>>
+where
+    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let protocol = if noise {
+        Protocol::Noise
+    } else {
+        Protocol::Tls
+    };
+    let security = Security::new(keypair, cipher).map_err(io::Error::other)?;
+    let secured = match dialled {
+        true => security.upgrade_outbound(socket, protocol).await,
+        false => security.upgrade_inbound(socket, protocol).await,
+    };
+    Ok(secured.map_err(io::Error::other)?.1)
 }
 
 #[cfg(test)]
