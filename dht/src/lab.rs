@@ -53,7 +53,7 @@ pub async fn secured<C>(
     cipher: CipherPreference,
     noise: bool,
     dialled: bool,
-) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static>
+) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static + use<C>>
 where
     C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

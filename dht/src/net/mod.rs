@@ -12,6 +12,7 @@ mod dialling;
 mod driver;
 mod events;
 mod gate;
+mod gather;
 mod incoming;
 mod keep;
 mod local;

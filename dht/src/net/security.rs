@@ -28,9 +28,13 @@ use rustls::{
 };
 
 use super::cipher::{Cipher, CipherPreference};
+use super::gather::{Gather, ReadAhead};
 
 /// The application protocol TLS names: none is negotiated early.
 const ALPN: &[u8] = b"libp2p";
+
+/// What TLS has encrypted and the system has not taken: a piece of the multiplexer's, which leaves in one call.
+const SEND_BUFFER_BYTES: usize = 96 << 10;
 
 /// A connection could not be secured.
 #[derive(Debug, thiserror::Error)]
@@ -52,15 +56,15 @@ pub(super) enum SecurityError {
 
 /// A connection that is secured, and what with.
 pub(crate) struct Secured<C> {
-    stream: Either<TlsStream<C>, noise::Output<C>>,
+    stream: Either<Gather<TlsStream<ReadAhead<C>>>, noise::Output<C>>,
     cipher: Cipher,
 }
 
 impl<C> Secured<C> {
-    fn tls(stream: TlsStream<C>) -> Self {
+    fn tls(stream: TlsStream<ReadAhead<C>>) -> Self {
         let cipher = Cipher::of_tls(stream.get_ref().1.negotiated_cipher_suite());
         Self {
-            stream: Either::Left(stream),
+            stream: Either::Left(Gather::new(stream)),
             cipher,
         }
     }
@@ -320,8 +324,11 @@ where
         async move {
             match protocol {
                 Protocol::Tls => {
-                    let accepted = TlsAcceptor::from(self.server).accept(socket).await;
-                    let stream = accepted.map_err(SecurityError::Tls)?;
+                    let accepted = TlsAcceptor::from(self.server)
+                        .accept(ReadAhead::new(socket))
+                        .await;
+                    let mut stream = accepted.map_err(SecurityError::Tls)?;
+                    stream.get_mut().1.set_buffer_limit(Some(SEND_BUFFER_BYTES));
                     let peer = peer_of(stream.get_ref().1)?;
                     Ok((peer, Secured::tls(stream.into())))
                 }
@@ -350,8 +357,11 @@ where
                 Protocol::Tls => {
                     // An IP address keeps the server name out of the handshake, as libp2p wants.
                     let name = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
-                    let connected = TlsConnector::from(self.client).connect(name, socket).await;
-                    let stream = connected.map_err(SecurityError::Tls)?;
+                    let connected = TlsConnector::from(self.client)
+                        .connect(name, ReadAhead::new(socket))
+                        .await;
+                    let mut stream = connected.map_err(SecurityError::Tls)?;
+                    stream.get_mut().1.set_buffer_limit(Some(SEND_BUFFER_BYTES));
                     let peer = peer_of(stream.get_ref().1)?;
                     Ok((peer, Secured::tls(stream.into())))
                 }
