@@ -122,11 +122,14 @@ impl Pair {
         let (ours, theirs) = (load.clone(), load.clone());
         match self {
             Self::Bare(mut from, mut to) => {
+                // An end that is closed with something unread resets the connection: it stays until all is there.
+                let (done, all_there) = tokio::sync::oneshot::channel::<()>();
                 flow.spawn(async move {
                     for _ in 0..ours.chunks {
                         from.write_all(&ours.chunk).await?;
                     }
                     from.flush().await?;
+                    let _ = all_there.await;
                     Ok(())
                 });
                 flow.spawn(async move {
@@ -134,6 +137,7 @@ impl Pair {
                     for _ in 0..theirs.chunks {
                         to.read_exact(&mut place).await?;
                     }
+                    drop(done);
                     Ok(())
                 });
             }

@@ -23,7 +23,6 @@ const MAX_WAITING_BYTES: usize = 16 << 10;
 /// Below TLS: reads more than is asked for, while much comes. An idle connection has no buffer.
 pub(super) struct ReadAhead<C> {
     inner: C,
-    pool: Pool,
     /// What was read and not asked for yet: from here to there in the buffer.
     ahead: Option<Buffer>,
     from: usize,
@@ -35,7 +34,6 @@ impl<C> ReadAhead<C> {
     pub(super) fn new(inner: C) -> Self {
         Self {
             inner,
-            pool: Pool::shared(),
             ahead: None,
             from: 0,
             to: 0,
@@ -57,8 +55,10 @@ impl<C: AsyncRead + Unpin> AsyncRead for ReadAhead<C> {
                 this.many = read >= MANY_BYTES;
                 return Poll::Ready(Ok(read));
             }
-            let pool = &this.pool;
-            let ahead = this.ahead.get_or_insert_with(|| pool.take(READ_BYTES));
+            // Connections that rest do not keep the pool alive.
+            let ahead = this
+                .ahead
+                .get_or_insert_with(|| Pool::shared().take(READ_BYTES));
             let Poll::Ready(read) = Pin::new(&mut this.inner).poll_read(cx, ahead) else {
                 this.ahead = None;
                 return Poll::Pending;
@@ -231,7 +231,7 @@ mod tests {
             _: &mut Context<'_>,
             parts: &[IoSlice<'_>],
         ) -> Poll<io::Result<usize>> {
-            let mut all = parts.concat();
+            let mut all: Vec<u8> = parts.iter().flat_map(|part| part.to_vec()).collect();
             if self.takes > 0 {
                 all.truncate(self.takes);
             }
