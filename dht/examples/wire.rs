@@ -61,9 +61,7 @@ async fn main() -> Result<(), Failed> {
         ways = WAYS.map(str::to_owned).to_vec();
     }
     let chunks = mib * 1024 / chunk_kib / connections;
-    let bytes: Vec<u8> = (0..chunk_kib * 1024)
-        .map(|n| (n * 31 % 251) as u8)
-        .collect();
+    let bytes: Vec<u8> = (0..=250).cycle().take(chunk_kib * 1024).collect();
     let load = Load {
         chunks,
         chunk: bytes.into(),
