@@ -14,6 +14,7 @@ mod in_place;
 mod known;
 mod memory;
 mod pipeline;
+mod small;
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub use self::file::FileIdentity;
 use self::file::SourceFile;
 pub(crate) use self::file::open_regular;
 use self::pipeline::{Cut, Sink};
+pub use self::small::read_small_file;
 
 /// New bytes after which a commit starts, so that the last one has little left to do.
 const COMMIT_BYTES: u64 = 64 * 1024 * 1024;

@@ -31,7 +31,7 @@ pub use export::{Assembly, ExportError, OutputOptions, file_address, own_umask};
 pub use id::{Address, ChunkHash, HASH_BYTES, HASH_HEX_DIGITS, ManifestId, ParseHashError};
 pub use import::{
     FileIdentity, ImportError, ImportOptions, ImportPlan, ImportProgress, Imported, Placement,
-    import_file, import_reader, plan_file, scan_file,
+    import_file, import_reader, plan_file, read_small_file, scan_file,
 };
 pub use manifest::{ChunkRef, MAX_MANIFEST_BYTES, Manifest, ManifestError};
 pub use name::{MAX_NAME_BYTES, safe_file_name};

@@ -74,6 +74,7 @@ fn lines_of<T: Serialize>(items: &[T]) -> Result<String> {
 pub(crate) fn json_lines(response: &Response) -> Result<String> {
     match response {
         Response::Store(report) => json_line(report),
+        Response::StoreMany { outcomes } => outcomes.iter().flatten().map(json_line).collect(),
         Response::Get(report) => json_line(report),
         Response::Ls { files } => lines_of(files),
         Response::Linger(seed) => json_line(seed),
@@ -103,6 +104,12 @@ pub(crate) fn json_lines(response: &Response) -> Result<String> {
 fn text(response: &Response) -> String {
     match response {
         Response::Store(report) => format!("{}\n", report.address),
+        Response::StoreMany { outcomes } => {
+            let stored = outcomes.iter().flatten();
+            stored
+                .map(|report| format!("{}\n", report.address))
+                .collect()
+        }
         Response::Get(report) => report
             .path
             .as_deref()
@@ -258,6 +265,16 @@ pub(crate) fn store_summary(report: &StoreReport) -> String {
         );
     }
     text + "\n"
+}
+
+/// A line as b3sum prints it: a path with a line break or a backslash is escaped, and the line says so.
+pub(crate) fn sum_line(address: &str, path: &str) -> String {
+    if path.contains(['\n', '\r', '\\']) {
+        let path = path.replace('\\', "\\\\");
+        let path = path.replace('\n', "\\n").replace('\r', "\\r");
+        return format!("\\{address}  {path}\n");
+    }
+    format!("{address}  {path}\n")
 }
 
 /// The remark on standard error after a `get`.

@@ -240,6 +240,15 @@ impl Dht {
         announce::schedule_file(&self.inner, key, value).await
     }
 
+    /// Adds many files to the schedule, as [`Self::schedule_file`] does with one: they are announced by region,
+    /// not with a lookup each.
+    ///
+    /// # Errors
+    /// [`DhtError::ValueTooLarge`], [`DhtError::Store`].
+    pub async fn schedule_files(&self, files: Vec<(Key, Vec<u8>)>) -> Result<(), DhtError> {
+        announce::schedule_files(&self.inner, files).await
+    }
+
     /// Takes keys (of chunks and of files) off the schedule. Records that others hold run out by
     /// themselves.
     ///

@@ -199,6 +199,17 @@ impl Node {
         upkeep::save_seeding(self).await;
     }
 
+    /// The same of many files, written once.
+    pub(crate) async fn serve_all_for(&self, policy: SeedPolicy, files: Vec<(Address, u64)>) {
+        let now_s = clock::unix_s();
+        for (address, size_bytes) in files {
+            if let Err(error) = self.seeding.set(address, policy, size_bytes, now_s) {
+                tracing::warn!(file = %address, %error, "a file is served for as long as it is here");
+            }
+        }
+        upkeep::save_seeding(self).await;
+    }
+
     /// How long a command waits for a first peer.
     pub(crate) fn network_patience(&self) -> Duration {
         if self.has_bootstrap() {

@@ -228,6 +228,40 @@ pub(crate) async fn schedule_file(node: &Node, address: Address) -> Result<(), P
     }
 }
 
+/// The same of many files, with one sync: they are announced by region of the keyspace, in the background, not with a
+/// lookup each. At most a few thousand at a time: of each the metadata record (8 KiB at most) is in memory.
+pub(crate) async fn many(node: &Node, addresses: &[Address]) -> Result<(), PublishError> {
+    let Some(dht) = &node.dht else { return Ok(()) };
+    let served = addresses.iter().copied().filter(|a| node.serves(a));
+    let (store, served) = (node.store.clone(), served.collect::<Vec<_>>());
+    let (chunks, files) = blocking(move || announced_keys(&store, &served)).await??;
+    schedule_keys(dht, chunks.into_iter()).await?;
+    Ok(dht.schedule_files(files).await?)
+}
+
+/// Of what is here of these files: the chunks' keys, and each file's key with its metadata record. A file of one chunk
+/// has the chunk's hash for its address, and needs no key beside its own.
+#[allow(clippy::type_complexity)]
+fn announced_keys(
+    store: &Store,
+    addresses: &[Address],
+) -> Result<(Vec<Key>, Vec<(Key, Vec<u8>)>), StoreError> {
+    let (mut chunks, mut files) = (Vec::new(), Vec::new());
+    for address in addresses {
+        let Some(entry) = store.file(address)? else {
+            continue;
+        };
+        let Some(here) = Here::of(store, &entry)? else {
+            continue;
+        };
+        let key = *address.as_bytes();
+        chunks.extend(here.chunk_keys().filter(|chunk| *chunk != key));
+        let record = FileRecord::for_manifest(&here.manifest, entry.name.as_deref());
+        files.push((key, record.encode()));
+    }
+    Ok((chunks, files))
+}
+
 /// What of a file can be announced.
 pub(crate) struct Here {
     manifest: Manifest,

@@ -42,6 +42,9 @@ pub(crate) struct StoreArgs {
     /// Let it go when room is needed
     #[arg(long)]
     pub(crate) no_pin: bool,
+    /// Print `HASH  PATH` lines, as b3sum does: for `casnode get --list` and `b3sum --check`
+    #[arg(long)]
+    pub(crate) sums: bool,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
     #[command(subcommand)]

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use casnode_node::api::{ErrorKind, Request, Response, Source};
+use casnode_node::api::{ErrorKind, MAX_STORE_PATHS, Request, Response, Source, StoreReport};
 use casnode_node::{Client, Streams, rebuild_index};
 
 use crate::args::{StoreArgs, StoreCommand};
@@ -17,30 +17,44 @@ pub(crate) async fn run(context: &Context, args: StoreArgs) -> Result<()> {
     if let Some(StoreCommand::RebuildIndex) = args.upkeep {
         return rebuild(context).await;
     }
-    let sources = sources(&args)?;
-    let client = context.networked(args.network).await?;
-    let stored = store_all(context, &client, sources).await;
+    check(context, &args)?;
+    let client = context.networked(args.network.clone()).await?;
+    let stored = store_all(context, &client, &args).await;
     client.close().await;
     stored
 }
 
-/// Stores one after the other. A failure is told at once, and the rest goes on; the first one's code is the run's.
-async fn store_all(
-    context: &Context,
-    client: &Client,
-    sources: Vec<(Request, Streams)>,
-) -> Result<()> {
-    let alone = sources.len() == 1;
+/// Stores one after the other, files without options of their own many at a time. A failure is told at once, and the
+/// rest goes on; the first one's code is the run's.
+async fn store_all(context: &Context, client: &Client, args: &StoreArgs) -> Result<()> {
+    let is_alone = args.paths.len() == 1;
     let mut first_code = None;
-    for (request, streams) in sources {
-        let failure = match store(context, client, request, streams).await {
-            Ok(()) => continue,
-            Err(failure) if alone || context.stop.is_cancelled() => return Err(failure),
-            Err(Failure::OutputClosed) => return Err(Failure::OutputClosed),
-            Err(failure) => failure,
+    let mut rest = args.paths.as_slice();
+    while !rest.is_empty() {
+        let files = rest.iter().take(MAX_STORE_PATHS).take_while(|p| *p != "-");
+        let count = match args.in_place || is_alone {
+            true => 1,
+            false => files.count().max(1),
         };
-        failure.report(&mut Stderr);
-        first_code.get_or_insert(failure.code());
+        let (now, later) = rest.split_at(count);
+        rest = later;
+        let outcomes = match now {
+            [path] => vec![store(context, client, args, path).await],
+            paths => match store_many(context, client, args, paths).await {
+                Ok(outcomes) => outcomes,
+                Err(failure) => vec![Err(failure)],
+            },
+        };
+        for (path, outcome) in now.iter().zip(outcomes) {
+            let failure = match outcome.and_then(|report| print(context, args, path, report)) {
+                Ok(()) => continue,
+                Err(failure) if is_alone || context.stop.is_cancelled() => return Err(failure),
+                Err(Failure::OutputClosed) => return Err(Failure::OutputClosed),
+                Err(failure) => failure,
+            };
+            failure.report(&mut Stderr);
+            first_code.get_or_insert(failure.code());
+        }
     }
     first_code.map_or(Ok(()), |code| Err(Failure::Told(code)))
 }
@@ -48,19 +62,57 @@ async fn store_all(
 async fn store(
     context: &Context,
     client: &Client,
-    request: Request,
-    streams: Streams,
-) -> Result<()> {
-    let response = context.ask(client, request, streams).await?;
-    let Response::Store(report) = &response else {
-        return Err(unexpected());
+    args: &StoreArgs,
+    path: &OsString,
+) -> Result<StoreReport> {
+    let (source, streams) = source(path)?;
+    let request = Request::Store {
+        source,
+        name: args.name.clone(),
+        chunker: args.chunker.into(),
+        pinned: !args.no_pin,
+        in_place: args.in_place,
     };
-    context.remark(&output::store_summary(report));
-    output::print(&response, context.json)
+    match context.ask(client, request, streams).await? {
+        Response::Store(report) => Ok(report),
+        _ => Err(unexpected()),
+    }
 }
 
-/// What to ask for, in the order of the command line.
-fn sources(args: &StoreArgs) -> Result<Vec<(Request, Streams)>> {
+async fn store_many(
+    context: &Context,
+    client: &Client,
+    args: &StoreArgs,
+    paths: &[OsString],
+) -> Result<Vec<Result<StoreReport>>> {
+    let paths = paths.iter().map(|path| absolute(Path::new(path)));
+    let paths = paths.map(|path| path.map(Into::into));
+    let request = Request::StoreMany {
+        paths: paths.collect::<Result<_>>()?,
+        chunker: args.chunker.into(),
+        pinned: !args.no_pin,
+    };
+    match context.ask(client, request, Streams::default()).await? {
+        Response::StoreMany { outcomes } => {
+            let outcomes = outcomes.into_iter();
+            Ok(outcomes
+                .map(|outcome| outcome.map_err(Failure::from))
+                .collect())
+        }
+        _ => Err(unexpected()),
+    }
+}
+
+fn print(context: &Context, args: &StoreArgs, path: &OsString, report: StoreReport) -> Result<()> {
+    context.remark(&output::store_summary(&report));
+    if args.sums {
+        return output::write_out(&output::sum_line(&report.address, &path.to_string_lossy()));
+    }
+    output::print(&Response::Store(report), context.json)
+}
+
+/// Refuses what does not go together.
+fn check(context: &Context, args: &StoreArgs) -> Result<()> {
     let streams = args.paths.iter().filter(|path| *path == "-").count();
     let refused =
         |what: &str, why: &str, next: &str| Err(Failure::new(ErrorKind::Usage, what, why, next));
@@ -85,18 +137,14 @@ fn sources(args: &StoreArgs) -> Result<Vec<(Request, Streams)>> {
             "name a file, or leave --in-place out",
         );
     }
-    let request = |path: &OsString| {
-        let (source, streams) = source(path)?;
-        let request = Request::Store {
-            source,
-            name: args.name.clone(),
-            chunker: args.chunker.into(),
-            pinned: !args.no_pin,
-            in_place: args.in_place,
-        };
-        Ok((request, streams))
-    };
-    args.paths.iter().map(request).collect()
+    if args.sums && context.json {
+        return refused(
+            "--sums does not go with --json",
+            "each says how a file is printed",
+            "leave one of them out",
+        );
+    }
+    Ok(())
 }
 
 fn source(path: &OsString) -> Result<(Source, Streams)> {

@@ -35,6 +35,20 @@ pub(crate) async fn schedule_file(
     Ok(())
 }
 
+/// The same of many files, with one sync.
+pub(crate) async fn schedule_files(
+    inner: &Arc<Inner>,
+    files: Vec<(Key, Vec<u8>)>,
+) -> Result<(), DhtError> {
+    let keys: Vec<Key> = files.iter().map(|(key, _)| *key).collect();
+    for (key, value) in files {
+        keep_value(inner, key, value)?;
+    }
+    inner.records.schedule(&keys, Kind::File).await?;
+    inner.wake_announcer.notify_one();
+    Ok(())
+}
+
 fn keep_value(inner: &Inner, key: Key, value: Vec<u8>) -> Result<(), DhtError> {
     let (len, max) = (value.len(), inner.max_value_bytes);
     let kept = inner.records.put_own_value(key, &value);

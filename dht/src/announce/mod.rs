@@ -16,6 +16,6 @@ mod state;
 mod status;
 
 pub(crate) use engine::{run, run_limits, watch_churn};
-pub(crate) use files::{announce_file, schedule_file};
+pub(crate) use files::{announce_file, schedule_file, schedule_files};
 pub(crate) use state::Announcer;
 pub(crate) use status::status;

@@ -16,10 +16,14 @@ use super::{
 use crate::choke::SwarmMode;
 
 /// Version of these messages. A client and a daemon of different versions refuse each other with advice.
-pub const API_VERSION: u32 = 4;
+pub const API_VERSION: u32 = 5;
 
 /// Files that a report names; it counts the others. With the longest names and paths it fits one frame.
 pub const MAX_LISTED: usize = 500;
+
+/// Paths of one [`Request::StoreMany`]. With the longest paths it fits one frame, and the small files among them take
+/// 32 MiB of memory at most.
+pub const MAX_STORE_PATHS: usize = 512;
 
 /// How a file is cut into chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -93,6 +97,15 @@ pub enum Request {
         pinned: bool,
         /// Refer to the file where it is and hold no copy; of [`Source::File`] only.
         in_place: bool,
+    },
+    /// Store files and publish them; the small ones among them are entered and announced together.
+    StoreMany {
+        /// Absolute paths, at most [`MAX_STORE_PATHS`]; each file's own name is published.
+        paths: Vec<OsString>,
+        /// How to cut them.
+        chunker: ChunkerName,
+        /// Keep them whatever is collected or has to make room.
+        pinned: bool,
     },
     /// Fetch a file by its address.
     Get {
@@ -286,6 +299,11 @@ pub type Outcome = Result<Response, ApiError>;
 pub enum Response {
     /// Of [`Request::Store`].
     Store(StoreReport),
+    /// Of [`Request::StoreMany`].
+    StoreMany {
+        /// What became of each path, in their order.
+        outcomes: Vec<Result<StoreReport, ApiError>>,
+    },
     /// Of [`Request::Get`].
     Get(GetReport),
     /// Of [`Request::Linger`].

@@ -56,6 +56,20 @@ pub(crate) async fn execute(
                 .await
                 .map(Response::Store)
         }
+        Request::StoreMany {
+            paths,
+            chunker,
+            pinned,
+        } => {
+            let call = store::ManyCall {
+                paths,
+                chunker,
+                pinned,
+            };
+            store::store_many(node, call, &events, cancel)
+                .await
+                .map(|outcomes| Response::StoreMany { outcomes })
+        }
         Request::Get {
             address,
             output,

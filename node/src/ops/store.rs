@@ -3,6 +3,8 @@
 //! Import and publishing are one task of the node's: a caller who leaves cancels an import that is not complete, and
 //! one that is complete is published all the same.
 
+mod many;
+
 use std::{
     convert::Infallible,
     io::{self, Read},
@@ -12,7 +14,7 @@ use std::{
 };
 
 use casnode_cas::{
-    Chunking, ImportError, ImportOptions, Imported, Placement, import_file, import_reader,
+    Chunking, ImportError, ImportOptions, Imported, Manifest, Placement, import_file, import_reader,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -33,6 +35,13 @@ use crate::{
     seeding::SeedPolicy,
     upkeep,
 };
+
+pub(super) use many::{ManyCall, store_many};
+
+const NO_DAEMON: &str = "no daemon runs on this data directory, so nobody can fetch this file yet; start `casnode daemon`";
+
+const NOBODY_CAN_FETCH: &str =
+    "nobody can fetch this file when this command has ended; start `casnode daemon`";
 
 /// The fields of [`crate::api::Request::Store`].
 pub(super) struct StoreCall {
@@ -144,7 +153,7 @@ impl Work {
             node.serve_for(SeedPolicy::Forever, imported.address, imported.bytes)
                 .await;
         }
-        let announced_to = publish(&node, &imported, name.as_deref(), &events).await;
+        let announced_to = publish_now(&node, &imported.manifest, name.as_deref(), &events).await;
         Ok(StoreReport {
             address: imported.address.to_string(),
             bytes: imported.bytes,
@@ -246,9 +255,9 @@ impl Read for WholeInput {
 
 /// Sends the file's own record out and schedules its chunks. What cannot be published stays due: a file that is stored
 /// is never reported as lost because the network is away.
-async fn publish(
+async fn publish_now(
     node: &Arc<Node>,
-    imported: &Imported,
+    manifest: &Manifest,
     name: Option<&str>,
     events: &EventSink,
 ) -> u32 {
@@ -257,9 +266,7 @@ async fn publish(
         .clone()
         .filter(|_| node.serve_dht || node.has_bootstrap())
     else {
-        events
-            .warn("no daemon runs on this data directory, so nobody can fetch this file yet; start `casnode daemon`")
-            .await;
+        events.warn(NO_DAEMON).await;
         return 0;
     };
     let wait = |phase, detail: &str| {
@@ -272,7 +279,7 @@ async fn publish(
             detail,
         });
     };
-    if let Err(error) = publish::schedule_chunks(&dht, &imported.manifest).await {
+    if let Err(error) = publish::schedule_chunks(&dht, manifest).await {
         events
             .warn(format!(
                 "the chunks were not scheduled for announcing: {error}"
@@ -292,7 +299,7 @@ async fn publish(
         Phase::Publishing,
         "telling the peers closest to the address",
     );
-    let announced = match publish::announce(&dht, &imported.manifest, name).await {
+    let announced = match publish::announce(&dht, manifest, name).await {
         Ok(0) => {
             events
                 .warn("no peer is connected, so the file is not announced yet; it will be as soon as one is")
@@ -310,9 +317,7 @@ async fn publish(
         }
     };
     if !node.serve_dht {
-        events
-            .warn("nobody can fetch this file when this command has ended; start `casnode daemon`")
-            .await;
+        events.warn(NOBODY_CAN_FETCH).await;
     }
     announced
 }
