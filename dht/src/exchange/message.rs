@@ -3,8 +3,8 @@
 use crate::codec::{BorrowDecode, Decode, Encode};
 use bytes::Bytes;
 
-use super::ExchangeError;
 use super::frame::Frame;
+use super::{ExchangeError, FileReply, files};
 use crate::Key;
 use crate::codec;
 
@@ -32,18 +32,20 @@ const KIND_REQUEST_CHUNK: u8 = 0x03;
 const KIND_REQUEST_CANCEL: u8 = 0x04;
 const KIND_REQUEST_INTEREST: u8 = 0x05;
 const KIND_REQUEST_GOT: u8 = 0x06;
+const KIND_REQUEST_FILES: u8 = 0x07;
 const KIND_REPLY_MANIFEST: u8 = 0x81;
 const KIND_REPLY_HAVE: u8 = 0x82;
 const KIND_REPLY_CHUNK: u8 = 0x83;
 const KIND_REPLY_NOT_FOUND: u8 = 0x84;
 const KIND_REPLY_BUSY: u8 = 0x85;
 const KIND_REPLY_CHOKED: u8 = 0x86;
+const KIND_REPLY_FILES: u8 = 0x87;
 const KIND_TELL_GOT: u8 = 0x90;
 const KIND_TELL_CHOKE: u8 = 0x91;
 const KIND_TELL_UNCHOKE: u8 = 0x92;
 const KIND_TELL_PEERS: u8 = 0x93;
 
-/// What the asking side sends. `Manifest`, `Join` and `Chunk` get one reply with the same id, the others none.
+/// What the asking side sends. `Manifest`, `Join`, `Chunk` and `Files` get one reply with the same id, the others none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Request {
@@ -83,6 +85,11 @@ pub enum Request {
         /// Their places in the manifest.
         indices: Vec<u32>,
     },
+    /// The bytes of small files, whatever was joined; 1 to [`MAX_FILES`](super::MAX_FILES) of them.
+    Files {
+        /// Their addresses.
+        addresses: Vec<Key>,
+    },
 }
 
 /// What the serving side sends. Choked is the state before a first `Unchoke`; what is asked then is answered `Choked`.
@@ -105,6 +112,9 @@ pub enum Reply {
     },
     /// The bytes of a chunk, at most [`MAX_CHUNK_BYTES`].
     Chunk(Bytes),
+    /// The first files of those asked for, in their order: at least one, and as many as a reply holds. The others are to be
+    /// asked for again.
+    Files(Vec<FileReply>),
     /// The peer does not have what was asked for.
     NotFound,
     /// The peer has it but will not send it now.
@@ -197,6 +207,10 @@ pub(super) fn encode_request(request: &Request) -> Result<(u8, Bytes), ExchangeE
             check_got(KIND_REQUEST_GOT, indices)?;
             (KIND_REQUEST_GOT, codec::encode(indices))
         }
+        Request::Files { addresses } => {
+            let body = files::encode_request(KIND_REQUEST_FILES, addresses)?;
+            (KIND_REQUEST_FILES, Ok(body))
+        }
     };
     Ok((kind, body?.into()))
 }
@@ -231,6 +245,9 @@ pub(super) fn decode_request(frame: &Frame) -> Result<Request, ExchangeError> {
         KIND_REQUEST_GOT => Ok(Request::Got {
             indices: decode_got(frame)?,
         }),
+        KIND_REQUEST_FILES => Ok(Request::Files {
+            addresses: files::decode_request(frame)?,
+        }),
         KIND_REQUEST_CANCEL => Ok(Request::Cancel {
             target: codec::decode(body)?,
         }),
@@ -260,6 +277,10 @@ pub(super) fn encode_reply(reply: &Reply) -> Result<(u8, Bytes), ExchangeError> 
         Reply::Chunk(bytes) => {
             at_most(bytes.len(), MAX_CHUNK_BYTES)?;
             (KIND_REPLY_CHUNK, bytes.clone())
+        }
+        Reply::Files(files) => {
+            let body = files::encode_reply(KIND_REPLY_FILES, files)?;
+            (KIND_REPLY_FILES, body.into())
         }
         Reply::NotFound => (KIND_REPLY_NOT_FOUND, Bytes::new()),
         Reply::Busy { retry_after_ms } => (KIND_REPLY_BUSY, codec::encode(retry_after_ms)?.into()),
@@ -308,6 +329,7 @@ pub(super) fn decode_reply(frame: &Frame) -> Result<Reply, ExchangeError> {
             at_most(body.len(), MAX_CHUNK_BYTES)?;
             Ok(Reply::Chunk(body.clone()))
         }
+        KIND_REPLY_FILES => Ok(Reply::Files(files::decode_reply(frame)?)),
         KIND_REPLY_NOT_FOUND => empty(frame, Reply::NotFound),
         KIND_REPLY_CHOKED => empty(frame, Reply::Choked),
         KIND_TELL_CHOKE => empty(frame, Reply::Choke),
@@ -328,7 +350,7 @@ pub(super) fn decode_reply(frame: &Frame) -> Result<Reply, ExchangeError> {
     }
 }
 
-fn at_most(len: usize, max: usize) -> Result<(), ExchangeError> {
+pub(super) fn at_most(len: usize, max: usize) -> Result<(), ExchangeError> {
     if len > max {
         return Err(ExchangeError::TooLarge { len, max });
     }
@@ -364,7 +386,7 @@ fn decode_got(frame: &Frame) -> Result<Vec<u32>, ExchangeError> {
 }
 
 /// Looks at the length of a list before there is memory for it. What is too short for one fails later.
-fn check_count(frame: &Frame, max: usize) -> Result<(), ExchangeError> {
+pub(super) fn check_count(frame: &Frame, max: usize) -> Result<(), ExchangeError> {
     let count = frame.body.get(1..9).and_then(|bytes| bytes.try_into().ok());
     let count = count.map_or(0, u64::from_le_bytes);
     good(frame.kind, count <= max as u64)
@@ -392,7 +414,7 @@ fn check_peers(peers: &[SwarmPeer]) -> Result<(), ExchangeError> {
     )
 }
 
-fn good(kind: u8, is_good: bool) -> Result<(), ExchangeError> {
+pub(super) fn good(kind: u8, is_good: bool) -> Result<(), ExchangeError> {
     match is_good {
         true => Ok(()),
         false => Err(ExchangeError::BadBody { kind }),

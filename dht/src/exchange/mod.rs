@@ -4,6 +4,7 @@
 //! in any order, matched by id. Who wants both directions opens two streams. This module knows frames
 //! and messages; what is served, and to whom, is the node's business.
 
+mod files;
 mod frame;
 mod message;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 
+pub use files::{FileReply, MAX_FILE_BYTES, MAX_FILES, MAX_FILES_REPLY_BYTES};
 pub use frame::MAX_FRAME_BYTES;
 pub(crate) use frame::{FrameReader, FrameWriter};
 pub use message::{

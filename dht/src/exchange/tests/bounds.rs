@@ -132,6 +132,8 @@ fn a_list_that_claims_to_be_long_costs_nothing() {
         let mut body = vec![1];
         body.extend(count.to_le_bytes());
         assert!(is_bad(&decode_request(&frame(0x06, body.clone())), 0x06));
+        assert!(is_bad(&decode_request(&frame(0x07, body.clone())), 0x07));
+        assert!(is_bad(&decode_reply(&frame(0x87, body.clone())), 0x87));
         assert!(is_bad(&decode_reply(&frame(0x90, body.clone())), 0x90));
         assert!(is_bad(&decode_reply(&frame(0x93, body)), 0x93));
     }
@@ -164,12 +166,52 @@ fn peers_are_few_named_and_of_few_short_addresses() {
 }
 
 #[test]
+fn small_files_are_few_and_small() {
+    for (count, is_good) in [(1, true), (256, true), (0, false), (257, false)] {
+        let addresses = vec![[7; 32]; count];
+        let body = codec::encode(&addresses).unwrap();
+        let request = Request::Files { addresses };
+        if is_good {
+            assert_eq!(decode_request(&frame(0x07, body)).unwrap(), request);
+        } else {
+            refused_request(&request, 0x07, body);
+        }
+        let reply = Reply::Files(vec![FileReply::Larger; count]);
+        let body = codec::encode(&vec![1u32; count]).unwrap();
+        if is_good {
+            assert_eq!(decode_reply(&frame(0x87, body)).unwrap(), reply);
+        } else {
+            refused_reply(&reply, 0x87, body);
+        }
+    }
+    let too_large = |result: &Result<_, _>| matches!(result, Err(ExchangeError::TooLarge { .. }));
+    let whole = |len: usize| FileReply::Whole(vec![3; len].into());
+    let one = |file: FileReply| encode_reply(&Reply::Files(vec![file])).map(drop);
+    assert!(one(whole(MAX_FILE_BYTES)).is_ok());
+    assert!(too_large(&one(whole(MAX_FILE_BYTES + 1))));
+    let body = codec::encode(&vec![(2u32, vec![3u8; MAX_FILE_BYTES + 1])]).unwrap();
+    assert!(too_large(&decode_reply(&frame(0x87, body)).map(drop)));
+    // As many as a reply holds, and one more.
+    let many = vec![whole(MAX_FILE_BYTES - 12); 16];
+    let (kind, body) = encode_reply(&Reply::Files(many.clone())).unwrap();
+    assert_eq!(body.len(), 9 + MAX_FILES_REPLY_BYTES);
+    assert_eq!(
+        decode_reply(&frame(kind, body.to_vec())).unwrap(),
+        Reply::Files(many.clone())
+    );
+    let more = [many, vec![FileReply::NotHere]].concat();
+    assert!(too_large(&encode_reply(&Reply::Files(more)).map(drop)));
+    // Something else than the three there are.
+    assert!(decode_reply(&frame(0x87, codec::encode(&vec![3u32]).unwrap())).is_err());
+}
+
+#[test]
 fn what_has_no_body_has_none() {
     for kind in [0x84, 0x86, 0x91, 0x92] {
         assert!(decode_reply(&frame(kind, vec![])).is_ok());
         assert!(is_bad(&decode_reply(&frame(kind, vec![1])), kind));
     }
-    for kind in [0x04, 0x05, 0x85] {
+    for kind in [0x04, 0x05, 0x07, 0x85, 0x87] {
         assert!(decode_request(&frame(kind, vec![])).is_err());
         assert!(decode_reply(&frame(kind, vec![])).is_err());
     }
@@ -206,8 +248,8 @@ fn requests_are_no_replies_and_replies_no_requests() {
         let unknown = |error: &ExchangeError| matches!(error, ExchangeError::UnknownKind(_));
         let is_request = !decode_request(&nothing).is_err_and(|error| unknown(&error));
         let is_reply = !decode_reply(&nothing).is_err_and(|error| unknown(&error));
-        assert_eq!(is_request, (0x01..=0x06).contains(&kind), "{kind:#x}");
-        let replies = (0x81..=0x86).contains(&kind) || (0x90..=0x93).contains(&kind);
+        assert_eq!(is_request, (0x01..=0x07).contains(&kind), "{kind:#x}");
+        let replies = (0x81..=0x87).contains(&kind) || (0x90..=0x93).contains(&kind);
         assert_eq!(is_reply, replies, "{kind:#x}");
     }
 }

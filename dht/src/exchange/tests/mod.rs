@@ -29,6 +29,8 @@ fn any_request() -> impl Strategy<Value = Request> {
         any::<u32>().prop_map(|target| Request::Cancel { target }),
         any::<bool>().prop_map(Request::Interest),
         any_indices().prop_map(|indices| Request::Got { indices }),
+        proptest::collection::vec(any::<[u8; 32]>(), 1..=MAX_FILES)
+            .prop_map(|addresses| Request::Files { addresses }),
     ]
 }
 
@@ -77,6 +79,16 @@ fn any_reply() -> impl Strategy<Value = Reply> {
         Just(Reply::Unchoke),
         any_indices().prop_map(|indices| Reply::Got { indices }),
         proptest::collection::vec(any_peer(), 1..=MAX_SWARM_PEERS).prop_map(Reply::Peers),
+        proptest::collection::vec(any_file(), 1..=MAX_FILES).prop_map(Reply::Files),
+    ]
+}
+
+fn any_file() -> impl Strategy<Value = FileReply> {
+    prop_oneof![
+        Just(FileReply::NotHere),
+        Just(FileReply::Larger),
+        proptest::collection::vec(any::<u8>(), 0..300)
+            .prop_map(|bytes| FileReply::Whole(bytes.into())),
     ]
 }
 

@@ -75,6 +75,13 @@ fn the_bytes_of_requests_are_pinned() {
             },
             "16000000 06 06000000 01 0200000000000000 01000000 0a000000".to_owned(),
         ),
+        (
+            7,
+            Request::Files {
+                addresses: vec![[0x11; 32], [0x33; 32]],
+            },
+            format!("4e000000 07 07000000 01 0200000000000000 {a} {c}"),
+        ),
     ] {
         let (kind, body) = encode_request(&request).unwrap();
         assert_pinned(kind, id, &body, &expected.replace(' ', ""));
@@ -117,6 +124,17 @@ fn the_bytes_of_replies_are_pinned() {
             "0a000000 85 03000000 01 dc050000".to_owned(),
         ),
         (3, Reply::Choked, "05000000 86 03000000".to_owned()),
+        (
+            7,
+            Reply::Files(vec![
+                FileReply::Whole("xyz".into()),
+                FileReply::Larger,
+                FileReply::NotHere,
+            ]),
+            "25000000 87 07000000 01 0300000000000000 02000000 0300000000000000 78797a \
+             01000000 00000000"
+                .to_owned(),
+        ),
         (
             0,
             Reply::Got { indices: vec![4] },
