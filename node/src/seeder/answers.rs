@@ -4,6 +4,8 @@
 //! index a chunk. A request costs its sender next to nothing, so both are kept for a while, and at most one is made at
 //! a time.
 
+mod files;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;

@@ -5,18 +5,33 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use casnode_cas::ChunkHash;
+use casnode_cas::{Address, ChunkHash};
 use tokio::sync::Notify;
 
 /// Requests of one stream that wait; a peer that asks for more is not read until there is room.
 pub(super) const MAX_WAITING: usize = 128;
 
-/// A chunk that was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Requests for small files of one stream that wait: each holds a list of addresses.
+pub(super) const MAX_FILES_WAITING: usize = 8;
+
+/// A request that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) id: u32,
-    pub(super) index: u32,
-    pub(super) hash: ChunkHash,
+    pub(super) what: What,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum What {
+    Chunk { index: u32, hash: ChunkHash },
+    Files(Vec<Address>),
+}
+
+impl Asked {
+    fn is_files(&self) -> bool {
+        matches!(self.what, What::Files(_))
+    }
 }
 
 /// Where the reader of a stream puts requests and its writer takes them. A request is here until its answer begins.
@@ -51,9 +66,19 @@ impl Desk {
         self.changed.notify_one();
     }
 
-    /// The next request, to be read.
-    pub(super) fn take(&self) -> Option<Asked> {
+    /// Whether one more request for small files may wait.
+    pub(super) fn has_room_for_files(&self) -> bool {
+        let requests = self.lock();
+        let waiting = requests.waiting.iter().filter(|asked| asked.is_files());
+        waiting.count() < MAX_FILES_WAITING
+    }
+
+    /// The next request, to be read; one for small files only when these may be.
+    pub(super) fn take(&self, files: bool) -> Option<Asked> {
         let mut requests = self.lock();
+        if !files && requests.waiting.front().is_some_and(Asked::is_files) {
+            return None;
+        }
         let asked = requests.waiting.pop_front()?;
         requests.reading.push(asked.id);
         drop(requests);
@@ -107,8 +132,10 @@ mod tests {
     fn asked(id: u32) -> Asked {
         Asked {
             id,
-            index: id,
-            hash: ChunkHash::from_bytes([0; 32]),
+            what: What::Chunk {
+                index: id,
+                hash: ChunkHash::from_bytes([0; 32]),
+            },
         }
     }
 
@@ -118,16 +145,33 @@ mod tests {
         for id in 1..=4 {
             desk.put(asked(id)).await;
         }
-        assert_eq!(desk.take(), Some(asked(1)));
-        assert_eq!(desk.take(), Some(asked(2)));
+        assert_eq!(desk.take(true), Some(asked(1)));
+        assert_eq!(desk.take(true), Some(asked(2)));
         desk.cancel(2);
         desk.cancel(3);
         desk.cancel(77);
         assert!(desk.begin(1));
         assert!(!desk.begin(1), "an answer begins once");
         assert!(!desk.begin(2));
-        assert_eq!(desk.take(), Some(asked(4)));
-        assert_eq!(desk.take(), None);
+        assert_eq!(desk.take(true), Some(asked(4)));
+        assert_eq!(desk.take(true), None);
+    }
+
+    #[tokio::test]
+    async fn lists_of_files_wait_until_they_may_be_read_and_are_few() {
+        let desk = Desk::default();
+        let files = |id| Asked {
+            id,
+            what: What::Files(vec![Address::from_bytes([1; 32])]),
+        };
+        for id in 1..=u32::try_from(MAX_FILES_WAITING).unwrap() {
+            assert!(desk.has_room_for_files());
+            desk.put(files(id)).await;
+        }
+        assert!(!desk.has_room_for_files());
+        assert_eq!(desk.take(false), None);
+        assert_eq!(desk.take(true), Some(files(1)));
+        assert!(desk.has_room_for_files());
     }
 
     #[tokio::test]
@@ -136,12 +180,12 @@ mod tests {
         for id in 1..=4 {
             desk.put(asked(id)).await;
         }
-        desk.take();
-        desk.take();
+        desk.take(true);
+        desk.take(true);
         assert!(desk.begin(1));
         assert_eq!(desk.clear(), [2, 3, 4]);
         assert!(!desk.begin(2));
-        assert_eq!(desk.take(), None);
+        assert_eq!(desk.take(true), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -154,7 +198,7 @@ mod tests {
         tokio::pin!(more);
         let wait = Duration::from_secs(3600);
         assert!(tokio::time::timeout(wait, &mut more).await.is_err());
-        desk.take();
+        desk.take(true);
         tokio::time::timeout(wait, &mut more).await.unwrap();
         assert!(desk.clear().contains(&999));
     }

@@ -11,7 +11,11 @@ use tokio::{
 };
 
 use super::{
-    super::{Seeder, answers::Known, desk::Asked},
+    super::{
+        Seeder,
+        answers::Known,
+        desk::{Asked, What},
+    },
     End, IDLE_DEADLINE, JOINED_IDLE_DEADLINE, Saying, Stream,
     budget::Budget,
     news::Tells,
@@ -77,7 +81,16 @@ impl<'a> Reader<'a> {
         match request {
             Request::Chunk { index, hash } => {
                 let hash = ChunkHash::from_bytes(hash);
-                self.chunk(Asked { id, index, hash }).await?;
+                let what = What::Chunk { index, hash };
+                self.asks(Asked { id, what }).await?;
+            }
+            Request::Files { addresses } => {
+                if !self.stream.desk.has_room_for_files() {
+                    return Err(End::Breach("it asks for more files than may wait"));
+                }
+                let addresses = addresses.into_iter().map(Address::from_bytes);
+                let what = What::Files(addresses.collect());
+                self.asks(Asked { id, what }).await?;
             }
             Request::Cancel { target } => self.stream.desk.cancel(target),
             Request::Manifest { address, offset } => {
@@ -118,7 +131,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    async fn chunk(&mut self, asked: Asked) -> Result<(), End> {
+    /// It asks for chunks or files, which are sent to those who are not choked.
+    async fn asks(&mut self, asked: Asked) -> Result<(), End> {
         if self.stream.line.is_over() {
             self.say(Saying::answer(asked.id, Reply::NotFound)).await;
             return Ok(());

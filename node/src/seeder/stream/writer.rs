@@ -2,14 +2,18 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use casnode_dht::exchange::{Reply, ReplySender};
+use casnode_cas::Address;
+use casnode_dht::exchange::{FileReply, Reply, ReplySender};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::{
-    super::{Seeder, places::Place},
+    super::{Seeder, desk::What, places::Place},
     End, SLOWEST_BYTES_PER_S, Saying, Stream, WRITE_DEADLINE,
 };
 use crate::{clock, swarm::Counters};
+
+/// Replies with many small files, of a stream, that are read ahead of the wire: one while another is sent.
+const FILES_AHEAD: usize = 2;
 
 /// Sends what is said, and the chunks that were asked for.
 pub(super) struct Writer<'a> {
@@ -28,11 +32,17 @@ pub(super) struct Writer<'a> {
     told_unchoked: bool,
 }
 
-/// A chunk that is being read.
+/// A chunk, or a list of files, that is being read.
 struct Ahead {
     id: u32,
-    index: u32,
+    of: Of,
     read: JoinHandle<Reply>,
+}
+
+/// What is being read.
+enum Of {
+    Chunk(u32),
+    Files(Vec<Address>),
 }
 
 /// What comes next.
@@ -98,19 +108,29 @@ impl<'a> Writer<'a> {
     fn read_ahead(&mut self) {
         let depth = self.seeder.read_ahead();
         while self.ahead.len() < depth
-            && let Some(asked) = self.stream.desk.take()
+            && let Some(asked) = self.stream.desk.take(self.files_ahead() < FILES_AHEAD)
         {
-            self.ahead.push_back(Ahead {
-                id: asked.id,
-                index: asked.index,
-                read: self.seeder.answers.chunk(asked.hash),
-            });
+            let answers = &self.seeder.answers;
+            let (of, read) = match asked.what {
+                What::Chunk { index, hash } => (Of::Chunk(index), answers.chunk(hash)),
+                What::Files(addresses) => {
+                    let read = answers.files(addresses.clone());
+                    (Of::Files(addresses), read)
+                }
+            };
+            let id = asked.id;
+            self.ahead.push_back(Ahead { id, of, read });
         }
         let is_ready = !self.ahead.is_empty();
         if std::mem::replace(&mut self.was_ready, is_ready) != is_ready {
             let now = self.seeder.swarms.now();
             self.stream.line.is_ready(is_ready, now);
         }
+    }
+
+    fn files_ahead(&self) -> usize {
+        let files = |ahead: &&Ahead| matches!(ahead.of, Of::Files(_));
+        self.ahead.iter().filter(files).count()
     }
 
     /// The peer is choked: it hears so of everything that waits.
@@ -136,7 +156,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The first chunk of those ahead was read.
+    /// The first of those ahead was read.
     async fn chunk(&mut self, reply: Reply) -> Result<(), End> {
         let Some(ahead) = self.ahead.pop_front() else {
             return Ok(());
@@ -144,21 +164,30 @@ impl<'a> Writer<'a> {
         if !self.stream.desk.begin(ahead.id) {
             return Ok(()); // taken back
         }
-        let Reply::Chunk(bytes) = &reply else {
-            return self.send(ahead.id, &reply).await;
+        let (count, len_bytes) = match &reply {
+            Reply::Chunk(bytes) => (1, bytes.len() as u64),
+            Reply::Files(files) => whole(files),
+            _ => return self.send(ahead.id, &reply).await,
         };
         let (swarms, line) = (&self.seeder.swarms, &self.stream.line);
-        let len_bytes = bytes.len() as u64;
         line.begins(swarms.now());
         let patience = Duration::from_secs(len_bytes / SLOWEST_BYTES_PER_S);
         self.send_within(WRITE_DEADLINE + patience, ahead.id, &reply)
             .await?;
         line.sent(len_bytes, swarms.now());
         self.place.is_useful(clock::now());
-        Counters::add(&swarms.counters().sent_chunks, 1);
+        Counters::add(&swarms.counters().sent_chunks, count);
         Counters::add(&swarms.counters().sent_bytes, len_bytes);
-        if let Some(member) = self.stream.member.get() {
-            member.sent(ahead.index);
+        match (&ahead.of, &reply) {
+            (Of::Files(addresses), Reply::Files(files)) => {
+                self.seeder.answers.sent_files(addresses, files);
+            }
+            (Of::Chunk(index), _) => {
+                if let Some(member) = self.stream.member.get() {
+                    member.sent(*index);
+                }
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -173,6 +202,15 @@ impl<'a> Writer<'a> {
             Err(_) => Err(End::Stuck),
         }
     }
+}
+
+/// Files that are sent, and their bytes.
+fn whole(files: &[FileReply]) -> (u64, u64) {
+    let sizes = files.iter().filter_map(|file| match file {
+        FileReply::Whole(bytes) => Some(bytes.len() as u64),
+        _ => None,
+    });
+    sizes.fold((0, 0), |(count, sum), size| (count + 1, sum + size))
 }
 
 /// The chunk that is to be sent first, once it was read. Without one, never.

@@ -1,6 +1,7 @@
 //! Streams, served over pipes in memory.
 
 mod answering;
+mod files;
 mod hostile;
 mod news;
 mod swarming;
