@@ -13,6 +13,7 @@ mod args;
 mod cmd;
 mod demo;
 mod exit;
+mod list;
 mod output;
 mod pipe;
 mod progress;

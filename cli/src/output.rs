@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 mod dht;
+mod list;
 mod metrics;
 mod provide;
 mod state;
@@ -30,6 +31,7 @@ pub(crate) fn print(response: &Response, json: bool) -> Result<()> {
     })
 }
 
+pub(crate) use list::{list_lines, list_summary};
 pub(crate) use provide::warning as provide_warning;
 pub(crate) use swarm::{mode_text as swarm_mode, seed_remark, seed_summary};
 
@@ -76,6 +78,7 @@ pub(crate) fn json_lines(response: &Response) -> Result<String> {
         Response::Store(report) => json_line(report),
         Response::StoreMany { outcomes } => outcomes.iter().flatten().map(json_line).collect(),
         Response::Get(report) => json_line(report),
+        Response::GetMany(report) => list_lines(report),
         Response::Ls { files } => lines_of(files),
         Response::Linger(seed) => json_line(seed),
         Response::Stat(stat) => json_line(stat),
@@ -115,6 +118,7 @@ fn text(response: &Response) -> String {
             .as_deref()
             .map_or_else(String::new, |path| format!("{}\n", printable(path))),
         Response::Ls { files } => files.iter().map(file_line).collect(),
+        Response::GetMany(report) => list_summary(report),
         Response::Linger(seed) => swarm::seed_summary(seed),
         Response::Stat(stat) => stat_text(stat),
         Response::Rm(report) => format!(

@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod bench;
+mod bundle;
 mod choke;
 mod client;
 mod clock;

@@ -21,6 +21,7 @@ mod durability;
 mod hostile_peers;
 mod in_place;
 mod input;
+mod list;
 mod output;
 mod port;
 mod provide;

@@ -82,12 +82,17 @@ impl From<Chunker> for ChunkerName {
 #[command(
     after_help = "What is fetched is kept: after an interruption or a failure the same command goes on.\n\
                         Without a daemon, --seed makes the command stay and serve the file until that is over, or Ctrl-C.\n\
-                        With -o -, nothing else goes to standard output; the report of --json then goes to standard error."
+                        With -o -, nothing else goes to standard output; the report of --json then goes to standard error.\n\
+                        With --list the folder is made if need be; after a file that cannot be had the others are fetched all the same, and \
+                        the exit code is then the first failure's."
 )]
 pub(crate) struct GetArgs {
     /// 64 hex digits
-    #[arg(value_parser = address::parse)]
-    pub(crate) address: Address,
+    #[arg(value_parser = address::parse, required_unless_present = "list")]
+    pub(crate) address: Option<Address>,
+    /// Fetch the files of this list, or of standard input, into the folder -o: lines as b3sum and `store --sums` print them
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["address", "in_place", "swarm"])]
+    pub(crate) list: Option<OsString>,
     /// The file to write, the folder to write it in, or - for standard output [default: this folder; named as published, else by the address]
     #[arg(short, long, value_name = "PATH|-")]
     pub(crate) output: Option<OsString>,

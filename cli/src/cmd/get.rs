@@ -15,7 +15,12 @@ use crate::progress::remark;
 use crate::session::{Context, absolute, unexpected};
 
 /// Fetches a file into a file, a folder or standard output.
-pub(crate) async fn run(context: &Context, args: GetArgs) -> Result<()> {
+pub(crate) async fn run(context: &Context, mut args: GetArgs) -> Result<()> {
+    let address = match (args.address.take(), args.list.take()) {
+        (Some(address), _) => address,
+        (None, Some(list)) => return super::get_list::run(context, args, &list).await,
+        (None, None) => return Err(unexpected()),
+    };
     let output = destination(args.output, args.force)?;
     let to_stdout = output == Output::Stream;
     let keep = match (args.in_place, args.no_keep) {
@@ -36,7 +41,7 @@ pub(crate) async fn run(context: &Context, args: GetArgs) -> Result<()> {
         },
     };
     let request = Request::Get {
-        address: args.address.into_string(),
+        address: address.into_string(),
         output,
         timeout_ms: args.timeout.map(super::millis),
         peers: args.peer,

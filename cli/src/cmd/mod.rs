@@ -5,6 +5,7 @@ mod completions;
 mod daemon;
 mod dht;
 mod get;
+mod get_list;
 mod local;
 mod provide;
 mod providers;

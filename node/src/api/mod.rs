@@ -1,5 +1,6 @@
 //! The local API: its messages, the frames that carry them over the Unix socket, and the daemon's end of it.
 
+mod bundle;
 mod error;
 pub(crate) mod events;
 mod files;
@@ -14,6 +15,7 @@ mod state;
 mod swarm;
 mod upkeep;
 
+pub use bundle::*;
 pub use error::{ApiError, ErrorKind};
 pub use files::*;
 pub use network::*;

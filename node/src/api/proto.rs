@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ApiError, DhtGetReport, DhtLookupReport, DhtMode, DhtModeReport, DhtPutTestReport, FileInfo,
-    FileStat, FileUsage, GcPlanReport, GcReport, GetReport, LimitsChange, LimitsReport,
-    MetricReport, PeerReport, PinReport, ProvideFileReport, ProvideNowReport, ProvideReport,
-    ProvidersReport, RmReport, SeedReport, StatusReport, StoreReport, SwarmReport, VerifyReport,
+    FileStat, FileUsage, GcPlanReport, GcReport, GetReport, LimitsChange, LimitsReport, ListReport,
+    ListedFile, MetricReport, PeerReport, PinReport, ProvideFileReport, ProvideNowReport,
+    ProvideReport, ProvidersReport, RmReport, SeedReport, StatusReport, StoreReport, SwarmReport,
+    VerifyReport,
 };
 use crate::choke::SwarmMode;
 
@@ -126,6 +127,25 @@ pub enum Request {
         seed: Option<String>,
         /// Whether the peers of its swarm owe each other anything; absent: as the node was told.
         swarm: Option<SwarmMode>,
+    },
+    /// Fetch many files into a folder. That some cannot be had is told in the report, and is no error of the call.
+    GetMany {
+        /// At most [`super::MAX_LISTED_FILES`], their paths of at most [`super::MAX_LISTED_PATH_BYTES`] in all.
+        files: Vec<ListedFile>,
+        /// The folder that their paths are in; absolute, and made if need be.
+        folder: OsString,
+        /// Replace what is there.
+        force: bool,
+        /// Give up after this long; by default, after the phases' own limits.
+        timeout_ms: Option<u64>,
+        /// Multiaddrs of peers to ask first, with or without `/p2p/…`.
+        peers: Vec<String>,
+        /// What stays here: [`Keep::Store`] or [`Keep::No`].
+        keep: Keep,
+        /// Keep them whatever is collected or has to make room.
+        pin: bool,
+        /// As of [`Request::Get`].
+        seed: Option<String>,
     },
     /// Serve a file until its seeding is over. Whoever calls is not told before, and leaves when it wants.
     Linger {
@@ -306,6 +326,8 @@ pub enum Response {
     },
     /// Of [`Request::Get`].
     Get(GetReport),
+    /// Of [`Request::GetMany`].
+    GetMany(ListReport),
     /// Of [`Request::Linger`].
     Linger(SeedReport),
     /// Of [`Request::Ls`] and [`Request::PinLs`].

@@ -14,7 +14,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    API_VERSION, ApiError, ErrorKind, Event, FileInfo, FileUsage, Outcome, Request, Response,
+    API_VERSION, ApiError, ErrorKind, Event, FetchedFile, FileInfo, FileUsage, Outcome, Request,
+    Response,
     events::EventSink,
     frame::{DATA_FRAME_BYTES, FrameKind, parse, read_frame, write_frame, write_message},
 };
@@ -32,6 +33,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Files of a list in one frame. Of each the name takes 255 bytes and the path 4096 at most, six times that as JSON at
 /// worst. So a part is below 14 MiB, and fits a frame.
 const LIST_PART_FILES: usize = 512;
+
+/// The same of [`FetchedFile`]s: each may name its path three times.
+const FETCHED_PART_FILES: usize = 128;
 
 /// What the daemon takes over from the process that calls it.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
@@ -67,6 +71,8 @@ pub(crate) enum ServerMessage {
     Files(Vec<FileInfo>),
     /// The same of what files occupy.
     Usage(Vec<FileUsage>),
+    /// The same of what became of files.
+    Fetched(Vec<FetchedFile>),
     Outcome(Box<Outcome>),
 }
 
@@ -171,8 +177,16 @@ pub(crate) async fn send_outcome(
     mut outcome: Outcome,
 ) -> io::Result<()> {
     match &mut outcome {
-        Ok(Response::Ls { files }) => send_parts(writer, files, ServerMessage::Files).await?,
-        Ok(Response::Du { files }) => send_parts(writer, files, ServerMessage::Usage).await?,
+        Ok(Response::Ls { files }) => {
+            send_parts(writer, files, LIST_PART_FILES, ServerMessage::Files).await?;
+        }
+        Ok(Response::Du { files }) => {
+            send_parts(writer, files, LIST_PART_FILES, ServerMessage::Usage).await?;
+        }
+        Ok(Response::GetMany(report)) => {
+            let files = &mut report.files;
+            send_parts(writer, files, FETCHED_PART_FILES, ServerMessage::Fetched).await?;
+        }
         _ => {}
     }
     write_message(writer, &ServerMessage::Outcome(Box::new(outcome))).await
@@ -182,10 +196,11 @@ pub(crate) async fn send_outcome(
 async fn send_parts<T: Clone>(
     writer: &mut (impl AsyncWrite + Unpin),
     list: &mut Vec<T>,
+    part_files: usize,
     message: fn(Vec<T>) -> ServerMessage,
 ) -> io::Result<()> {
-    if list.len() > LIST_PART_FILES {
-        for part in std::mem::take(list).chunks(LIST_PART_FILES) {
+    if list.len() > part_files {
+        for part in std::mem::take(list).chunks(part_files) {
             write_message(writer, &message(part.to_vec())).await?;
         }
     }

@@ -108,7 +108,7 @@ pub(super) async fn call(
         | Request::Peers => Some(SHORT_ANSWER),
         _ => None,
     };
-    let resumable = matches!(request, Request::Get { .. });
+    let resumable = matches!(request, Request::Get { .. } | Request::GetMany { .. });
     let call = async {
         let stream = socket::connect(data_dir).await?;
         call_over(stream, request, streams, on_event).await
@@ -181,7 +181,7 @@ async fn read_answers(
     mut output: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     on_event: &mut (dyn FnMut(Event) + Send),
 ) -> Result<Outcome, CallError> {
-    let (mut listed, mut used) = (Vec::new(), Vec::new());
+    let (mut listed, mut used, mut fetched) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         match read_frame(&mut reader).await? {
             None => {
@@ -199,6 +199,7 @@ async fn read_answers(
                 ServerMessage::Event(event) => on_event(event),
                 ServerMessage::Files(part) => listed.extend(part),
                 ServerMessage::Usage(part) => used.extend(part),
+                ServerMessage::Fetched(part) => fetched.extend(part),
                 ServerMessage::Outcome(mut outcome) => {
                     if let Some(out) = &mut output {
                         out.flush().await.map_err(CallError::Output)?;
@@ -206,6 +207,9 @@ async fn read_answers(
                     match &mut *outcome {
                         Ok(Response::Ls { files }) => files.splice(0..0, listed).for_each(drop),
                         Ok(Response::Du { files }) => files.splice(0..0, used).for_each(drop),
+                        Ok(Response::GetMany(report)) => {
+                            report.files.splice(0..0, fetched).for_each(drop);
+                        }
                         _ => {}
                     }
                     return Ok(*outcome);

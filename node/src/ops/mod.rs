@@ -4,6 +4,7 @@ mod collect;
 mod dht;
 mod files;
 mod get;
+mod get_many;
 mod limits;
 mod metrics;
 mod network;
@@ -94,6 +95,31 @@ pub(crate) async fn execute(
             get::get(node, call, streams, events, cancel)
                 .await
                 .map(Response::Get)
+        }
+        Request::GetMany {
+            files,
+            folder,
+            force,
+            timeout_ms,
+            peers,
+            keep,
+            pin,
+            seed,
+        } => {
+            let call = get_many::ManyCall {
+                files,
+                folder,
+                force,
+                timeout_ms,
+                peers,
+                keep,
+                pin,
+                seed,
+                mode: caller.umask.map(|umask| 0o666 & !umask),
+            };
+            get_many::get_many(node, call, events, cancel)
+                .await
+                .map(Response::GetMany)
         }
         Request::Linger { address } => seed::linger(node, &address, &events).await,
         Request::Ls => files::ls(node, &events).await,

@@ -1,0 +1,211 @@
+//! `casnode get --list`.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use casnode_node::api::{
+    ApiError, ErrorKind, FetchedFile, FetchedState, Keep, ListReport, ListedFile, MAX_LISTED_FILES,
+    MAX_LISTED_PATH_BYTES, Request, Response,
+};
+use casnode_node::{Client, SeedPolicy, Streams};
+
+use crate::args::GetArgs;
+use crate::exit::{Failure, Result};
+use crate::list;
+use crate::output;
+use crate::progress::{Stderr, remark};
+use crate::session::{Context, absolute, unexpected};
+
+/// The largest list that is read: of a million files, about.
+const MAX_LIST_BYTES: u64 = 256 << 20;
+
+/// Files of which it is said why they were not fetched; `--json` tells of all.
+const TOLD_FAILURES: usize = 20;
+
+/// Fetches the files of a list into a folder.
+pub(crate) async fn run(context: &Context, args: GetArgs, from: &OsStr) -> Result<()> {
+    let folder = match args.output {
+        Some(output) if output == "-" => return Err(needs_a_folder()),
+        Some(output) => PathBuf::from(output),
+        None => PathBuf::from("."),
+    };
+    let folder = absolute(&folder)?;
+    let files = list::parse(&read(from)?)?;
+    let client = context.networked(args.network).await?;
+    if !client.is_daemon() && args.seed.is_some_and(|seed| seed != SeedPolicy::None) {
+        client.close().await;
+        return Err(needs_a_daemon());
+    }
+    let request = |files| Request::GetMany {
+        files,
+        folder: folder.clone().into_os_string(),
+        force: args.force,
+        timeout_ms: args.timeout.map(super::millis),
+        peers: args.peer.clone(),
+        keep: if args.no_keep { Keep::No } else { Keep::Store },
+        pin: args.pin,
+        seed: args.seed.map(|seed| seed.to_string()),
+    };
+    let fetched = fetch(context, &client, parts(files).into_iter().map(request)).await;
+    client.close().await;
+    tell(context, &folder, &fetched?)
+}
+
+async fn fetch(
+    context: &Context,
+    client: &Client,
+    requests: impl Iterator<Item = Request>,
+) -> Result<ListReport> {
+    let mut all = ListReport {
+        files: Vec::new(),
+        fetched: 0,
+        here: 0,
+        failed: 0,
+        bytes: 0,
+        seconds: 0.0,
+        providers: Vec::new(),
+    };
+    for request in requests {
+        let response = context.ask(client, request, Streams::default()).await?;
+        let Response::GetMany(part) = response else {
+            return Err(unexpected());
+        };
+        all.files.extend(part.files);
+        all.fetched += part.fetched;
+        all.here += part.here;
+        all.failed += part.failed;
+        all.bytes += part.bytes;
+        all.seconds += part.seconds;
+        for used in part.providers {
+            match all.providers.iter_mut().find(|p| p.peer == used.peer) {
+                Some(before) => {
+                    before.bytes += used.bytes;
+                    before.chunks += used.chunks;
+                    before.rejected += used.rejected;
+                }
+                None => all.providers.push(used),
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Tells what became of the files. The code of the first one that failed is the run's.
+fn tell(context: &Context, folder: &Path, report: &ListReport) -> Result<()> {
+    if context.json {
+        output::write_out(&output::list_lines(report)?)?;
+    } else {
+        let there = report.files.iter();
+        let there = there.filter(|file| file.state != FetchedState::Failed);
+        let line = |file: &FetchedFile| {
+            let path = folder.join(&file.path);
+            format!("{}\n", output::printable(&path.display().to_string()))
+        };
+        output::write_out(&there.map(line).collect::<String>())?;
+    }
+    let mut failed = report.files.iter().filter_map(|file| {
+        let error = file.error.as_ref()?;
+        Some(Failure::Api(ApiError {
+            what: format!("{} was not fetched", output::printable(&file.path)),
+            why: match error.what.as_str() {
+                "it was not written" => error.why.clone(),
+                what => format!("{what}: {}", error.why),
+            },
+            ..error.clone()
+        }))
+    });
+    let mut first_code = None;
+    for failure in failed.by_ref().take(TOLD_FAILURES) {
+        failure.report(&mut Stderr);
+        first_code.get_or_insert(failure.code());
+    }
+    match failed.count() {
+        0 => {}
+        more => remark(&format!("and {more} more; --json tells of all\n")),
+    }
+    context.remark(&output::list_summary(report));
+    first_code.map_or(Ok(()), |code| Err(Failure::Told(code)))
+}
+
+/// As many files as one request may be for.
+fn parts(files: Vec<ListedFile>) -> Vec<Vec<ListedFile>> {
+    let mut parts: Vec<Vec<ListedFile>> = Vec::new();
+    let mut path_bytes = 0;
+    for file in files {
+        path_bytes += file.path.len();
+        match parts.last_mut() {
+            Some(part) if part.len() < MAX_LISTED_FILES && path_bytes <= MAX_LISTED_PATH_BYTES => {
+                part.push(file);
+            }
+            _ => {
+                path_bytes = file.path.len();
+                parts.push(vec![file]);
+            }
+        }
+    }
+    parts
+}
+
+/// The list, from a file or standard input.
+fn read(from: &OsStr) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let read = match from == "-" {
+        true => io::stdin()
+            .lock()
+            .take(MAX_LIST_BYTES + 1)
+            .read_to_end(&mut text),
+        false => {
+            File::open(from).and_then(|file| file.take(MAX_LIST_BYTES + 1).read_to_end(&mut text))
+        }
+    };
+    let shown = Path::new(from).display();
+    read.map_err(|error| Failure::io(format!("the list {shown} cannot be read"), &error))?;
+    if text.len() as u64 > MAX_LIST_BYTES {
+        return Err(Failure::new(
+            ErrorKind::Usage,
+            format!("the list {shown} is too long"),
+            "at most 256 MiB are read",
+            "cut it into several lists",
+        ));
+    }
+    Ok(text)
+}
+
+fn needs_a_folder() -> Failure {
+    Failure::new(
+        ErrorKind::Usage,
+        "--list does not go with -o -",
+        "many files do not go to standard output",
+        "name a folder with -o, or leave -o out",
+    )
+}
+
+fn needs_a_daemon() -> Failure {
+    Failure::new(
+        ErrorKind::Usage,
+        "--seed does not go with --list where no daemon runs",
+        "the files are served by a daemon, and the command ends when they are there",
+        "start `casnode daemon` on this data directory, or leave --seed out",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_goes_in_several_requests() {
+        let file = |len: usize| ListedFile {
+            address: String::new(),
+            path: "x".repeat(len),
+        };
+        let lens = |files| -> Vec<usize> { parts(files).iter().map(Vec::len).collect() };
+        assert_eq!(lens(vec![file(3); MAX_LISTED_FILES]), [MAX_LISTED_FILES]);
+        let many = vec![file(3); 2 * MAX_LISTED_FILES + 1];
+        assert_eq!(lens(many), [MAX_LISTED_FILES, MAX_LISTED_FILES, 1]);
+        assert_eq!(lens(vec![file(MAX_LISTED_PATH_BYTES / 2); 5]), [2, 2, 1]);
+        assert!(lens(Vec::new()).is_empty());
+    }
+}
