@@ -64,3 +64,6 @@ pub struct ListReport {
     /// Who sent what, of the files that came many at a time.
     pub providers: Vec<ProviderUse>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,8 +29,8 @@ use self::folder::{Folder, There};
 pub(crate) use self::keep::Entered;
 use crate::{
     api::{
-        ApiError, ErrorKind, FetchedFile, FetchedState, ListReport, ListedFile,
-        MAX_LISTED_FILES, ProviderUse, events::EventSink,
+        ApiError, ErrorKind, FetchedFile, FetchedState, ListReport, ListedFile, MAX_LISTED_FILES,
+        ProviderUse, events::EventSink,
     },
     clock,
     download::{self, GetOptions, Stay, Target},

@@ -54,7 +54,6 @@ pub(super) struct Plan {
     queue: VecDeque<usize>,
     /// Files that are neither here nor known to be larger.
     open: usize,
-    larger: Vec<usize>,
     peers: HashMap<PeerId, Peer>,
     banned: HashSet<PeerId>,
 }
@@ -91,7 +90,6 @@ impl Plan {
             queue: (0..files.len()).collect(),
             open: files.len(),
             files,
-            larger: Vec::new(),
             peers: HashMap::new(),
             banned: HashSet::new(),
         }
@@ -216,9 +214,8 @@ impl Plan {
             if !file.is_settled {
                 file.is_settled = true;
                 self.open -= 1;
-                match said {
-                    Said::Whole => came.push((*place, at)),
-                    _ => self.larger.push(*place),
+                if *said == Said::Whole {
+                    came.push((*place, at));
                 }
             }
         }
@@ -268,12 +265,6 @@ impl Plan {
         let step = (self.queue.len() / count.max(1)).max(1);
         let places = self.queue.iter().step_by(step).take(count);
         places.map(|place| self.files[*place].address).collect()
-    }
-
-    /// What is to be fetched otherwise.
-    pub(super) fn rest(&self) -> Vec<usize> {
-        let open = (0..self.files.len()).filter(|place| !self.files[*place].is_settled);
-        self.larger.iter().copied().chain(open).collect()
     }
 
     /// Files that are neither here nor known to be larger.
