@@ -22,14 +22,19 @@ pub(super) struct Link<'a> {
 }
 
 impl Link<'_> {
-    /// Runs until the engine lets the peer go, the stream ends, or the peer breaks the protocol.
+    /// Runs until the engine lets the peer go, the stream ends, or the peer breaks the protocol. `heard` is what came in the
+    /// handshake already.
     pub(super) async fn exchange(
         &self,
         sender: RequestSender,
         receiver: ReplyReceiver,
         commands: mpsc::Receiver<Command>,
         news: News,
+        heard: Option<(u32, Reply)>,
     ) -> Result<(), SessionEnd> {
+        if let Some((id, reply)) = heard {
+            self.answered(id, reply).await?;
+        }
         tokio::select! {
             end = self.send_all(sender, commands, news) => end,
             end = self.receive_all(receiver) => end,
@@ -84,18 +89,20 @@ impl Link<'_> {
                 self.told(reply, &mut manners).await?;
                 continue;
             }
-            let answered = self.lock().answer(id);
-            match answered {
-                Answered::Wanted(index) => self.chunk_reply(index, reply).await?,
-                Answered::Cancelled(index) => {
-                    if matches!(reply, Reply::Chunk(_)) {
-                        self.chunk_reply(index, reply).await?;
-                    }
-                }
-                Answered::Unknown => {
-                    return Err(SessionEnd::Protocol("a reply to what was not asked"));
-                }
+            self.answered(id, reply).await?;
+        }
+    }
+
+    /// A reply to a request.
+    async fn answered(&self, id: u32, reply: Reply) -> Result<(), SessionEnd> {
+        let answered = self.lock().answer(id);
+        match answered {
+            Answered::Wanted(index) => self.chunk_reply(index, reply).await,
+            Answered::Cancelled(index) if matches!(reply, Reply::Chunk(_)) => {
+                self.chunk_reply(index, reply).await
             }
+            Answered::Cancelled(_) => Ok(()),
+            Answered::Unknown => Err(SessionEnd::Protocol("a reply to what was not asked")),
         }
     }
 

@@ -38,6 +38,10 @@ const MANIFEST_DEADLINE: Duration = Duration::from_secs(600);
 /// A part of a manifest is at least this long, or the rest: a manifest cannot be dripped to hold a download up.
 const MIN_MANIFEST_PART_BYTES: u64 = 64 << 10;
 
+/// The only chunk of a file is asked for together with the join when it is no longer: that saves a round trip, and costs little
+/// where several peers send it.
+const MAX_EARLY_BYTES: u32 = 64 << 10;
+
 /// What the engine tells a session.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Command {
@@ -133,8 +137,10 @@ impl Session {
             .await?;
         let goal = self.agree_on_manifest(&mut sender, &mut receiver).await?;
         let (mine, told) = goal.live.claim();
+        let mut pending = Pending::default();
+        let mut early = early(&goal, &mine, &mut pending);
         let have = self
-            .first_have(&goal, &mine, &mut sender, &mut receiver)
+            .first_have(&goal, &mine, &mut early, &mut sender, &mut receiver)
             .await?;
         self.tell(EngineEvent::Joined {
             peer: self.slot,
@@ -145,9 +151,10 @@ impl Session {
         let link = Link {
             session: self,
             goal,
-            pending: Mutex::new(Pending::default()),
+            pending: Mutex::new(pending),
         };
-        link.exchange(sender, receiver, commands, news).await
+        let heard = early.and_then(|early| Some((early.id, early.reply?)));
+        link.exchange(sender, receiver, commands, news, heard).await
     }
 
     /// Waits for the engine's manifest or offers this peer's.
@@ -245,6 +252,7 @@ impl Session {
         &self,
         goal: &Goal,
         mine: &HaveBitmap,
+        early: &mut Option<Early>,
         sender: &mut RequestSender,
         receiver: &mut ReplyReceiver,
     ) -> Result<HaveBitmap, SessionEnd> {
@@ -253,7 +261,7 @@ impl Session {
             chunks: goal.manifest.chunk_count(),
             bits: mine.to_wire().into(),
         };
-        match ask(sender, receiver, JOIN_ID, &request).await? {
+        match ask_with(sender, receiver, JOIN_ID, &request, early).await? {
             Reply::Have { chunks, bits } => {
                 self.tell(EngineEvent::KnowsFile { peer: self.slot }).await;
                 parse_have(goal, chunks, &bits)
@@ -264,7 +272,12 @@ impl Session {
                     have.set(index as usize);
                     Ok(have)
                 }
-                None => self.offer_other(goal, sender, receiver).await,
+                None => {
+                    if let Some(early) = early.as_mut().filter(|early| early.reply.is_none()) {
+                        early.reply = Some(hear(receiver, early.id, &mut None).await?);
+                    }
+                    self.offer_other(goal, sender, receiver).await
+                }
             },
             _ => Err(SessionEnd::Protocol("another reply than was asked for")),
         }
@@ -322,25 +335,82 @@ async fn chosen(goal: &mut watch::Receiver<Option<Goal>>) -> Option<Goal> {
         .and_then(|g| g.clone())
 }
 
+/// A request that goes with the join.
+struct Early {
+    id: u32,
+    request: Request,
+    /// What was said to it, if that came before the reply to the join.
+    reply: Option<Reply>,
+}
+
+/// Asks for the only chunk of a small file, where it is not here.
+fn early(goal: &Goal, mine: &HaveBitmap, pending: &mut Pending) -> Option<Early> {
+    let [chunk] = goal.manifest.chunks() else {
+        return None;
+    };
+    (!mine.get(0) && chunk.len_bytes <= MAX_EARLY_BYTES).then(|| Early {
+        id: pending.early(0),
+        request: Request::Chunk {
+            index: 0,
+            hash: *chunk.hash.as_bytes(),
+        },
+        reply: None,
+    })
+}
+
 async fn ask(
     sender: &mut RequestSender,
     receiver: &mut ReplyReceiver,
     id: u32,
     request: &Request,
 ) -> Result<Reply, SessionEnd> {
-    let exchange = async {
+    ask_with(sender, receiver, id, request, &mut None).await
+}
+
+/// Asks, and for something else without waiting for the answer.
+async fn ask_with(
+    sender: &mut RequestSender,
+    receiver: &mut ReplyReceiver,
+    id: u32,
+    request: &Request,
+    early: &mut Option<Early>,
+) -> Result<Reply, SessionEnd> {
+    let send = async {
         sender.send(id, request).await?;
+        if let Some(early) = early {
+            sender.send(early.id, &early.request).await?;
+        }
+        Ok::<(), SessionEnd>(())
+    };
+    tokio::time::timeout(REPLY_DEADLINE, send)
+        .await
+        .unwrap_or(Err(SessionEnd::Silent))?;
+    hear(receiver, id, early).await
+}
+
+/// Waits for the reply to a request.
+async fn hear(
+    receiver: &mut ReplyReceiver,
+    id: u32,
+    early: &mut Option<Early>,
+) -> Result<Reply, SessionEnd> {
+    let hearing = async {
         loop {
             match receiver.next().await? {
                 Some((answered, reply)) if answered == id => return Ok(reply),
                 // Whoever was asked for a manifest once more may have been joined already.
                 Some((TOLD, _)) => {}
-                Some(_) => return Err(SessionEnd::Protocol("a reply to what was not asked")),
+                Some((answered, reply)) => match early {
+                    Some(early) if early.id == answered && early.reply.is_none() => {
+                        early.reply = Some(reply);
+                    }
+                    _ => return Err(SessionEnd::Protocol("a reply to what was not asked")),
+                },
                 None => return Err(SessionEnd::Closed),
             }
         }
     };
-    tokio::time::timeout(REPLY_DEADLINE, exchange)
+    tokio::time::timeout(REPLY_DEADLINE, hearing)
         .await
         .unwrap_or(Err(SessionEnd::Silent))
 }

@@ -45,6 +45,15 @@ impl Pending {
         Some(self.next_id)
     }
 
+    /// The id of a request that is made before the engine wants the chunk, once on a stream: as of one that was taken back, its
+    /// answer is used if it is the chunk, and whoever asks meanwhile is served by it.
+    pub(super) fn early(&mut self, index: u32) -> u32 {
+        self.next_id += 1;
+        self.cancelled.push_back((self.next_id, index));
+        self.void.insert(index, self.next_id);
+        self.next_id
+    }
+
     /// The peer sends no chunks from now on; false when it did not before.
     pub(super) fn choke(&mut self) -> bool {
         if !std::mem::take(&mut self.unchoked) {
@@ -118,6 +127,22 @@ mod tests {
         assert!(matches!(pending.answer(first), Answered::Cancelled(7)));
         assert!(matches!(pending.answer(first), Answered::Unknown));
         assert!(matches!(pending.answer(second), Answered::Wanted(8)));
+    }
+
+    #[test]
+    fn what_was_asked_early_serves_whoever_asks_later() {
+        let mut pending = Pending::default();
+        let early = pending.early(0);
+        assert!(matches!(pending.answer(early), Answered::Cancelled(0)));
+        assert!(
+            pending.ask(0, 0).is_some_and(|id| id != early),
+            "it was answered"
+        );
+        let mut pending = Pending::default();
+        let early = pending.early(0);
+        assert_eq!(pending.ask(0, 0), None, "it is on its way");
+        assert!(matches!(pending.answer(early), Answered::Wanted(0)));
+        assert!(matches!(pending.answer(early), Answered::Unknown));
     }
 
     #[test]
