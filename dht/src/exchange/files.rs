@@ -44,9 +44,9 @@ enum Part<'a> {
     Whole(&'a [u8]),
 }
 
-pub(super) fn encode_request(kind: u8, addresses: &Vec<Key>) -> Result<Vec<u8>, ExchangeError> {
+pub(super) fn encode_request(kind: u8, addresses: &[Key]) -> Result<Vec<u8>, ExchangeError> {
     good(kind, is_count(addresses.len()))?;
-    Ok(codec::encode(addresses)?)
+    Ok(codec::encode(&addresses)?)
 }
 
 pub(super) fn decode_request(frame: &Frame) -> Result<Vec<Key>, ExchangeError> {
