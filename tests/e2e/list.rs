@@ -19,7 +19,9 @@ fn store_all(node: &Node, dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Vec<
             fs::write(&path, bytes).unwrap();
             paths.push((path, (*name).clone()));
         }
-        let store = node.call(["store"]).args(paths.iter().map(|(path, _)| path));
+        let store = node
+            .call(["store"])
+            .args(paths.iter().map(|(path, _)| path));
         let text = store.run().ok().text();
         let addresses = text.lines().map(str::to_owned);
         let names = paths.into_iter().map(|(_, name)| name);
@@ -100,14 +102,21 @@ fn hundreds_of_files_arrive_with_a_large_one_and_one_that_nobody_has_is_named() 
 
     // They are kept: without anybody to ask they are written once more, and what is there is left as it is.
     drop(provider);
-    let known: String = text.lines().take(500).map(|l| l.to_owned() + "\n").collect();
+    let known: String = text
+        .lines()
+        .take(500)
+        .map(|l| l.to_owned() + "\n")
+        .collect();
     let again = getter
         .call(["get", "--json", "--list", "-", "-o"])
         .arg(dir.path().join("again"))
         .args(["--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0"])
         .input(known.clone().into_bytes());
     let (_, summary) = self::told(again.run().ok().json_lines());
-    assert_eq!((&summary["here"], &summary["failed"]), (&500.into(), &0.into()));
+    assert_eq!(
+        (&summary["here"], &summary["failed"]),
+        (&500.into(), &0.into())
+    );
     fs::write(out.join("empty"), "changed").unwrap();
     let third = getter
         .call(["get", "--json", "--list", "-", "-o"])
@@ -133,7 +142,11 @@ fn a_daemon_fetches_a_list_and_serves_what_it_fetched() {
     let list = dir.path().join("list");
     fs::write(&list, text).unwrap();
     let out = dir.path().join("out");
-    let get = second.call(["get", "--list"]).arg(&list).arg("-o").arg(&out);
+    let get = second
+        .call(["get", "--list"])
+        .arg(&list)
+        .arg("-o")
+        .arg(&out);
     let run = get.run().ok().says("50 files fetched");
     assert_eq!(run.text().lines().count(), 50);
     let third = Home::new();
@@ -153,7 +166,10 @@ fn what_leaves_the_folder_is_refused_before_anything_is_asked() {
     let address = "ab".repeat(32);
     for path in ["../up", "/etc/x", "a//b"] {
         let call = home.networked(["get", "--list", "-"], &[]);
-        let call = call.arg("-o").arg(dir.path()).input(line(path, &address).into_bytes());
+        let call = call
+            .arg("-o")
+            .arg(dir.path())
+            .input(line(path, &address).into_bytes());
         call.run().exits(2).says(path);
     }
     let call = home.networked(["get", "--list", "-"], &[]);

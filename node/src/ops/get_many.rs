@@ -16,6 +16,9 @@ use crate::{
     upkeep,
 };
 
+/// Files that are entered in the announce schedule with one sync.
+const PUBLISHED_AT_ONCE: usize = 1024;
+
 /// The fields of [`crate::api::Request::GetMany`].
 pub(super) struct ManyCall {
     pub(super) files: Vec<ListedFile>,
@@ -55,10 +58,11 @@ pub(super) async fn get_many(
         serve(node, policy, &many.entered).await;
     }
     if node.serve_dht {
-        let (publishing, entered) = (node.clone(), many.entered);
+        let publishing = node.clone();
+        let entered: Vec<_> = many.entered.iter().map(|(address, ..)| *address).collect();
         node.tasks.spawn("publish", async move {
-            for (address, _, _) in entered {
-                publish::schedule_file(&publishing, address).await?;
+            for part in entered.chunks(PUBLISHED_AT_ONCE) {
+                publish::many(&publishing, part).await?;
             }
             Ok::<(), PublishError>(())
         });
