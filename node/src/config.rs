@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use casnode_dht::{Bandwidth, NetworkName, Profile};
+use casnode_dht::{Bandwidth, CipherPreference, NetworkName, Profile};
 
 use crate::{api::DhtMode, choke::SwarmMode, seeding::SeedPolicy};
 
@@ -23,6 +23,8 @@ pub struct NetworkConfig {
     pub mode: DhtMode,
     /// The most that it sends and takes.
     pub bandwidth: Bandwidth,
+    /// Which cipher it wants for TCP connections.
+    pub cipher: CipherPreference,
     /// Whether the peers of a swarm owe each other anything; `None`: strangers do, and in a network of another name than
     /// `main` nobody is one.
     pub swarm: Option<SwarmMode>,

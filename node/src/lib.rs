@@ -32,7 +32,7 @@ mod swarm;
 mod tasks;
 mod upkeep;
 
-pub use casnode_dht::{BadNetworkName, Bandwidth, NetworkName, Profile};
+pub use casnode_dht::{BadNetworkName, Bandwidth, CipherPreference, NetworkName, Profile};
 pub use choke::SwarmMode;
 pub use client::{Client, Streams};
 pub use config::{NetworkConfig, NodeConfig, StoreLimit};

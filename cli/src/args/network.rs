@@ -1,7 +1,9 @@
 //! How to take part in the network, as typed or said by variables.
 
 use casnode_node::api::{ApiError, DhtMode, ErrorKind};
-use casnode_node::{BadNetworkName, Bandwidth, NetworkConfig, NetworkName, Profile, SwarmMode};
+use casnode_node::{
+    BadNetworkName, Bandwidth, CipherPreference, NetworkConfig, NetworkName, Profile, SwarmMode,
+};
 
 use crate::rate::Rate;
 
@@ -11,6 +13,8 @@ const BOOTSTRAP_VARIABLE: &str = "CASNODE_BOOTSTRAP";
 pub(crate) const NETWORK_VARIABLE: &str = "CASNODE_NETWORK";
 /// Which profile, where nothing is typed.
 const PROFILE_VARIABLE: &str = "CASNODE_PROFILE";
+/// Which cipher, where nothing is typed.
+const CIPHER_VARIABLE: &str = "CASNODE_CIPHER";
 
 /// The most that is sent, and taken, where nothing is typed.
 const MAX_UP_VARIABLE: &str = "CASNODE_MAX_UP";
@@ -50,6 +54,15 @@ pub(crate) struct NetworkArgs {
         value_parser = parse_profile
     )]
     pub(crate) profile: Option<Or<Profile>>,
+    /// Which cipher TCP connections should have: auto takes AES where the processor computes it by itself [default: auto]
+    #[arg(
+        long,
+        value_name = "auto|aes|chacha20",
+        env = CIPHER_VARIABLE,
+        hide_env_values = true,
+        value_parser = parse_cipher
+    )]
+    pub(crate) cipher: Option<Or<CipherPreference>>,
     /// Send no more than this, e.g. 10MiB/s or 50Mbit/s, everything counted [default: none]
     #[arg(
         long,
@@ -83,6 +96,7 @@ impl NetworkArgs {
             || self.no_mdns
             || self.limit_local.is_some()
             || typed(self.profile.is_some(), PROFILE_VARIABLE)
+            || typed(self.cipher.is_some(), CIPHER_VARIABLE)
             || typed(self.max_up.is_some(), MAX_UP_VARIABLE)
             || typed(self.max_down.is_some(), MAX_DOWN_VARIABLE)
     }
@@ -114,6 +128,7 @@ impl NetworkArgs {
             profile: self.profile.and_then(|p| p.0).unwrap_or_default(),
             mode: DhtMode::default(),
             bandwidth,
+            cipher: self.cipher.and_then(|c| c.0).unwrap_or_default(),
             ..NetworkConfig::default()
         };
         (config, origin)
@@ -165,6 +180,15 @@ fn parse_profile(text: &str) -> Result<Or<Profile>, String> {
         "server" => Ok(Profile::Server),
         "lab" => Ok(Profile::Lab),
         _ => Err("a profile is home, server or lab".to_owned()),
+    })
+}
+
+fn parse_cipher(text: &str) -> Result<Or<CipherPreference>, String> {
+    or_nothing(text, |text| match text {
+        "auto" => Ok(CipherPreference::Auto),
+        "aes" => Ok(CipherPreference::Aes),
+        "chacha20" => Ok(CipherPreference::ChaCha20),
+        _ => Err("a cipher is auto, aes or chacha20".to_owned()),
     })
 }
 

@@ -88,10 +88,13 @@ pub(super) fn peer_line(peer: &PeerReport) -> String {
     for addr in &peer.addrs {
         let _ = write!(line, "  {addr}");
     }
+    let _ = write!(line, "  {}", peer.transport);
+    if let Some(cipher) = &peer.cipher {
+        let _ = write!(line, ", {}", printable(cipher));
+    }
     let _ = write!(
         line,
-        "  {}, {}",
-        peer.transport,
+        ", {}",
         if peer.outbound {
             "dialled by us"
         } else {

@@ -98,6 +98,8 @@ pub struct PeerReport {
     pub outbound: bool,
     /// `tcp` or `quic`.
     pub transport: String,
+    /// What its connection is encrypted with, e.g. `tls13-aes-128-gcm`; unknown while it is being made.
+    pub cipher: Option<String>,
     /// Last measured round trip.
     pub rtt_ms: Option<u32>,
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use casnode_cas::{Address, FileRecord};
 use casnode_dht::{
-    AnnounceTimes, Bandwidth, Dht, DhtConfig, Key, Limits, Mode, Multiaddr, NetworkName, Profile,
-    RecordCheck,
+    AnnounceTimes, Bandwidth, CipherPreference, Dht, DhtConfig, Key, Limits, Mode, Multiaddr,
+    NetworkName, Profile, RecordCheck,
 };
 
 use crate::{
@@ -32,6 +32,7 @@ pub(super) struct Network {
     name: NetworkName,
     profile: Profile,
     bandwidth: Bandwidth,
+    cipher: CipherPreference,
 }
 
 /// Checks what can be checked without a network.
@@ -43,6 +44,7 @@ pub(super) fn check_network(config: &NetworkConfig) -> Result<Network, ApiError>
         name: config.name.clone(),
         profile: config.profile,
         bandwidth: config.bandwidth,
+        cipher: config.cipher,
     })
 }
 
@@ -102,6 +104,7 @@ pub(super) async fn join(
     dht.network = network.name;
     dht.limits = Limits::of(network.profile);
     dht.bandwidth = network.bandwidth;
+    dht.cipher = network.cipher;
     dht.announce = AnnounceTimes::of(network.profile);
     dht.mode = mode(mode_of(config));
     casnode_dht::start(dht)

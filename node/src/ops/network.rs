@@ -207,6 +207,7 @@ pub(super) async fn peers(node: &Arc<Node>) -> Response {
         agent: p.agent,
         outbound: p.outbound,
         transport: p.transport.to_owned(),
+        cipher: p.cipher.map(|cipher| cipher.to_string()),
         rtt_ms: p.rtt_ms,
     };
     Response::Peers {
