@@ -132,7 +132,7 @@ impl Context {
                 }
                 if network.any_given() {
                     remark(
-                        "warning: a daemon runs on this data directory and is in the network already; --listen, --bootstrap, --no-mdns, --profile, --max-up, --max-down and --limit-local change nothing (its limits: `casnode limits`)\n",
+                        "warning: a daemon runs on this data directory and is in the network already; --listen, --bootstrap, --no-mdns, --profile, --cipher, --max-up, --max-down and --limit-local change nothing (its limits: `casnode limits`)\n",
                     );
                 }
                 Ok(client)

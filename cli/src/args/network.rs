@@ -256,6 +256,7 @@ mod tests {
     fn an_empty_variable_is_the_default() {
         assert_eq!(parse_network(""), Ok(Or(None)));
         assert_eq!(parse_profile(""), Ok(Or(None)));
+        assert_eq!(parse_cipher(""), Ok(Or(None)));
         assert_eq!(parse_mode_or_nothing(""), Ok(Or(None)));
         assert_eq!(parse_rate_or_nothing(""), Ok(Or(None)));
         let (config, _) = NetworkArgs::default().into_config();
@@ -264,6 +265,22 @@ mod tests {
             (config.profile, config.mode),
             (Profile::Home, DhtMode::Auto)
         );
+        assert_eq!(config.cipher, CipherPreference::Auto);
+    }
+
+    #[test]
+    fn the_cipher_is_what_the_node_is_told() {
+        for (text, cipher) in [
+            ("auto", CipherPreference::Auto),
+            ("aes", CipherPreference::Aes),
+            ("chacha20", CipherPreference::ChaCha20),
+        ] {
+            let args = NetworkArgs {
+                cipher: Some(parse_cipher(text).unwrap()),
+                ..NetworkArgs::default()
+            };
+            assert_eq!(args.into_config().0.cipher, cipher);
+        }
     }
 
     #[test]

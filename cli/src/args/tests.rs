@@ -173,6 +173,10 @@ fn wrong_choices_are_usage_errors_that_say_what_is_allowed() {
     for (words, allowed) in [
         (&["daemon", "--network", "Main"][..], "a-z, 0-9 and -"),
         (&["get", ADDRESS, "--profile", "big"], "home, server or lab"),
+        (
+            &["store", "a", "--cipher", "rot13"],
+            "auto, aes or chacha20",
+        ),
         (&["daemon", "--dht-mode", "off"], "auto, server or client"),
         (&["daemon", "--max-up", "10"], "10MiB/s"),
         (&["daemon", "--max-down", "10MiB"], "10MiB/s"),
@@ -204,6 +208,7 @@ fn whatever_joins_takes_the_networks_name_and_limits() {
         let words = [
             words,
             &["--network", "lab", "--profile", "lab", "--max-up", "1MiB/s"],
+            &["--cipher", "aes"],
         ]
         .concat();
         assert!(parse(&words).is_ok(), "{words:?}");

@@ -90,7 +90,7 @@ pub(super) fn peer_line(peer: &PeerReport) -> String {
     }
     let _ = write!(line, "  {}", peer.transport);
     if let Some(cipher) = &peer.cipher {
-        let _ = write!(line, ", {}", printable(cipher));
+        let _ = write!(line, ", {cipher}");
     }
     let _ = write!(
         line,
@@ -118,5 +118,25 @@ mod tests {
     fn counters_are_shown_in_words() {
         assert_eq!(words("bad_provider_records"), "bad provider records");
         assert!(!words("a_\u{1b}[2J").contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_peer_is_shown_with_what_its_connection_is() {
+        let mut peer = PeerReport {
+            peer: "12D3".to_owned(),
+            addrs: vec!["/ip4/1.2.3.4/tcp/1".to_owned()],
+            agent: Some("a\u{1b}[2J".to_owned()),
+            outbound: true,
+            transport: "tcp".to_owned(),
+            cipher: Some("tls13-chacha20-poly1305".to_owned()),
+            rtt_ms: Some(3),
+        };
+        let line = peer_line(&peer);
+        let begins =
+            "12D3  /ip4/1.2.3.4/tcp/1  tcp, tls13-chacha20-poly1305, dialled by us, 3 ms, ";
+        assert!(line.starts_with(begins), "{line}");
+        assert!(!line.contains('\u{1b}'), "{line:?}");
+        peer.cipher = None;
+        assert!(peer_line(&peer).contains("  tcp, dialled by us, "));
     }
 }

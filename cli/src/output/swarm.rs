@@ -175,10 +175,13 @@ fn table(report: &SwarmReport) -> String {
 }
 
 fn cells(peer: &SwarmPeer, chunks: u32) -> [String; 8] {
-    let place = match (&peer.transport, &peer.addr) {
+    let mut place = match (&peer.transport, &peer.addr) {
         (Some(transport), Some(addr)) => format!("{}  {transport} {}", peer.peer, printable(addr)),
         _ => peer.peer.clone(),
     };
+    if let Some(cipher) = &peer.cipher {
+        let _ = write!(place, "  {cipher}");
+    }
     [
         peer.have_chunks
             .map_or_else(|| "?".to_owned(), |have| percent(have, chunks)),
@@ -256,6 +259,7 @@ mod tests {
             peer: "12D3".to_owned(),
             addr: Some("/ip4/1.2.3.4/tcp/1".to_owned()),
             transport: Some("tcp".to_owned()),
+            cipher: Some("tls13-aes-128-gcm".to_owned()),
             up_bytes_per_s: 2 << 20,
             down_bytes_per_s: 0,
             up_bytes: 30 << 20,
@@ -310,6 +314,7 @@ mod tests {
         let mut silent = peer();
         silent.have_chunks = None;
         silent.transport = None;
+        silent.cipher = None;
         let text = status_text(&swarm(vec![peer(), silent]));
         for part in [
             "fair, 2 peers, 1.38 copies",
@@ -317,7 +322,7 @@ mod tests {
             "37 %",
             "1.50",
             "chokes us, served by us",
-            "12D3  tcp /ip4/1.2.3.4/tcp/1\n",
+            "12D3  tcp /ip4/1.2.3.4/tcp/1  tls13-aes-128-gcm\n",
             "30m, 91 s left; 3.00 MiB given so far (ratio 1.50)",
         ] {
             assert!(text.contains(part), "{part} is missing in {text}");

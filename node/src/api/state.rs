@@ -96,10 +96,39 @@ pub struct PeerReport {
     pub agent: Option<String>,
     /// True when this node dialled.
     pub outbound: bool,
-    /// `tcp` or `quic`.
+    /// What the connection is that chunks go over: `tcp` or `quic`.
     pub transport: String,
-    /// What its connection is encrypted with, e.g. `tls13-aes-128-gcm`; unknown while it is being made.
+    /// What that one is encrypted with, e.g. `tls13-aes-128-gcm`; absent: not known.
     pub cipher: Option<String>,
     /// Last measured round trip.
     pub rtt_ms: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::{Response, pinned::pinned};
+
+    #[test]
+    fn peers() {
+        let peer = PeerReport {
+            peer: "12D3".to_owned(),
+            addrs: vec!["/ip4/1.2.3.4/tcp/1".to_owned()],
+            agent: None,
+            outbound: true,
+            transport: "tcp".to_owned(),
+            cipher: Some("tls13-aes-128-gcm".to_owned()),
+            rtt_ms: Some(2),
+        };
+        pinned(
+            &Response::Peers { peers: vec![peer] },
+            json!({
+                "result": "peers",
+                "peers": [{"peer": "12D3", "addrs": ["/ip4/1.2.3.4/tcp/1"], "agent": null, "outbound": true,
+                           "transport": "tcp", "cipher": "tls13-aes-128-gcm", "rtt_ms": 2}],
+            }),
+        );
+    }
 }

@@ -108,6 +108,8 @@ pub struct SwarmPeer {
     pub addr: Option<String>,
     /// `tcp` or `quic`.
     pub transport: Option<String>,
+    /// What that connection is encrypted with, e.g. `tls13-aes-128-gcm`; absent: not known.
+    pub cipher: Option<String>,
     /// Bytes a second sent to it.
     pub up_bytes_per_s: u64,
     /// Bytes a second that it sends.

@@ -59,11 +59,13 @@ pub(super) async fn status(node: &Arc<Node>, address: &str) -> Outcome {
 }
 
 fn peer(dht: &Dht, view: PeerView) -> SwarmPeer {
-    let addr = dht.traffic_of(&view.peer).map(|traffic| traffic.addr);
+    let seen = dht.traffic_of(&view.peer);
+    let cipher = seen.as_ref().and_then(|seen| seen.cipher);
     SwarmPeer {
         peer: view.peer.to_string(),
-        transport: addr.as_ref().map(|addr| transport(addr).to_owned()),
-        addr: addr.map(|addr| without_peer(&addr)),
+        transport: seen.as_ref().map(|seen| seen.transport.to_owned()),
+        cipher: cipher.map(|cipher| cipher.to_string()),
+        addr: seen.map(|seen| without_peer(&seen.addr)),
         up_bytes_per_s: view.up_bytes_per_s,
         down_bytes_per_s: view.down_bytes_per_s,
         up_bytes: view.up_bytes,
@@ -83,22 +85,9 @@ fn without_peer(addr: &Multiaddr) -> String {
     addr.split("/p2p/").next().unwrap_or_default().to_owned()
 }
 
-/// The transport of a connection's address.
-fn transport(addr: &Multiaddr) -> &'static str {
-    let is_quic = addr.protocol_stack().any(|name| name.starts_with("quic"));
-    if is_quic { "quic" } else { "tcp" }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_transport_is_in_the_address() {
-        let of = |addr: &str| transport(&addr.parse().unwrap());
-        assert_eq!(of("/ip4/127.0.0.1/tcp/4101"), "tcp");
-        assert_eq!(of("/ip6/::1/udp/4101/quic-v1"), "quic");
-    }
 
     #[test]
     fn an_address_is_shown_without_the_peer_that_is_there() {

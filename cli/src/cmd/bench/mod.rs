@@ -29,8 +29,7 @@ pub(super) use self::part::run as run_part;
 
 /// Measures, and leaves nothing behind whatever happens.
 pub(super) async fn run(args: BenchArgs, global: &Global, stop: CancellationToken) -> Result<()> {
-    let mut steps = chosen(&args.only);
-    steps.retain(|&step| step != Step::TransferTcpChacha20 || transfer::can_choose_cipher());
+    let steps = chosen(&args.only);
     let data_dir = data_dir(global.data_dir.as_deref()).ok();
     let folder = data::folder(args.dir.as_deref(), data_dir.as_deref())?;
     data::check_space(folder.path(), args.size, &steps)?;

@@ -7,7 +7,6 @@ use casnode_node::api::{
     ChunkerName, ErrorKind, Keep, Output, Request, Response, Source, StatusReport,
 };
 use casnode_node::{Client, Streams};
-use clap::CommandFactory;
 
 use super::child::Pid;
 use super::samples::{Sample, Used};
@@ -18,16 +17,6 @@ use crate::session::unexpected;
 
 /// The network of a bench: machines of one owner, who owe each other nothing.
 const NETWORK: &str = "bench";
-
-/// Whether nodes take `--cipher`.
-pub(crate) fn can_choose_cipher() -> bool {
-    let program = crate::args::Args::command();
-    program.find_subcommand("daemon").is_some_and(|daemon| {
-        daemon
-            .get_arguments()
-            .any(|argument| argument.get_id() == "cipher")
-    })
-}
 
 /// How the nodes of a step talk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +79,7 @@ impl Stage {
             "--listen",
             line.listen,
         ];
-        if let Some(cipher) = line.cipher.filter(|_| can_choose_cipher()) {
+        if let Some(cipher) = line.cipher {
             words.extend(["--cipher", cipher]);
         }
         // Its log is beside its folder, which it wants to make itself.

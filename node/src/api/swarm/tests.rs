@@ -85,6 +85,7 @@ fn a_swarm() {
         peer: "12D3".to_owned(),
         addr: Some("/ip4/1.2.3.4/tcp/1".to_owned()),
         transport: Some("tcp".to_owned()),
+        cipher: Some("tls13-aes-128-gcm".to_owned()),
         up_bytes_per_s: 1,
         down_bytes_per_s: 2,
         up_bytes: 3,
@@ -125,8 +126,8 @@ fn a_swarm() {
             "copies": 1.5, "up_bytes": 7, "down_bytes": 8,
             "seed": {"policy": "30m", "finished_unix_ms": 9, "uploaded_bytes": 10, "ratio": 0.5, "left_ms": 11,
                      "left_bytes": null, "over": false},
-            "peers": [{"peer": "12D3", "addr": "/ip4/1.2.3.4/tcp/1", "transport": "tcp", "up_bytes_per_s": 1,
-                       "down_bytes_per_s": 2, "up_bytes": 3, "down_bytes": 4, "have_chunks": 5, "choked_by_us": null,
+            "peers": [{"peer": "12D3", "addr": "/ip4/1.2.3.4/tcp/1", "transport": "tcp",
+                       "cipher": "tls13-aes-128-gcm", "up_bytes_per_s": 1, "down_bytes_per_s": 2, "up_bytes": 3, "down_bytes": 4, "have_chunks": 5, "choked_by_us": null,
                        "chokes_us": true, "interested_in_us": false, "interests_us": true, "snubs_us": false}],
         }),
     );
