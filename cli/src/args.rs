@@ -59,6 +59,17 @@ pub(crate) struct Global {
         value_parser = size::parse_limit
     )]
     pub(crate) max_store: Option<size::Limit>,
+    /// Memory that a node may use, about, at least 64MiB; a running daemon has its own [default: 256MiB]
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        value_name = "SIZE",
+        env = "CASNODE_MEMORY",
+        hide_env_values = true,
+        value_parser = size::parse_memory
+    )]
+    pub(crate) memory: Option<size::Memory>,
     /// Print one JSON object a line on standard output
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) json: bool,

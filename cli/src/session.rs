@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use casnode_node::api::{ErrorKind, Event, Request, Response};
 use casnode_node::{
-    Client, NetworkConfig, NetworkName, NodeConfig, SeedPolicy, StoreLimit, Streams,
+    Client, MemoryBudget, NetworkConfig, NetworkName, NodeConfig, SeedPolicy, StoreLimit, Streams,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,8 @@ pub(crate) struct Context {
     pub(crate) data_dir: PathBuf,
     /// The most that the store may take, where that was said.
     pub(crate) max_store: Option<StoreLimit>,
+    /// Memory that a node in this process may use.
+    pub(crate) memory: MemoryBudget,
     /// Results as JSON.
     pub(crate) json: bool,
     /// No progress, no remarks.
@@ -39,6 +41,7 @@ impl Context {
         Ok(Self {
             data_dir: data_dir(global.data_dir.as_deref())?,
             max_store: global.max_store.and_then(|limit| limit.0),
+            memory: global.memory.and_then(|m| m.0).unwrap_or_default(),
             json: global.json,
             quiet: global.quiet,
             stop,
@@ -153,6 +156,7 @@ impl Context {
             max_store: self.max_store,
             scrub_bytes_per_s: None,
             seed: SeedPolicy::default(),
+            memory: self.memory,
         };
         let open = Client::in_process(config);
         Ok(self

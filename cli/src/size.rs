@@ -1,6 +1,6 @@
 //! Sizes and rates as people write them. A unit is required: nobody means 100 bytes by 100.
 
-use casnode_node::StoreLimit;
+use casnode_node::{MemoryBudget, StoreLimit};
 
 /// No store works in less: its reserve and one pack take that much.
 const MIN_LIMIT_BYTES: u64 = 64 << 20;
@@ -27,6 +27,10 @@ const UNITS: [(&str, u64); 8] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limit(pub(crate) Option<StoreLimit>);
 
+/// How much memory; `None` when nothing was said: an empty variable is not an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Memory(pub(crate) Option<MemoryBudget>);
+
 /// How fast; `None` is not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rate(pub(crate) Option<u64>);
@@ -44,6 +48,20 @@ pub(crate) fn parse_limit(text: &str) -> Result<Limit, String> {
         return Err("a store needs at least 64MiB".to_owned());
     }
     Ok(Limit(Some(StoreLimit::Bytes(bytes))))
+}
+
+/// Reads how much memory a node may use: a size of at least 64 MiB.
+pub(crate) fn parse_memory(text: &str) -> Result<Memory, String> {
+    if text.is_empty() {
+        return Ok(Memory(None));
+    }
+    match MemoryBudget::new(parse_bytes(text)?) {
+        Some(budget) => Ok(Memory(Some(budget))),
+        None => Err(format!(
+            "a node needs at least {}MiB",
+            MemoryBudget::MIN_BYTES >> 20
+        )),
+    }
 }
 
 /// Reads bytes a second, with or without `/s`, or `off`.
@@ -132,6 +150,16 @@ mod tests {
         for text in ["1023KiB", "5", "none", ""] {
             assert!(!parse_size(text).unwrap_err().is_empty(), "{text}");
         }
+    }
+
+    #[test]
+    fn memory_is_a_size_that_is_enough() {
+        let read = |text| parse_memory(text).map(|m| m.0.map(MemoryBudget::total_bytes));
+        assert_eq!(read("64MiB"), Ok(Some(64 << 20)));
+        assert_eq!(read("1.5GiB"), Ok(Some(3 << 29)));
+        assert_eq!(read(""), Ok(None));
+        assert!(read("63MiB").unwrap_err().contains("64MiB"));
+        assert!(read("256").is_err() && read("none").is_err());
     }
 
     #[test]

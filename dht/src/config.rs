@@ -93,6 +93,8 @@ pub struct Limits {
     pub kept_connections: usize,
     /// How long an unused connection is kept else.
     pub idle_connection: Duration,
+    /// Bytes of the log of records that are kept in memory, about.
+    pub records_cache_bytes: u64,
 }
 
 impl Limits {
@@ -146,6 +148,8 @@ impl Default for Limits {
             kept_connections: 24,
             // libp2p's 10 s close connections between the steps of one announcement.
             idle_connection: Duration::from_secs(60),
+            // The log is read at the start only.
+            records_cache_bytes: 8 << 20,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use casnode_dht::{Bandwidth, CipherPreference, NetworkName, Profile};
 
-use crate::{api::DhtMode, choke::SwarmMode, seeding::SeedPolicy};
+use crate::{api::DhtMode, budget::MemoryBudget, choke::SwarmMode, seeding::SeedPolicy};
 
 /// How a node takes part in the network. Addresses are multiaddr strings; they are checked at start.
 #[derive(Debug, Clone, Default)]
@@ -65,4 +65,6 @@ pub struct NodeConfig {
     pub scrub_bytes_per_s: Option<u64>,
     /// For how long a daemon serves what is fetched, where nothing else is said.
     pub seed: SeedPolicy,
+    /// Memory that it may use, about.
+    pub memory: MemoryBudget,
 }

@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod bench;
+mod budget;
 mod bundle;
 mod choke;
 mod client;
@@ -32,6 +33,7 @@ mod swarm;
 mod tasks;
 mod upkeep;
 
+pub use budget::{MemoryBudget, Shares};
 pub use casnode_dht::{BadNetworkName, Bandwidth, CipherPreference, NetworkName, Profile};
 pub use choke::SwarmMode;
 pub use client::{Client, Streams};

@@ -20,6 +20,7 @@ use crate::{
     api::{
         ApiError, DhtMode, ErrorKind, Outcome, Request, events::EventSink, server::Caller, socket,
     },
+    budget::{MemoryBudget, Share},
     client::{Streams, busy},
     clock,
     config::{NetworkConfig, NodeConfig, StoreLimit},
@@ -57,6 +58,9 @@ pub(crate) struct Node {
     /// For how long what is fetched is served, where nothing else is said; `None`: nobody serves it.
     pub(crate) seed: Option<SeedPolicy>,
     pub(crate) upkeep: Upkeep,
+    pub(crate) memory: MemoryBudget,
+    /// Memory for chunks on their way in, of all downloads.
+    pub(crate) incoming: Share,
     pub(crate) serve_dht: bool,
     /// This node's peer id; without a network, of an earlier life in one.
     pub(crate) peer_id: Option<PeerId>,
@@ -77,7 +81,7 @@ impl Node {
         let store = if network.is_none() && !Store::exists(&config.data_dir) {
             Store::in_memory().map_err(|e| errors::store("an empty store could not be made", &e))?
         } else {
-            open_store(config.data_dir.clone()).await?
+            open_store(config.data_dir.clone(), config.memory).await?
         };
         // Nothing can be noted there, not even peers: what is here can be read, and that is all.
         let network = network.filter(|_| !store.is_read_only());
@@ -111,6 +115,8 @@ impl Node {
             swarms: Arc::new(Swarms::new(swarm_mode)),
             seeding: Arc::new(seeding),
             seed: config.serve_dht.then_some(config.seed),
+            memory: config.memory,
+            incoming: Share::of(config.memory.shares().incoming_bytes),
             upkeep: Upkeep::new(config.scrub_bytes_per_s),
             serve_dht: config.serve_dht,
             mode: Mutex::new(mode_of(&config)),
@@ -277,11 +283,15 @@ impl Node {
 
 /// Opens the store. Whoever holds it without a socket is a command that ends soon, or a daemon that is starting or
 /// leaving: it is waited for. A daemon that answers is not.
-async fn open_store(data_dir: PathBuf) -> Result<Store, ApiError> {
+async fn open_store(data_dir: PathBuf, memory: MemoryBudget) -> Result<Store, ApiError> {
+    let shares = memory.shares();
+    let mut config = StoreConfig::default();
+    config.index_cache_bytes = shares.index_cache_bytes;
+    config.kept_buffers_bytes = usize::try_from(shares.kept_buffers_bytes).unwrap_or(usize::MAX);
     let deadline = clock::now() + LOCK_PATIENCE;
     loop {
-        let dir = data_dir.clone();
-        let opened = blocking(move || Store::open(&dir, StoreConfig::default()))
+        let (dir, config) = (data_dir.clone(), config.clone());
+        let opened = blocking(move || Store::open(&dir, config))
             .await
             .map_err(errors::panicked)?;
         let pid = match opened {

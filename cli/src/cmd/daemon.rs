@@ -39,6 +39,7 @@ pub(crate) async fn run(context: &Context, args: DaemonArgs) -> Result<()> {
         max_store: context.max_store,
         scrub_bytes_per_s: args.scrub_rate.0,
         seed: args.seed,
+        memory: context.memory,
     };
     run_daemon(
         config,

@@ -107,25 +107,49 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 self.begun = None;
                 return Ok(Some(frame));
             }
-            // The read that ended one frame may have brought the beginning of the next.
-            let is_between = self.buffer.is_empty() && self.coming.is_none();
-            if self.begun.is_none() && !is_between {
-                self.begun = Some(Instant::now());
+            if !self.read_more().await? {
+                return Ok(None);
             }
-            let ends = self.begun.map(|begun| begun + self.may_take());
-            let reading = read_some(&mut self.io, &mut self.buffer, &mut self.coming);
-            let read = match ends {
-                None => reading.await?,
-                Some(ends) => timeout_at(ends, reading)
-                    .await
-                    .map_err(|_| ExchangeError::Stalled)??,
-            };
-            if read == 0 {
-                return match is_between {
-                    true => Ok(None),
-                    false => Err(ExchangeError::Truncated),
-                };
+        }
+    }
+
+    /// Waits until the next frame begins: its length after the length field, without memory for more of it than may be
+    /// claimed ahead; `None` when the stream ended between two frames. Whoever has no room for it may wait before
+    /// [`FrameReader::next`].
+    ///
+    /// Cancel safe.
+    pub(crate) async fn begins(&mut self) -> Result<Option<usize>, ExchangeError> {
+        loop {
+            if let Some(len) = self.frame_len() {
+                self.begun = None; // waiting for room is not the peer's delay
+                return Ok(Some(len));
             }
+            self.buffer.reserve(HEADER_BYTES);
+            if !self.read_more().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Reads what there is; false when the stream ended between two frames.
+    async fn read_more(&mut self) -> Result<bool, ExchangeError> {
+        // The read that ended one frame may have brought the beginning of the next.
+        let is_between = self.buffer.is_empty() && self.coming.is_none();
+        if self.begun.is_none() && !is_between {
+            self.begun = Some(Instant::now());
+        }
+        let ends = self.begun.map(|begun| begun + self.may_take());
+        let reading = read_some(&mut self.io, &mut self.buffer, &mut self.coming);
+        let read = match ends {
+            None => reading.await?,
+            Some(ends) => timeout_at(ends, reading)
+                .await
+                .map_err(|_| ExchangeError::Stalled)??,
+        };
+        match read {
+            0 if is_between => Ok(false),
+            0 => Err(ExchangeError::Truncated),
+            _ => Ok(true),
         }
     }
 

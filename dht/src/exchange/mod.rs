@@ -137,6 +137,15 @@ impl ReplyReceiver {
         result
     }
 
+    /// Waits until the next reply begins; its length in bytes, its header counted. Little memory is claimed for it before
+    /// [`ReplyReceiver::next`], so whoever has none may wait until there is. `None` when the peer closed the stream
+    /// cleanly. Waits without limit. Cancel safe.
+    pub async fn begins(&mut self) -> Result<Option<usize>, ExchangeError> {
+        let result = self.frames.begins().await;
+        count(&self.counters, &result);
+        result
+    }
+
     /// Waits for the greeting that shows that somebody serves the stream.
     async fn hello(&mut self) -> Result<(), ExchangeError> {
         let frame = tokio::time::timeout(HELLO_DEADLINE, self.frames.next())

@@ -30,7 +30,7 @@ const LOG: u8 = b'l';
 const PART_BYTES: usize = 2048;
 /// Parts that are removed together.
 const REMOVED_AT_ONCE: usize = 256;
-/// sled's page cache. The disk is read only at the start.
+/// sled's page cache, where nothing else is said. The disk is read only at the start.
 const CACHE_BYTES: u64 = 8 << 20;
 /// A log is written anew when it is twice as long as what is in it, and this much, in bytes.
 const MIN_HISTORY_BYTES: u64 = 8 << 20;
@@ -93,9 +93,14 @@ pub(crate) struct Disk {
 impl Disk {
     /// Opens or creates the log in `dir`. Blocking.
     pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
+        Self::open_with(dir, CACHE_BYTES)
+    }
+
+    /// The same, with about so many bytes of it in memory.
+    pub(crate) fn open_with(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         std::fs::create_dir_all(dir).map_err(at(dir))?;
         let folder = dir.join(FOLDER);
-        let mut db = open_or_set_aside(dir, &folder)?;
+        let mut db = open_or_set_aside(dir, &folder, cache_bytes)?;
         match version_of(&db)? {
             Some(LAYOUT_VERSION) => {}
             Some(1) => {
@@ -103,7 +108,7 @@ impl Disk {
                 drop(db);
                 std::fs::remove_dir_all(&folder).map_err(at(&folder))?;
                 tracing::info!("a record store of version 1 was dropped; its records come again");
-                db = create(dir, &folder)?;
+                db = create(dir, &folder, cache_bytes)?;
             }
             Some(other) => return Err(StoreError::Version(other)),
             None => db = initialised(dir, &folder, db)?,
@@ -313,8 +318,8 @@ fn generation_of(db: &sled::Db) -> Result<u32, StoreError> {
 
 /// Opens the database; one that is damaged is set aside, and another begun: records come again within a day, and
 /// the schedule is made from the content store.
-fn open_or_set_aside(dir: &Path, folder: &Path) -> Result<sled::Db, StoreError> {
-    match open_patiently(folder) {
+fn open_or_set_aside(dir: &Path, folder: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
+    match open_patiently(folder, cache_bytes) {
         Err(StoreError::Database(
             error @ (sled::Error::Corruption { .. } | sled::Error::Unsupported(_)),
         )) => {
@@ -324,14 +329,14 @@ fn open_or_set_aside(dir: &Path, folder: &Path) -> Result<sled::Db, StoreError> 
                 std::fs::remove_dir_all(&bad).map_err(at(&bad))?;
             }
             std::fs::rename(folder, &bad).map_err(at(folder))?;
-            open_patiently(folder)
+            open_patiently(folder, cache_bytes)
         }
         result => result,
     }
 }
 
-fn create(dir: &Path, folder: &Path) -> Result<sled::Db, StoreError> {
-    let db = open_patiently(folder)?;
+fn create(dir: &Path, folder: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
+    let db = open_patiently(folder, cache_bytes)?;
     initialised(dir, folder, db)
 }
 
@@ -347,10 +352,10 @@ fn initialised(dir: &Path, folder: &Path, db: sled::Db) -> Result<sled::Db, Stor
 }
 
 /// Opens the database. sled's own threads let go of its lock a moment after it has been closed.
-fn open_patiently(folder: &Path) -> Result<sled::Db, StoreError> {
+fn open_patiently(folder: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
     let config = sled::Config::new()
         .path(folder)
-        .cache_capacity(CACHE_BYTES)
+        .cache_capacity(cache_bytes)
         .mode(sled::Mode::HighThroughput)
         .flush_every_ms(None);
     for _ in 0..LOCK_TRIES {

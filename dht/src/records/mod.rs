@@ -137,7 +137,10 @@ impl Records {
         let me = keypair.public().to_peer_id();
         // Said at the start rather than with every value that cannot go out.
         envelope::seal(keypair, &[0; 32], &[], 0).ok_or(StoreError::Key)?;
-        let mut disk = dir.map(Disk::open).transpose()?;
+        let cache_bytes = limits.records_cache_bytes;
+        let mut disk = dir
+            .map(|dir| Disk::open_with(dir, cache_bytes))
+            .transpose()?;
         let mut tables = Tables::new(me, limits, disk.is_some());
         let mut due = Schedule::new(times, &Point::of_peer(&me));
         if let Some(disk) = &mut disk {

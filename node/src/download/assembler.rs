@@ -18,9 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 pub(super) use self::behind::{Behind, behind};
 use self::{groups::Groups, local::Local, recent::Recent, unsynced::Unsynced};
 use super::{LiveHave, engine::EngineEvent, lent::Lent};
-use crate::sched::PeerSlot;
+use crate::{budget::Held, sched::PeerSlot};
 
-/// Chunks that may wait to be checked. With the default chunk size 8 MiB, with the largest one 128 MiB.
+/// Chunks that may wait to be checked, if there is memory for them: see [`crate::budget::Shares`].
 pub(super) const JOB_QUEUE: usize = 32;
 
 /// A chunk that a peer sent; its length is already checked.
@@ -29,6 +29,8 @@ pub(super) struct Job {
     pub(super) peer: PeerSlot,
     pub(super) index: u32,
     pub(super) bytes: Bytes,
+    /// Its memory, of that for all downloads; free again when the chunk is kept.
+    pub(super) _held: Option<Held>,
 }
 
 /// Why a file could not be put together.

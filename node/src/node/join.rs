@@ -102,7 +102,10 @@ pub(super) async fn join(
     dht.bootstrap = network.bootstrap;
     dht.mdns = network.mdns;
     dht.network = network.name;
-    dht.limits = Limits::of(network.profile);
+    dht.limits = Limits {
+        records_cache_bytes: config.memory.shares().records_cache_bytes,
+        ..Limits::of(network.profile)
+    };
     dht.bandwidth = network.bandwidth;
     dht.cipher = network.cipher;
     dht.announce = AnnounceTimes::of(network.profile);

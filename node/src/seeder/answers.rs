@@ -23,11 +23,13 @@ const MANIFEST_PART_BYTES: usize = 512 << 10;
 
 /// Encoded manifests that are kept: one of the largest, or a few. They are read anew after a while, so that memory is
 /// given back when nobody asks any more.
-const MANIFESTS: Limits = Limits {
-    items: 4,
-    bytes: 96 << 20,
-    age: Duration::from_secs(300),
-};
+const fn manifest_limits(bytes: usize) -> Limits {
+    Limits {
+        items: 4,
+        bytes,
+        age: Duration::from_secs(300),
+    }
+}
 
 /// Bitmaps of unfinished files that are kept, 128 KiB each at most. Nothing fetches these files, or a live bitmap would
 /// be there: they grow only by other files' chunks, and by what an ended download left.
@@ -59,15 +61,30 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    pub(super) fn new(store: Store, downloads: Arc<Downloads>, seeding: Arc<Seeding>) -> Self {
+    /// Keeps so many bytes of manifests, or a single larger one.
+    pub(super) fn new(
+        store: Store,
+        downloads: Arc<Downloads>,
+        seeding: Arc<Seeding>,
+        manifests_bytes: u64,
+    ) -> Self {
+        let manifests_bytes = usize::try_from(manifests_bytes).unwrap_or(usize::MAX);
         Self {
             store,
             downloads,
             seeding,
-            manifests: Recent::new(MANIFESTS),
+            manifests: Recent::new(manifest_limits(manifests_bytes)),
             bitmaps: Recent::new(BITMAPS),
             turn: Arc::default(),
         }
+    }
+
+    /// Gives back the memory of what nobody asks for any more.
+    pub(super) fn trim(&self) {
+        let now = clock::now();
+        self.manifests.trim(now);
+        self.bitmaps.trim(now);
+        self.store.trim_memory();
     }
 
     /// Begins to read a chunk. Every read is checked against the hash: a damaged chunk is never served.

@@ -66,6 +66,11 @@ impl Desk {
         self.changed.notify_one();
     }
 
+    /// Whether no request waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().waiting.is_empty()
+    }
+
     /// Whether one more request for small files may wait.
     pub(super) fn has_room_for_files(&self) -> bool {
         let requests = self.lock();

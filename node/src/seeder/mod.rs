@@ -11,12 +11,13 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use casnode_dht::{Incoming, IncomingStreams, Profile};
 
 use self::{answers::Answers, places::Places, stream::End};
 use crate::{
+    budget::Share,
     clock,
     node::Node,
     swarm::{self, AddressBook, Counters, Swarms},
@@ -31,9 +32,14 @@ const READ_AHEAD_OF_MANY: usize = 2;
 /// See [`READ_AHEAD`].
 const FEW_SERVED: usize = 4;
 
+/// How often memory is given back that serving had no use for.
+const TRIM_PAUSE: Duration = Duration::from_secs(10);
+
 /// What all streams are served from.
 struct Seeder {
     answers: Arc<Answers>,
+    /// Memory for chunks that are read ahead, of all streams.
+    ahead: Share,
     swarms: Arc<Swarms>,
     book: Arc<dyn AddressBook>,
 }
@@ -56,13 +62,16 @@ pub(crate) async fn run(
 ) -> Result<(), Infallible> {
     let places = Arc::new(Places::new(profile, clock::now()));
     let Some(dht) = &node.dht else { return Ok(()) };
+    let shares = node.memory.shares();
     let answers = Answers::new(
         node.store.clone(),
         node.downloads.clone(),
         node.seeding.clone(),
+        shares.manifests_bytes,
     );
     let seeder = Arc::new(Seeder {
         answers: Arc::new(answers),
+        ahead: Share::of(shares.read_ahead_bytes),
         swarms: node.swarms.clone(),
         book: Arc::new(dht.clone()),
     });
@@ -71,6 +80,8 @@ pub(crate) async fn run(
     node.tasks.spawn("choker", choking);
     let introducing = swarm::introduce(swarms.clone(), book.clone());
     node.tasks.spawn("introduce", introducing);
+    let trimming = trim_now_and_then(seeder.answers.clone());
+    node.tasks.spawn("give memory back", trimming);
     while let Some(stream) = incoming.recv().await {
         let Incoming {
             peer,
@@ -102,4 +113,11 @@ pub(crate) async fn run(
         });
     }
     Ok(())
+}
+
+async fn trim_now_and_then(answers: Arc<Answers>) -> Result<(), Infallible> {
+    loop {
+        tokio::time::sleep(TRIM_PAUSE).await;
+        answers.trim();
+    }
 }

@@ -42,8 +42,7 @@ impl Recent {
 
     pub(super) fn get(&self, id: &ManifestId, now: Instant) -> Option<Bytes> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let young = |k: &Kept| now.saturating_duration_since(k.since) < self.limits.age;
-        kept.retain(young);
+        self.drop_old(&mut kept, now);
         let at = kept.iter().position(|k| k.id == *id)?;
         let found = kept.remove(at)?;
         let bytes = found.bytes.clone();
@@ -51,7 +50,18 @@ impl Recent {
         Some(bytes)
     }
 
-    /// Keeps it, in place of what was used longest ago.
+    /// Lets go of what is too old.
+    pub(super) fn trim(&self, now: Instant) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        self.drop_old(&mut kept, now);
+    }
+
+    fn drop_old(&self, kept: &mut VecDeque<Kept>, now: Instant) {
+        let young = |k: &Kept| now.saturating_duration_since(k.since) < self.limits.age;
+        kept.retain(young);
+    }
+
+    /// Keeps it, in place of what was used longest ago; one that is larger than the limit alone.
     pub(super) fn keep(&self, id: ManifestId, bytes: Bytes, now: Instant) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|k| k.id != id);
@@ -61,7 +71,8 @@ impl Recent {
             since: now,
         });
         let size = |kept: &VecDeque<Kept>| kept.iter().map(|k| k.bytes.len()).sum::<usize>();
-        while kept.len() > self.limits.items || size(&kept) > self.limits.bytes {
+        while kept.len() > self.limits.items || (kept.len() > 1 && size(&kept) > self.limits.bytes)
+        {
             kept.pop_front();
         }
     }
@@ -99,13 +110,15 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_are_bounded_and_what_is_larger_is_not_kept() {
+    fn the_bytes_are_bounded_and_what_is_larger_is_kept_alone() {
         let (recent, now) = (Recent::new(LIMITS), Instant::now());
         recent.keep(id(0), Bytes::from(vec![0; 60]), now);
         recent.keep(id(1), Bytes::from(vec![0; 60]), now);
         assert_eq!(kept(&recent, now), [1]);
         recent.keep(id(2), Bytes::from(vec![0; 101]), now);
-        assert_eq!(kept(&recent, now), [0u8; 0]);
+        assert_eq!(kept(&recent, now), [2]);
+        recent.keep(id(3), Bytes::from(vec![0; 10]), now);
+        assert_eq!(kept(&recent, now), [3]);
     }
 
     #[test]
@@ -113,6 +126,11 @@ mod tests {
         let (recent, now) = (Recent::new(LIMITS), Instant::now());
         recent.keep(id(0), Bytes::new(), now);
         assert!(recent.get(&id(0), now + Duration::from_secs(9)).is_some());
+        recent.trim(now + Duration::from_secs(9));
+        assert_eq!(kept(&recent, now), [0]);
+        recent.trim(now + Duration::from_secs(10));
+        assert_eq!(kept(&recent, now), [0u8; 0], "its memory is free");
+        recent.keep(id(0), Bytes::new(), now);
         assert!(recent.get(&id(0), now + Duration::from_secs(10)).is_none());
     }
 }

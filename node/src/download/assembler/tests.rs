@@ -145,6 +145,7 @@ fn assemble_with(setup: Setup, manifest: &Manifest, jobs: Vec<(u32, Vec<u8>)>) -
             peer: PeerSlot(0),
             index,
             bytes: bytes.into(),
+            _held: None,
         };
         if runtime.block_on(job_tx.send(job)).is_err() {
             break; // it has ended already

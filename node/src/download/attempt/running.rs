@@ -173,6 +173,7 @@ impl Attempt<'_> {
             manifest,
             live: shown,
             jobs,
+            incoming: self.job.node.incoming.clone(),
         }));
     }
 

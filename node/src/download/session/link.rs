@@ -12,7 +12,10 @@ use super::{
     news::News,
     pending::{Answered, Pending},
 };
-use crate::{clock, sched::Fault};
+use crate::{budget::Held, clock, sched::Fault};
+
+/// What is smaller than this waits for no memory: news, and the last chunks of files.
+const SMALL_BYTES: usize = 16 << 10;
 
 /// A session past its handshake. Sending and receiving go on side by side.
 pub(super) struct Link<'a> {
@@ -82,6 +85,14 @@ impl Link<'_> {
     async fn receive_all(&self, mut receiver: ReplyReceiver) -> Result<(), SessionEnd> {
         let mut manners = Manners::new(self.goal.manifest.chunk_count(), clock::now());
         loop {
+            let Some(begun_bytes) = receiver.begins().await? else {
+                return Err(SessionEnd::Closed);
+            };
+            // What is not read stays with the peer.
+            let held = match begun_bytes {
+                0..SMALL_BYTES => None,
+                _ => self.goal.incoming.hold(begun_bytes).await,
+            };
             let Some((id, reply)) = receiver.next().await? else {
                 return Err(SessionEnd::Closed);
             };
@@ -89,17 +100,17 @@ impl Link<'_> {
                 self.told(reply, &mut manners).await?;
                 continue;
             }
-            self.answered(id, reply).await?;
+            self.answered(id, reply, held).await?;
         }
     }
 
     /// A reply to a request.
-    async fn answered(&self, id: u32, reply: Reply) -> Result<(), SessionEnd> {
+    async fn answered(&self, id: u32, reply: Reply, held: Option<Held>) -> Result<(), SessionEnd> {
         let answered = self.lock().answer(id);
         match answered {
-            Answered::Wanted(index) => self.chunk_reply(index, reply).await,
+            Answered::Wanted(index) => self.chunk_reply(index, reply, held).await,
             Answered::Cancelled(index) if matches!(reply, Reply::Chunk(_)) => {
-                self.chunk_reply(index, reply).await
+                self.chunk_reply(index, reply, held).await
             }
             Answered::Cancelled(_) => Ok(()),
             Answered::Unknown => Err(SessionEnd::Protocol("a reply to what was not asked")),
@@ -138,7 +149,12 @@ impl Link<'_> {
         Ok(())
     }
 
-    async fn chunk_reply(&self, index: u32, reply: Reply) -> Result<(), SessionEnd> {
+    async fn chunk_reply(
+        &self,
+        index: u32,
+        reply: Reply,
+        held: Option<Held>,
+    ) -> Result<(), SessionEnd> {
         let peer = self.session.slot;
         let expected = self
             .goal
@@ -152,7 +168,12 @@ impl Link<'_> {
                 self.session
                     .tell(EngineEvent::Arrived { peer, index })
                     .await;
-                let job = Job { peer, index, bytes };
+                let job = Job {
+                    peer,
+                    index,
+                    bytes,
+                    _held: held,
+                };
                 self.goal
                     .jobs
                     .send(job)

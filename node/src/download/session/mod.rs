@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use self::{link::Link, news::News, pending::Pending};
 use super::{LiveHave, assembler::Job, engine::EngineEvent};
-use crate::sched::PeerSlot;
+use crate::{budget::Share, sched::PeerSlot};
 
 /// Commands that may wait for a session: more than the scheduler ever has out at one peer, with their cancels.
 pub(super) const COMMAND_QUEUE: usize = 256;
@@ -64,6 +64,8 @@ pub(super) struct Goal {
     /// What this node has of it.
     pub(super) live: Arc<LiveHave>,
     pub(super) jobs: mpsc::Sender<Job>,
+    /// Memory for what arrives.
+    pub(super) incoming: Share,
 }
 
 /// Why a session ended.

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use casnode_cas::Address;
+use casnode_cas::{Address, MAX_CHUNK_BYTES};
 use casnode_dht::exchange::{FileReply, Reply, ReplySender};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
@@ -10,7 +10,7 @@ use super::{
     super::{Seeder, desk::What, places::Place},
     End, SLOWEST_BYTES_PER_S, Saying, Stream, WRITE_DEADLINE,
 };
-use crate::{clock, swarm::Counters};
+use crate::{budget::Held, clock, swarm::Counters};
 
 /// Replies with many small files, of a stream, that are read ahead of the wire: one while another is sent.
 const FILES_AHEAD: usize = 2;
@@ -24,6 +24,8 @@ pub(super) struct Writer<'a> {
     place: &'a Place,
     /// Chunks being read, in the order of the requests.
     ahead: VecDeque<Ahead>,
+    /// The largest reply with chunks or files that was sent; 0 before.
+    largest_bytes: usize,
     /// Whether the join has been answered.
     is_open: bool,
     /// Something was to be sent when this was last looked at.
@@ -37,6 +39,8 @@ struct Ahead {
     id: u32,
     of: Of,
     read: JoinHandle<Reply>,
+    /// Memory for it until it is sent; the one that is sent next needs no leave.
+    _held: Option<Held>,
 }
 
 /// What is being read.
@@ -68,6 +72,7 @@ impl<'a> Writer<'a> {
             sayings,
             place,
             ahead: VecDeque::new(),
+            largest_bytes: 0,
             is_open: false,
             was_ready: false,
             told_unchoked: false,
@@ -107,9 +112,17 @@ impl<'a> Writer<'a> {
     /// Has the next chunks read. More are in memory when few peers are served: then one of them is to be fast.
     fn read_ahead(&mut self) {
         let depth = self.seeder.read_ahead();
-        while self.ahead.len() < depth
-            && let Some(asked) = self.stream.desk.take(self.files_ahead() < FILES_AHEAD)
-        {
+        while self.ahead.len() < depth && !self.stream.desk.is_empty() {
+            let held = match self.ahead.is_empty() {
+                true => None,
+                false => match self.seeder.ahead.try_hold(self.likely_bytes()) {
+                    None => break,
+                    held => held,
+                },
+            };
+            let Some(asked) = self.stream.desk.take(self.files_ahead() < FILES_AHEAD) else {
+                break;
+            };
             let answers = &self.seeder.answers;
             let (of, read) = match asked.what {
                 What::Chunk { index, hash } => (Of::Chunk(index), answers.chunk(hash)),
@@ -118,8 +131,12 @@ impl<'a> Writer<'a> {
                     (Of::Files(addresses), read)
                 }
             };
-            let id = asked.id;
-            self.ahead.push_back(Ahead { id, of, read });
+            self.ahead.push_back(Ahead {
+                id: asked.id,
+                of,
+                read,
+                _held: held,
+            });
         }
         let is_ready = !self.ahead.is_empty();
         if std::mem::replace(&mut self.was_ready, is_ready) != is_ready {
@@ -131,6 +148,14 @@ impl<'a> Writer<'a> {
     fn files_ahead(&self) -> usize {
         let files = |ahead: &&Ahead| matches!(ahead.of, Of::Files(_));
         self.ahead.iter().filter(files).count()
+    }
+
+    /// How long a reply of this stream may be.
+    fn likely_bytes(&self) -> usize {
+        match self.largest_bytes {
+            0 => MAX_CHUNK_BYTES as usize,
+            known => known,
+        }
     }
 
     /// The peer is choked: it hears so of everything that waits.
@@ -170,6 +195,7 @@ impl<'a> Writer<'a> {
             _ => return self.send(ahead.id, &reply).await,
         };
         let (swarms, line) = (&self.seeder.swarms, &self.stream.line);
+        self.largest_bytes = self.largest_bytes.max(usize::try_from(len_bytes).unwrap_or(usize::MAX));
         line.begins(swarms.now());
         let patience = Duration::from_secs(len_bytes / SLOWEST_BYTES_PER_S);
         self.send_within(WRITE_DEADLINE + patience, ahead.id, &reply)

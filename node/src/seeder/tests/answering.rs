@@ -3,7 +3,12 @@
 use super::{super::answers::Known, *};
 
 fn answers(store: &Store) -> Arc<Answers> {
-    Arc::new(Answers::new(store.clone(), Arc::default(), seeding().0))
+    Arc::new(Answers::new(
+        store.clone(),
+        Arc::default(),
+        seeding().0,
+        1 << 20,
+    ))
 }
 
 fn manifest_bytes(reply: Reply) -> Option<Bytes> {

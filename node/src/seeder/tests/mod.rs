@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{download::Downloads, seeding::Seeding, tasks::Tasks};
+use crate::{budget::MemoryBudget, download::Downloads, seeding::Seeding, tasks::Tasks};
 
 /// Longer than anything takes here, but for what hangs.
 const LONG: Duration = Duration::from_secs(60);
@@ -80,9 +80,10 @@ impl Server {
     fn new(store: &Store) -> Self {
         let downloads: Arc<Downloads> = Arc::default();
         let (seeding, dir) = seeding();
-        let answers = Answers::new(store.clone(), downloads.clone(), seeding.clone());
+        let answers = Answers::new(store.clone(), downloads.clone(), seeding.clone(), 1 << 20);
         Self {
             seeder: Arc::new(Seeder {
+                ahead: Share::of(MemoryBudget::default().shares().read_ahead_bytes),
                 answers: Arc::new(answers),
                 swarms: Arc::default(),
                 book: Arc::new(Book),
