@@ -55,6 +55,9 @@ pub enum Profile {
     Lab,
 }
 
+/// A line of 1 Gbit/s with a round trip of 100 ms is full with less.
+pub(crate) const CONNECTION_WINDOW_BYTES: usize = 16 << 20;
+
 /// What other peers may cost this node. The defaults suit a desktop machine.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -93,6 +96,8 @@ pub struct Limits {
     pub kept_connections: usize,
     /// How long an unused connection is kept else.
     pub idle_connection: Duration,
+    /// Bytes that one TCP connection may make this node buffer beyond 256 KiB for each of its streams.
+    pub connection_window_bytes: usize,
     /// Bytes of the log of records that are kept in memory, about.
     pub records_cache_bytes: u64,
 }
@@ -148,6 +153,7 @@ impl Default for Limits {
             kept_connections: 24,
             // libp2p's 10 s close connections between the steps of one announcement.
             idle_connection: Duration::from_secs(60),
+            connection_window_bytes: CONNECTION_WINDOW_BYTES,
             // The log is read at the start only.
             records_cache_bytes: 8 << 20,
         }

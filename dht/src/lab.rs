@@ -18,6 +18,7 @@ use libp2p::kad::store::RecordStore;
 use libp2p::{PeerId, StreamProtocol};
 
 use crate::announce::schedule::Kind;
+use crate::config::CONNECTION_WINDOW_BYTES;
 use crate::neighbourhood::Neighbourhood;
 use crate::net::{self, CipherPreference, Multiplexed};
 use crate::network::Protocols;
@@ -40,7 +41,12 @@ where
         true => yamux::Mode::Client,
         false => yamux::Mode::Server,
     };
-    StreamMuxerBox::new(Multiplexed::new(socket, mode, None))
+    StreamMuxerBox::new(Multiplexed::new(
+        socket,
+        mode,
+        None,
+        CONNECTION_WINDOW_BYTES,
+    ))
 }
 
 /// A socket as a node encrypts it, without a multiplexer.

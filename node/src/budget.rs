@@ -17,6 +17,9 @@ const PARTS: u64 = 32;
 /// More than this of the records' log need not be in memory: it is read at the start alone.
 const MAX_RECORDS_CACHE_BYTES: u64 = 8 << 20;
 
+/// Connections that are expected to have large windows at a time: those on which much is sent over a long way.
+const BUSY_CONNECTIONS: u64 = 4;
+
 /// More of the index gains nothing before it has some ten million chunks.
 const MAX_INDEX_CACHE_BYTES: u64 = 128 << 20;
 
@@ -79,6 +82,13 @@ impl MemoryBudget {
             records_cache_bytes: part.min(MAX_RECORDS_CACHE_BYTES),
             kept_buffers_bytes: part.min(MAX_KEPT_BUFFERS_BYTES),
         }
+    }
+}
+
+impl Shares {
+    /// What one connection may have of the windows: few move much at a time.
+    pub fn connection_window_bytes(&self) -> usize {
+        usize::try_from(self.connections_bytes / BUSY_CONNECTIONS).unwrap_or(usize::MAX)
     }
 }
 

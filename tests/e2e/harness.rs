@@ -73,6 +73,7 @@ pub(crate) fn casnode<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Ca
         .env_remove("CASNODE_BOOTSTRAP")
         .env_remove("CASNODE_DATA_DIR")
         .env_remove("CASNODE_MAX_STORE")
+        .env_remove("CASNODE_MEMORY")
         .env_remove("CASNODE_NETWORK")
         .env_remove("CASNODE_PROFILE")
         .env_remove("CASNODE_MAX_UP")
@@ -213,6 +214,10 @@ impl Running {
 
     pub(crate) fn stdout_has_ended(&self) -> bool {
         self.stdout.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn is_running(&mut self) -> bool {

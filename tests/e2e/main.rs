@@ -22,6 +22,7 @@ mod hostile_peers;
 mod in_place;
 mod input;
 mod list;
+mod memory;
 mod output;
 mod port;
 mod provide;

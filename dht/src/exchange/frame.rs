@@ -447,6 +447,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_frame_that_begins_waits_for_its_reader_and_takes_no_memory() {
+        let (mut far, near) = duplex(1 << 20);
+        let mut frames = FrameReader::new(near, LARGEST);
+        let early = timeout(Duration::from_secs(3600), frames.begins()).await;
+        assert!(early.is_err(), "between two frames it waits");
+        far.write_all(&frame(LARGEST)).await.unwrap();
+        far.write_all(&frame(30)).await.unwrap();
+        assert_eq!(frames.begins().await.unwrap(), Some(LARGEST));
+        assert!(frames.buffer.capacity() <= MIN_READ_BYTES);
+        assert_eq!(frames.begins().await.unwrap(), Some(LARGEST), "still");
+        let whole = frames.next().await.unwrap().unwrap();
+        assert_eq!(whole.body.len(), LARGEST - 5);
+        assert_eq!(frames.begins().await.unwrap(), Some(30));
+        assert_eq!(frames.next().await.unwrap().unwrap().body.len(), 25);
+        drop(far);
+        assert_eq!(frames.begins().await.unwrap(), None);
+        assert!(frames.next().await.unwrap().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_long_frame_may_come_slowly_but_has_to_come() {
         let (mut far, near) = duplex(1 << 20);
         let mut frames = FrameReader::new(near, MAX_FRAME_BYTES);

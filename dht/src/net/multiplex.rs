@@ -18,8 +18,10 @@ pub(super) const MULTIPLEXER: &str = "/yamux/1.0.0";
 /// Data is sent in pieces of this size: a chunk of 256 KiB and its header are four. A piece cannot be interrupted: at 10 Mbit/s this one delays
 /// a DHT answer behind it by 50 ms.
 const PIECE_BYTES: usize = 64 * 1024 + 64;
-/// What one connection may make this node buffer: twice what its streams need at least.
-const RECEIVE_WINDOW_BYTES: usize = 256 << 20;
+/// Streams of one connection, both sides' together.
+const MAX_STREAMS: usize = 512;
+/// What every stream may send before it hears more, as yamux has it.
+const LEAST_WINDOW_BYTES: usize = 256 << 10;
 /// Streams that wait to be taken; yamux peers do not open more unacknowledged ones.
 const MAX_WAITING: usize = 256;
 /// Streams taken in one go, before other tasks get a turn.
@@ -41,9 +43,13 @@ impl<C> Multiplexed<C> {
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Multiplexed<C> {
-    pub(crate) fn new(socket: C, mode: Mode, cipher: Option<Cipher>) -> Self {
+    /// The other side may make this node buffer [`LEAST_WINDOW_BYTES`] for each stream that it opens, and `window_bytes`
+    /// beyond that for all of them.
+    pub(crate) fn new(socket: C, mode: Mode, cipher: Option<Cipher>, window_bytes: usize) -> Self {
         let mut config = Config::default();
-        config.set_max_connection_receive_window(Some(RECEIVE_WINDOW_BYTES));
+        let most_bytes = (MAX_STREAMS * LEAST_WINDOW_BYTES).saturating_add(window_bytes);
+        config.set_max_num_streams(MAX_STREAMS);
+        config.set_max_connection_receive_window(Some(most_bytes));
         config.set_split_send_size(PIECE_BYTES);
         Self {
             connection: Connection::new(socket, config, mode),

@@ -59,7 +59,9 @@ pub(crate) fn build(config: &DhtConfig, line: &Arc<Line>) -> Result<Boxed<Muxed>
 fn by_number(config: &DhtConfig, line: &Arc<Line>) -> Result<Boxed<Muxed>, Error> {
     let security = Security::new(&config.keypair, config.cipher)?;
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-    let tcp = tcp.and_then(move |socket, point| upgrade(socket, point, security).boxed());
+    let window_bytes = config.limits.connection_window_bytes;
+    let tcp =
+        tcp.and_then(move |socket, point| upgrade(socket, point, security, window_bytes).boxed());
     let tcp = TransportTimeout::new(tcp, HANDSHAKE);
     let (over_tcp, over_quic) = (line.clone(), line.clone());
     let tcp = tcp.map(move |(peer, muxer), point| {

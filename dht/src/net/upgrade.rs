@@ -40,11 +40,12 @@ fn side(point: &ConnectedPoint) -> Endpoint {
     }
 }
 
-/// Encrypts a connection and puts the multiplexer on it.
+/// Encrypts a connection and puts the multiplexer on it, with so large a window for all streams together.
 pub(super) async fn upgrade<C>(
     socket: C,
     point: ConnectedPoint,
     security: Security,
+    window_bytes: usize,
 ) -> Result<(PeerId, Upgraded<C>), UpgradeError>
 where
     C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -55,12 +56,14 @@ where
         let (peer, socket) = security.upgrade_outbound(socket, name).await?;
         let cipher = socket.cipher();
         let (_, socket) = dialer_select_proto(socket, [MULTIPLEXER], Version::V1Lazy).await?;
-        return Ok((peer, Multiplexed::new(socket, Mode::Client, Some(cipher))));
+        let muxer = Multiplexed::new(socket, Mode::Client, Some(cipher), window_bytes);
+        return Ok((peer, muxer));
     }
     let names = security.protocol_info();
     let (name, socket) = listener_select_proto(socket, names).await?;
     let (peer, socket) = security.upgrade_inbound(socket, name).await?;
     let cipher = socket.cipher();
     let (_, socket) = listener_select_proto(socket, [MULTIPLEXER]).await?;
-    Ok((peer, Multiplexed::new(socket, Mode::Server, Some(cipher))))
+    let muxer = Multiplexed::new(socket, Mode::Server, Some(cipher), window_bytes);
+    Ok((peer, muxer))
 }

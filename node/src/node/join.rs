@@ -103,6 +103,7 @@ pub(super) async fn join(
     dht.mdns = network.mdns;
     dht.network = network.name;
     dht.limits = Limits {
+        connection_window_bytes: config.memory.shares().connection_window_bytes(),
         records_cache_bytes: config.memory.shares().records_cache_bytes,
         ..Limits::of(network.profile)
     };
