@@ -1,16 +1,20 @@
 //! From chunks to a file on disk, under a temporary name until it is whole.
 
+mod block;
+mod blocks;
+mod file;
 mod mode;
 mod temp;
 
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::ops::{ControlFlow, Range};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use self::file::OutputFile;
 pub use self::mode::own_umask;
 use crate::error::io_is_no_space;
 use crate::id::Address;
@@ -114,7 +118,7 @@ impl ExportError {
 }
 
 /// How an output comes to its place.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutputOptions {
     /// Whether a file may be replaced (or a symbolic link, not what it points to).
@@ -125,6 +129,15 @@ pub struct OutputOptions {
     /// Whether an unfinished output stays under its temporary name, and whether one that was left there
     /// is gone on with. What is in it must be verified before it is believed.
     pub resume: bool,
+    /// Whether a large output is written around the page cache, where the file system can do that: it is
+    /// unless told otherwise.
+    pub direct_io: bool,
+}
+
+impl Default for OutputOptions {
+    fn default() -> Self {
+        Self::new(false, None)
+    }
 }
 
 impl OutputOptions {
@@ -135,6 +148,7 @@ impl OutputOptions {
             force,
             mode,
             resume: false,
+            direct_io: true,
         }
     }
 
@@ -157,7 +171,7 @@ pub struct Assembly {
     folder: PathBuf,
     temp: PathBuf,
     /// Locked as long as this may write to it.
-    file: Arc<File>,
+    file: Arc<OutputFile>,
     size_bytes: u64,
     options: OutputOptions,
     resumed: bool,
@@ -200,11 +214,16 @@ impl Assembly {
         check_target(target, options.force)?;
         // First of all, since a folder that takes no file often has no space to tell of either.
         let temp = temp::create(&folder, name, address, options.resume)?;
+        let file = if options.direct_io {
+            OutputFile::direct(temp.file, &temp.path, size_bytes)
+        } else {
+            temp.file.into()
+        };
         let assembly = Self {
             target: target.to_owned(),
             folder,
             temp: temp.path,
-            file: Arc::new(temp.file),
+            file: Arc::new(file),
             size_bytes,
             options: *options,
             resumed: temp.is_leftover,
@@ -222,6 +241,7 @@ impl Assembly {
             free_bytes(&self.folder).map_err(failed("measure the space of", &self.folder))?;
         let own = self
             .file
+            .file()
             .metadata()
             .map_err(failed("look at", &self.temp))?;
         let available_bytes = free.saturating_add(own.blocks() * 512);
@@ -232,7 +252,7 @@ impl Assembly {
                 available_bytes,
             });
         }
-        let sized = self.file.set_len(self.size_bytes);
+        let sized = self.file.file().set_len(self.size_bytes);
         sized.map_err(failed("extend", &self.temp))
     }
 
@@ -255,10 +275,11 @@ impl Assembly {
         &self.target
     }
 
-    /// Writes verified bytes at their place.
+    /// Writes verified bytes at their place. They may be on their way for some time, and [`OutputFile`] has
+    /// them already.
     ///
     /// # Errors
-    /// [`ExportError::OutOfRange`], or what the medium says.
+    /// [`ExportError::OutOfRange`], or what the medium says, perhaps of bytes that were written before.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), ExportError> {
         let end = offset.checked_add(bytes.len() as u64);
         if end.is_none_or(|end| end > self.size_bytes) {
@@ -275,8 +296,14 @@ impl Assembly {
 
     /// The file that is written, readable too. Nobody else goes on with it before this is dropped.
     #[must_use]
-    pub fn file(&self) -> &Arc<File> {
+    pub fn file(&self) -> &Arc<OutputFile> {
         &self.file
+    }
+
+    /// Whether what is written goes around the page cache, so that there is next to nothing to sync.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.file.is_direct()
     }
 
     /// Whether it goes on with what an earlier one left, see [`OutputOptions::resume`].
@@ -288,7 +315,10 @@ impl Assembly {
     /// Whether anything may have been written there: `false` only where the file is known to have a hole.
     #[must_use]
     pub fn has_data(&self, range: Range<u64>) -> bool {
-        match next_data(&self.file, range.start) {
+        if self.file.has_unwritten(&range) {
+            return true;
+        }
+        match next_data(self.file.file(), range.start) {
             Ok(Some(data)) => data < range.end,
             Ok(None) => false,
             // Not every file system tells.
@@ -323,8 +353,9 @@ impl Assembly {
 
     fn finish_with(mut self, sync: &dyn Fn(&File) -> io::Result<()>) -> Result<(), ExportError> {
         check_target(&self.target, self.options.force)?;
-        // The long one.
-        sync(&self.file).map_err(failed("sync", &self.temp))?;
+        self.file.flush().map_err(failed("write", &self.temp))?;
+        // The long one, unless what was written went around the page cache.
+        sync(self.file.file()).map_err(failed("sync", &self.temp))?;
         if let Err(error) = self.publish(sync) {
             self.make_private();
             return Err(error);
@@ -337,9 +368,9 @@ impl Assembly {
     /// Makes the file private again, unless somebody else may have it open for writing by now: then nobody
     /// goes on with it.
     fn make_private(&self) {
-        let data = self.file.metadata();
+        let data = self.file.file().metadata();
         if data.is_ok_and(|data| data.mode() & 0o022 == 0)
-            && let Err(error) = mode::set_bits(&self.file, mode::PRIVATE_BITS)
+            && let Err(error) = mode::set_bits(self.file.file(), mode::PRIVATE_BITS)
         {
             tracing::debug!(path = %self.temp.display(), %error, "an output stays open to others");
         }
@@ -348,11 +379,11 @@ impl Assembly {
     /// Gives the file its permission bits and its name; its bytes are on the disk.
     fn publish(&self, sync: &dyn Fn(&File) -> io::Result<()>) -> Result<(), ExportError> {
         let replaced = check_target(&self.target, self.options.force)?;
-        let output = self.file.metadata();
+        let output = self.file.file().metadata();
         let output = output.map_err(failed("look at", &self.temp))?;
         let bits = mode::final_bits(self.options.mode, replaced.as_ref(), &output);
-        mode::set_bits(&self.file, bits).map_err(failed("set the mode of", &self.temp))?;
-        sync(&self.file).map_err(failed("sync", &self.temp))?;
+        mode::set_bits(self.file.file(), bits).map_err(failed("set the mode of", &self.temp))?;
+        sync(self.file.file()).map_err(failed("sync", &self.temp))?;
         if self.options.force {
             fs::rename(&self.temp, &self.target).map_err(failed("rename to", &self.target))
         } else {
@@ -365,11 +396,17 @@ impl Drop for Assembly {
     fn drop(&mut self) {
         let has_content = self.resumed || *self.written.get_mut();
         let stays = self.finished || (self.options.resume && has_content);
+        // Nothing is written once somebody else may go on with it.
+        if !stays {
+            self.file.discard();
+        } else if let Err(error) = self.file.flush() {
+            tracing::debug!(path = %self.temp.display(), %error, "the end of an output is lost");
+        }
         if !stays && let Err(error) = fs::remove_file(&self.temp) {
             tracing::debug!(path = %self.temp.display(), %error, "temporary file stays behind");
         }
         // Whoever still reads from it keeps nobody from going on with it.
-        if let Err(error) = self.file.unlock() {
+        if let Err(error) = self.file.file().unlock() {
             tracing::debug!(path = %self.temp.display(), %error, "temporary file stays locked");
         }
     }

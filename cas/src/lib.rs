@@ -13,6 +13,7 @@
 mod bitmap;
 mod chunker;
 mod codec;
+mod direct;
 mod error;
 mod export;
 mod id;
@@ -27,7 +28,7 @@ pub use bitmap::{BitmapError, HaveBitmap};
 pub use chunker::{Chunker, ChunkerParams, Chunking, MAX_CHUNK_BYTES, MAX_CHUNKS, MIN_CHUNK_BYTES};
 pub use codec::CodecError;
 pub use error::{IndexError, StoreError};
-pub use export::{Assembly, ExportError, OutputOptions, file_address, own_umask};
+pub use export::{Assembly, ExportError, OutputFile, OutputOptions, file_address, own_umask};
 pub use id::{Address, ChunkHash, HASH_BYTES, HASH_HEX_DIGITS, ManifestId, ParseHashError};
 pub use import::{
     FileIdentity, ImportError, ImportOptions, ImportPlan, ImportProgress, Imported, Placement,

@@ -318,3 +318,103 @@ fn an_output_that_gets_no_name_can_be_gone_on_with() {
         fs::remove_file(&target).unwrap();
     }
 }
+
+/// Bytes for which going around the page cache pays.
+fn large() -> Vec<u8> {
+    let mut bytes = vec![0; (9 << 20) + 12_345];
+    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+fn begin_large(target: &Path, bytes: &[u8], options: &OutputOptions) -> Assembly {
+    Assembly::create(target, &Address::of(bytes), bytes.len() as u64, options).unwrap()
+}
+
+/// Chunks of all sizes, the last one first.
+fn pieces(bytes: &[u8]) -> Vec<(u64, &[u8])> {
+    let mut rest = bytes;
+    let mut pieces = Vec::new();
+    for size in [70_000, 256 << 10, 1 << 20, 333_333, 4096].iter().cycle() {
+        let (piece, behind) = rest.split_at(rest.len().min(*size));
+        pieces.push(((bytes.len() - rest.len()) as u64, piece));
+        rest = behind;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    pieces.reverse();
+    pieces
+}
+
+#[test]
+fn a_large_output_is_the_same_either_way_and_seen_at_once() {
+    let bytes = large();
+    let dir = tempfile::tempdir().unwrap();
+    for direct_io in [true, false] {
+        let target = dir.path().join(format!("direct {direct_io}"));
+        let mut options = OutputOptions::default();
+        options.direct_io = direct_io;
+        let assembly = begin_large(&target, &bytes, &options);
+        assert!(direct_io || !assembly.is_direct());
+        for (offset, piece) in pieces(&bytes) {
+            assembly.write_at(offset, piece).unwrap();
+            assert!(assembly.has_data(offset..offset + 1));
+            let mut seen = vec![0; piece.len()];
+            assembly.file().read_exact_at(&mut seen, offset).unwrap();
+            assert!(seen == piece);
+        }
+        let file = assembly.file().clone();
+        assembly.finish().unwrap();
+        assert!(fs::read(&target).unwrap() == bytes);
+        let mut seen = vec![0; bytes.len()];
+        file.read_exact_at(&mut seen, 0).unwrap();
+        assert!(seen == bytes, "by whoever still reads from it");
+    }
+}
+
+#[test]
+fn a_large_output_that_was_broken_off_is_gone_on_with() {
+    let bytes = large();
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("out");
+    let options = OutputOptions::default().resuming();
+    let pieces = pieces(&bytes);
+    let (first, rest) = pieces.split_at(pieces.len() / 2);
+    let assembly = begin_large(&target, &bytes, &options);
+    for (offset, piece) in first {
+        assembly.write_at(*offset, piece).unwrap();
+    }
+    drop(assembly);
+    let assembly = begin_large(&target, &bytes, &options);
+    assert!(assembly.is_resumed());
+    for (offset, piece) in first {
+        let left = assembly.leftover(*offset, u32::try_from(piece.len()).unwrap());
+        assert!(left.unwrap() == *piece);
+    }
+    for (offset, piece) in rest {
+        assembly.write_at(*offset, piece).unwrap();
+    }
+    assembly.finish().unwrap();
+    assert!(fs::read(&target).unwrap() == bytes);
+}
+
+#[test]
+fn a_large_output_that_is_abandoned_leaves_nothing() {
+    let bytes = large();
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("out");
+    let assembly = begin_large(&target, &bytes, &OutputOptions::default());
+    assembly.write_at(0, &bytes).unwrap();
+    drop(assembly);
+    assert!(names(dir.path()).is_empty());
+}
+
+#[test]
+fn a_file_that_has_taken_the_temporary_name_is_not_written_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (dir.path().join("ours"), dir.path().join("theirs"));
+    let file = File::create(&ours).unwrap();
+    fs::write(&theirs, b"precious").unwrap();
+    fs::rename(&theirs, &ours).unwrap();
+    assert!(!OutputFile::direct(file, &ours, 1 << 30).is_direct());
+}

@@ -13,6 +13,7 @@ use super::types::{LostSource, Put, Removed, StoreStats};
 use super::{Added, Hold, NewClone, Store};
 use crate::bitmap::HaveBitmap;
 use crate::error::StoreError;
+use crate::export::OutputFile;
 use crate::id::{Address, ChunkHash, ManifestId};
 use crate::import::FileIdentity;
 use crate::manifest::Manifest;
@@ -273,7 +274,7 @@ impl Store {
 
     /// Lets the store read verified bytes from a file that a download is writing. Nothing of this is
     /// durable; `file` is remembered until [`Store::unlend`].
-    pub fn lend(&self, hash: &ChunkHash, file: Arc<File>, offset: u64, len_bytes: u32) {
+    pub fn lend(&self, hash: &ChunkHash, file: Arc<OutputFile>, offset: u64, len_bytes: u32) {
         self.core.lend(hash, file, offset, len_bytes);
     }
 
@@ -286,7 +287,7 @@ impl Store {
     }
 
     /// Forgets everything that was lent of this file.
-    pub fn unlend(&self, file: &Arc<File>) {
+    pub fn unlend(&self, file: &Arc<OutputFile>) {
         self.core.unlend(file);
     }
 

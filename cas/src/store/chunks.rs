@@ -1,9 +1,7 @@
 //! Chunks: put, find, get.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::ops::ControlFlow;
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, MutexGuard, PoisonError, RwLockWriteGuard};
 
 use bytes::Bytes;
@@ -16,6 +14,7 @@ use super::lock;
 use super::pack::{Location, RecordKind};
 use crate::chunker::MAX_CHUNK_BYTES;
 use crate::error::StoreError;
+use crate::export::OutputFile;
 use crate::id::ChunkHash;
 
 /// Chunks that may wait for a commit; one more, and `put` commits by itself. Bounds the memory of a
@@ -46,7 +45,7 @@ pub(super) struct Writer {
 /// A chunk in a file that a download is writing.
 #[derive(Clone, Debug)]
 pub(super) struct Lent {
-    file: Arc<File>,
+    file: Arc<OutputFile>,
     offset: u64,
     len_bytes: u32,
 }
@@ -241,7 +240,13 @@ impl Core {
         self.lent.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn lend(&self, hash: &ChunkHash, file: Arc<File>, offset: u64, len_bytes: u32) {
+    pub(crate) fn lend(
+        &self,
+        hash: &ChunkHash,
+        file: Arc<OutputFile>,
+        offset: u64,
+        len_bytes: u32,
+    ) {
         let lent = Lent {
             file,
             offset,
@@ -250,7 +255,7 @@ impl Core {
         self.lent_chunks().insert(*hash, lent);
     }
 
-    pub(crate) fn unlend(&self, file: &Arc<File>) {
+    pub(crate) fn unlend(&self, file: &Arc<OutputFile>) {
         self.lent_chunks()
             .retain(|_, lent| !Arc::ptr_eq(&lent.file, file));
     }

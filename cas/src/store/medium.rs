@@ -5,18 +5,11 @@ use std::io;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::{dir_bytes, lock};
-use crate::error::io_is_no_space;
-
-/// Direct I/O takes memory, offsets and lengths at multiples of this: no device wants more than a page, and
-/// a page that is written directly is never shared with one that is written through the cache. A power of
-/// two: 4096, or the size of this system's pages where those are larger.
-pub(crate) fn direct_align_bytes() -> usize {
-    rustix::param::page_size().max(4096)
-}
+use super::dir_bytes;
+use crate::direct::Direct;
 
 /// What [`DirMedium`] wants to be written at once. The processor time of direct writes falls with the size
 /// (0.3 s per GiB with 512 KiB, 0.2 s with 4 MiB); two blocks of this are in memory.
@@ -29,7 +22,7 @@ pub(crate) trait PackFile: Send + Sync {
     /// Writes all of `buf` at `offset`.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
     /// Like [`PackFile::write_at`], around the page cache; `false` where that is not possible, and the bytes
-    /// are still to be written. All of buffer, offset and length are multiples of [`direct_align_bytes`].
+    /// are still to be written. All of buffer, offset and length are multiples of [`crate::direct::direct_align_bytes`].
     fn write_direct(&self, _buf: &[u8], _offset: u64) -> io::Result<bool> {
         Ok(false)
     }
@@ -111,14 +104,11 @@ impl DirMedium {
 
     fn disk_file(&self, id: u32, cached: File) -> Arc<dyn PackFile> {
         let direct = if self.direct_io {
-            Direct::Untried(self.file_path(id))
+            Direct::later(self.file_path(id))
         } else {
-            Direct::Off
+            Direct::off()
         };
-        Arc::new(DiskFile {
-            cached,
-            direct: Mutex::new(direct),
-        })
+        Arc::new(DiskFile { cached, direct })
     }
 
     fn file_path(&self, id: u32) -> PathBuf {
@@ -195,50 +185,9 @@ impl Medium for DirMedium {
     }
 }
 
-/// The descriptor for direct I/O, opened by the first write that could use it.
-enum Direct {
-    Untried(PathBuf),
-    Open(Arc<File>),
-    Off,
-}
-
 struct DiskFile {
     cached: File,
-    direct: Mutex<Direct>,
-}
-
-impl DiskFile {
-    fn direct(&self) -> Option<Arc<File>> {
-        let mut direct = lock(&self.direct);
-        if let Direct::Untried(path) = &*direct {
-            *direct = match open_direct(path) {
-                Ok(file) => Direct::Open(Arc::new(file)),
-                Err(error) => {
-                    tracing::debug!(path = %path.display(), %error, "no direct I/O");
-                    Direct::Off
-                }
-            };
-        }
-        match &*direct {
-            Direct::Open(file) => Some(Arc::clone(file)),
-            _ => None,
-        }
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn open_direct(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).map_err(io::Error::other)?;
-    OpenOptions::new()
-        .write(true)
-        .custom_flags(flags)
-        .open(path)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open_direct(_path: &Path) -> io::Result<File> {
-    Err(io::ErrorKind::Unsupported.into())
+    direct: Direct,
 }
 
 /// Has the kernel read ahead in pieces, since it takes no more of one call than the device takes at once.
@@ -281,20 +230,7 @@ impl PackFile for DiskFile {
     }
 
     fn write_direct(&self, buf: &[u8], offset: u64) -> io::Result<bool> {
-        let Some(file) = self.direct() else {
-            return Ok(false);
-        };
-        match file.write_all_at(buf, offset) {
-            Ok(()) => Ok(true),
-            Err(error) if io_is_no_space(&error) => Err(error),
-            // What this file system cannot do, or not always, or not with the rest of a write that was cut
-            // short. If it is the disk, writing through the cache fails as well.
-            Err(error) => {
-                tracing::debug!(%error, "no direct I/O to this pack any more");
-                *lock(&self.direct) = Direct::Off;
-                Ok(false)
-            }
-        }
+        self.direct.write(buf, offset)
     }
 
     fn will_need(&self, range: Range<u64>) {

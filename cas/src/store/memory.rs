@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex};
 
 use super::index::{Index, Op, Visit};
 use super::lock;
-use super::medium::{Medium, PackFile, direct_align_bytes};
+use super::medium::{Medium, PackFile};
+use crate::direct::direct_align_bytes;
 use crate::error::IndexError;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;

@@ -328,7 +328,10 @@ impl Assembler {
         if let Some(output) = &mut self.output {
             output.write_at(self.manifest.chunk_offset(index), bytes)?;
         }
-        if let Some(behind) = &mut self.behind {
+        // Around the page cache there is nothing to bring to the disk.
+        if let Some(behind) = &mut self.behind
+            && self.output.as_ref().is_some_and(|o| !o.is_direct())
+        {
             behind.wrote(bytes.len());
         }
         Ok(())

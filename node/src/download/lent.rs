@@ -1,8 +1,8 @@
 //! Chunks that are kept in the output of their download alone.
 
-use std::{convert::Infallible, fs::File, sync::Arc};
+use std::{convert::Infallible, sync::Arc};
 
-use casnode_cas::{ChunkRef, FileState, Manifest, Store, StoreError};
+use casnode_cas::{ChunkRef, FileState, Manifest, OutputFile, Store, StoreError};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{node::Node, publish, tasks::blocking};
@@ -13,14 +13,18 @@ use crate::{node::Node, publish, tasks::blocking};
 #[derive(Debug)]
 pub(super) struct Lent {
     store: Store,
-    file: Arc<File>,
+    file: Arc<OutputFile>,
     /// Says that it is over.
     _over: DropGuard,
 }
 
 impl Lent {
     /// Chunks in `file`, of which nobody is told in the end that they are here if they are not.
-    pub(super) fn new(node: &Arc<Node>, manifest: &Arc<Manifest>, file: Arc<File>) -> Arc<Self> {
+    pub(super) fn new(
+        node: &Arc<Node>,
+        manifest: &Arc<Manifest>,
+        file: Arc<OutputFile>,
+    ) -> Arc<Self> {
         let over = CancellationToken::new();
         let (task_node, manifest, done) = (node.clone(), manifest.clone(), over.clone());
         node.tasks.spawn("withdraw", async move {
@@ -32,7 +36,7 @@ impl Lent {
     }
 
     /// Chunks in `file`; when the last of its owners lets go of it, `over` is cancelled.
-    pub(super) fn until(store: Store, file: Arc<File>, over: CancellationToken) -> Arc<Self> {
+    pub(super) fn until(store: Store, file: Arc<OutputFile>, over: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
             store,
             file,

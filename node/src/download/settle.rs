@@ -200,7 +200,7 @@ mod tests {
         store.get(&chunk.hash).unwrap_err();
         let output = dir.path().join("out");
         fs::write(&output, &bytes).unwrap();
-        let file = Arc::new(File::open(&output).unwrap());
+        let file = Arc::new(casnode_cas::OutputFile::from(File::open(&output).unwrap()));
         store.lend(&chunk.hash, file.clone(), CHUNK as u64, chunk.len_bytes);
         enter(&store, stay(Keep::InPlace), &manifest, Some(&output), None).unwrap();
         store.unlend(&file);

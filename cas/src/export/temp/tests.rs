@@ -207,7 +207,7 @@ fn without_resume_a_leftover_is_not_gone_on_with() {
     let assembly = place.begin().unwrap();
     assert!(!assembly.is_resumed());
     let mut bytes = vec![1; 3];
-    std::os::unix::fs::FileExt::read_exact_at(&**assembly.file(), &mut bytes, 0).unwrap();
+    assembly.file().read_exact_at(&mut bytes, 0).unwrap();
     assert_eq!(bytes, [0; 3], "it is another file");
     drop(assembly);
     assert!(!place.temp(0).exists());
@@ -285,7 +285,7 @@ fn where_nothing_was_written_nothing_is_left() {
 
 /// Whether the file system knows holes.
 fn next_data_is_told(assembly: &Assembly) -> bool {
-    matches!(super::super::next_data(assembly.file(), 0), Ok(Some(at)) if at > 0)
+    matches!(super::super::next_data(assembly.file().file(), 0), Ok(Some(at)) if at > 0)
 }
 
 #[test]

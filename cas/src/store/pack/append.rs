@@ -13,11 +13,12 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use super::buffer::{Aligned, Block};
+use super::buffer::Block;
 use super::record::{self, PACK_HEADER_BYTES, RECORD_HEADER_BYTES};
 use super::{Location, Packs, RecordKind};
+use crate::direct::{Aligned, direct_align_bytes};
 use crate::error::StoreError;
-use crate::store::medium::{PackFile, direct_align_bytes};
+use crate::store::medium::PackFile;
 use crate::store::{lock, unix_ms};
 
 /// A record that is larger than the buffer is written in pieces of at most this size.

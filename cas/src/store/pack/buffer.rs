@@ -4,47 +4,11 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::store::medium::{PackFile, direct_align_bytes};
+use crate::direct::{Aligned, align_down, direct_align_bytes};
+use crate::store::medium::PackFile;
 
 /// Direct I/O does not pay for less than this part of a block: 256 KiB of 4 MiB.
 const DIRECT_MIN_PART: usize = 16;
-
-/// The multiple of the direct I/O alignment at or below `offset`.
-fn align_down(offset: u64) -> u64 {
-    let align = direct_align_bytes() as u64;
-    offset / align * align
-}
-
-/// Memory that begins at an address as aligned as direct I/O wants it.
-pub(super) struct Aligned {
-    /// Never grows, so it stays where it is.
-    bytes: Vec<u8>,
-    start: usize,
-    len: usize,
-}
-
-impl Aligned {
-    /// `len` bytes. They take no memory before they are written.
-    pub(super) fn new(len: usize) -> Self {
-        let align = direct_align_bytes();
-        let bytes = vec![0; len + align];
-        let start = bytes.as_ptr().align_offset(align);
-        Self {
-            // An unaligned start would only make the kernel refuse direct I/O.
-            start: start.min(align),
-            bytes,
-            len,
-        }
-    }
-
-    fn get(&self, range: Range<usize>) -> &[u8] {
-        &self.bytes[self.start + range.start..self.start + range.end]
-    }
-
-    fn get_mut(&mut self, range: Range<usize>) -> &mut [u8] {
-        &mut self.bytes[self.start + range.start..self.start + range.end]
-    }
-}
 
 /// A piece of one pack that is not written yet.
 pub(super) struct Block {
@@ -86,7 +50,7 @@ impl Block {
 
     /// Bytes that still fit.
     pub(super) fn room(&self) -> usize {
-        self.memory.len - self.index(self.end)
+        self.memory.len() - self.index(self.end)
     }
 
     /// Takes as much of `bytes` as fits; returns the rest.
@@ -116,7 +80,7 @@ impl Block {
     pub(super) fn write(&self) -> io::Result<()> {
         let align = direct_align_bytes() as u64;
         let (middle, tail) = (self.start.next_multiple_of(align), align_down(self.end));
-        let least = (self.memory.len / DIRECT_MIN_PART) as u64;
+        let least = (self.memory.len() / DIRECT_MIN_PART) as u64;
         let pays = tail > middle && tail - middle >= least;
         if pays && self.file.write_direct(self.bytes(middle..tail), middle)? {
             self.write_cached(self.start..middle)?;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use proptest::prelude::*;
 
 use super::*;
+use crate::direct::direct_align_bytes;
 use crate::store::medium::DirMedium;
 use crate::store::memory::MemoryMedium;
 use crate::store::tests::bytes_of;

@@ -23,9 +23,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use self::append::{Active, Unwritten};
-use super::medium::{Medium, PackFile, direct_align_bytes};
+use super::medium::{Medium, PackFile};
 use super::pool::{KEPT_BYTES, Pool};
 use super::{lock, unix_ms};
+use crate::direct::direct_align_bytes;
 use crate::error::{StoreError, io_is_loss};
 
 pub(crate) use append::SyncPoint;

@@ -228,7 +228,7 @@ fn lent_chunks_are_seen_until_they_are_taken_back_and_never_believed() {
     let bytes = bytes_of(9, 5000);
     let hash = ChunkHash::of(&bytes);
     let path = scene.file("part", &bytes);
-    let file = Arc::new(fs::File::open(&path).unwrap());
+    let file = Arc::new(crate::OutputFile::from(fs::File::open(&path).unwrap()));
     scene.store.lend(&hash, file.clone(), 0, 5000);
     assert_eq!(scene.store.get(&hash).unwrap().unwrap(), bytes);
     fs::write(&path, bytes_of(10, 5000)).unwrap();

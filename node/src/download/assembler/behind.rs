@@ -1,13 +1,14 @@
 //! Brings an output to the disk while it is being written, so that little is left to wait for at its end.
 
 use std::{
-    fs::File,
     io,
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
 };
+
+use casnode_cas::OutputFile;
 
 /// The disk is waited for after this many bytes.
 const BYTES: u64 = 32 << 20;
@@ -20,7 +21,9 @@ pub(in crate::download) struct Behind {
 }
 
 /// The two sides of it; the other one is to run on a thread of its own.
-pub(in crate::download) fn behind(file: Arc<File>) -> (Behind, impl FnOnce() + Send + 'static) {
+pub(in crate::download) fn behind(
+    file: Arc<OutputFile>,
+) -> (Behind, impl FnOnce() + Send + 'static) {
     let (due, queue) = sync_channel(1);
     let (last, ended) = sync_channel(1);
     let work = move || {
@@ -55,7 +58,7 @@ impl Behind {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::{fs::File, io::Write};
 
     use super::*;
 
@@ -64,7 +67,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut file = File::create(dir.path().join("out")).unwrap();
         file.write_all(b"bytes").unwrap();
-        let file = Arc::new(file);
+        let file = Arc::new(OutputFile::from(file));
         let (mut behind, work) = behind(file.clone());
         let thread = std::thread::spawn(work);
         let much = usize::try_from(BYTES).unwrap();
@@ -78,7 +81,7 @@ mod tests {
     fn an_error_of_the_disk_is_not_lost() {
         let (reader, _writer) = io::pipe().unwrap();
         let unsyncable = File::from(std::os::fd::OwnedFd::from(reader));
-        let (mut behind, work) = behind(Arc::new(unsyncable));
+        let (mut behind, work) = behind(Arc::new(unsyncable.into()));
         let thread = std::thread::spawn(work);
         behind.wrote(usize::try_from(BYTES).unwrap());
         behind.finish().unwrap_err();

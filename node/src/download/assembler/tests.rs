@@ -422,7 +422,7 @@ fn a_chunk_that_another_download_lends_is_kept_all_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let theirs = dir.path().join("theirs");
     std::fs::write(&theirs, &bytes).unwrap();
-    let file = Arc::new(std::fs::File::open(&theirs).unwrap());
+    let file = Arc::new(std::fs::File::open(&theirs).unwrap().into());
     let setup = Setup::new(None);
     let store = setup.store.clone();
     let over = tokio_util::sync::CancellationToken::new();
