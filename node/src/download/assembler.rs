@@ -100,7 +100,11 @@ impl Assembler {
     /// Runs until the file is whole, found forged, or `jobs` closes. `here` are chunks the store already has.
     pub(super) fn run(mut self, here: &HaveBitmap, jobs: mpsc::Receiver<Job>) {
         let events = self.events.clone();
-        let ended = self.work(here, jobs);
+        let mut unsynced = Unsynced::new(self.runtime.clone());
+        let ended = self.work(here, jobs, &mut unsynced);
+        if let Err(error) = unsynced.settle() {
+            tracing::warn!(%error, "what was fetched last is not acknowledged");
+        }
         let let_go = self.catch_up();
         let ended = ended.and_then(|ended| let_go.map(|()| ended));
         drop(self); // the engine may begin another attempt at the same output
@@ -118,18 +122,18 @@ impl Assembler {
         &mut self,
         here: &HaveBitmap,
         mut jobs: mpsc::Receiver<Job>,
+        unsynced: &mut Unsynced,
     ) -> Result<Ended, AssembleError> {
         let mut groups = Groups::new(&self.manifest);
         if self.is_proven {
             self.trust(here, &mut groups);
         }
         let mut local = Local::new(here, groups.here());
-        let mut unsynced = Unsynced::default();
         let mut ended = None;
         while !groups.all_proven() {
             let step = match self.next(&mut jobs, &mut local) {
-                Next::Arrived(job) => self.arrived(&job, &mut groups, &mut unsynced)?,
-                Next::Local(index) => self.take_local(index, &mut groups, &mut unsynced)?,
+                Next::Arrived(job) => self.arrived(&job, &mut groups, unsynced)?,
+                Next::Local(index) => self.take_local(index, &mut groups, unsynced)?,
                 Next::Quiet => Step::Go,
                 Next::Closed => Step::Stop(Ended::Abandoned),
             };
