@@ -14,6 +14,7 @@ mod cmd;
 mod demo;
 mod exit;
 mod list;
+mod memory;
 mod output;
 mod pipe;
 mod progress;
@@ -31,6 +32,7 @@ use crate::args::Args;
 use crate::exit::{Failure, Result};
 
 fn main() -> ExitCode {
+    memory::keep_buffers();
     let args = Args::parse();
     init_log(args.global.verbose);
     match run(args) {
