@@ -54,7 +54,7 @@ pub struct PeerSlot(pub u32);
 pub enum Order {
     /// From the first to the last, for a stream.
     Sequential,
-    /// A few at random, then whatever fewest of the present peers have; ties at random by the seed.
+    /// A few at random, then whatever fewest of the present peers have; ties in stretches, these at random by the seed.
     RarestFirst,
 }
 
@@ -88,6 +88,20 @@ pub struct SchedulerConfig {
     pub gate_patience: Duration,
     /// How far ahead of its reader a stream is fetched.
     pub window_bytes: u64,
+    /// Of equally rare chunks, those that lie together in a stretch of this length are asked of one peer.
+    pub stretch_bytes: u64,
+}
+
+/// A file has at least so many stretches: who downloads it at the same time is to have something else.
+const MIN_STRETCHES: u64 = 32;
+
+impl SchedulerConfig {
+    /// The chunks of a stretch.
+    fn stretch(&self, chunk_bytes: u32, chunks_of_file: usize) -> u32 {
+        let chunks = self.stretch_bytes / u64::from(chunk_bytes.max(1));
+        let most = chunks_of_file as u64 / MIN_STRETCHES;
+        u32::try_from(chunks.min(most)).unwrap_or(1).max(1)
+    }
 }
 
 impl Default for SchedulerConfig {
@@ -106,6 +120,7 @@ impl Default for SchedulerConfig {
             busy_pause: Duration::from_secs(1),
             gate_patience: Duration::from_secs(5),
             window_bytes: 64 << 20,
+            stretch_bytes: 4 << 20,
         }
     }
 }

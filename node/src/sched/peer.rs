@@ -31,6 +31,8 @@ pub(super) struct Peer {
     told_interest: bool,
     /// Chunks asked of it, in the order in which it will send them.
     pub(super) asked: VecDeque<Asked>,
+    /// The last chunk that was ever asked of it.
+    pub(super) last_asked: Option<u32>,
     /// Chunks that came from it and whose hashes are being checked.
     pub(super) checking: Vec<u32>,
     pipeline: Pipeline,
@@ -57,6 +59,7 @@ impl Peer {
             missing: 0,
             told_interest: false,
             asked: VecDeque::new(),
+            last_asked: None,
             checking: Vec::new(),
             pipeline,
             last_progress: now,
@@ -101,6 +104,7 @@ impl Peer {
             }
         }
         self.asked.push_back(Asked { index, at: now });
+        self.last_asked = Some(index);
     }
 
     /// Takes back what was asked of it; when it was asked.

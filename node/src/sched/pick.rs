@@ -1,6 +1,6 @@
 //! Which wanted chunk a peer is asked for.
 
-use super::{Mono, Order, PeerSlot, Scheduler};
+use super::{Mono, Order, PeerSlot, Scheduler, peer::Peer};
 
 /// What the first group allows a peer to be asked for.
 enum Gate {
@@ -54,8 +54,28 @@ impl Scheduler {
             }
             Order::RarestFirst => {
                 let in_both = self.wanted_of(peer);
-                self.availability.rarest(&peer.have, wanted, in_both)
+                let rarest = self.availability.rarest(&peer.have, wanted, in_both)?;
+                Some(self.of_a_stretch(peer, rarest))
             }
         }
+    }
+
+    /// A chunk as rare as `rarest`, if there is one in the stretch that the peer was asked for last: the next one there,
+    /// around its end. Neighbours are read, proven and written together.
+    fn of_a_stretch(&self, peer: &Peer, rarest: u32) -> u32 {
+        let holders = self.availability.holders(rarest);
+        let is_as_rare = |i: &u32| {
+            self.wants.is_wanted(*i)
+                && peer.have.get(*i)
+                && self.availability.holders(*i) == holders
+        };
+        let Some(last) = peer.last_asked else {
+            return rarest;
+        };
+        let begins = last / self.stretch * self.stretch;
+        (last + 1..begins + self.stretch)
+            .chain(begins..last)
+            .find(is_as_rare)
+            .unwrap_or(rarest)
     }
 }

@@ -30,6 +30,9 @@ pub struct Scheduler {
     pub(super) gate_blocked_since: Option<Mono>,
     /// Length of a typical chunk, for predictions.
     pub(super) chunk_bytes: u32,
+    /// So many chunks are asked of one peer one after the other where it makes no difference which; see
+    /// [`SchedulerConfig::stretch_bytes`].
+    pub(super) stretch: u32,
     /// The chunk that the reader of a stream needs next, and the first that it does without, once that was told.
     pub(super) reader: Option<(u32, u32)>,
     /// When to look again for chunks that had better come of another peer.
@@ -55,7 +58,6 @@ impl Scheduler {
         let mut availability = Availability::new(wants.count(), seed);
         wants.wanted().iter().for_each(|i| availability.want(i));
         Self {
-            cfg,
             order,
             wants,
             availability,
@@ -65,6 +67,8 @@ impl Scheduler {
             peers: Peers::default(),
             whole_peers: 0,
             chunk_bytes,
+            stretch: cfg.stretch(chunk_bytes, have.len()),
+            cfg,
             reader: None,
             relief_due: Mono::default(),
             duplicates: 0,

@@ -76,6 +76,39 @@ fn ties_are_broken_by_the_seed() {
     assert!(common < 8, "{a:?} {b:?}");
 }
 
+#[test]
+fn of_equally_rare_chunks_neighbours_are_asked_of_one_peer() {
+    let order = |chunks, seed| {
+        let mut sched = scheduler(chunks, Order::RarestFirst, &[], seed);
+        let now = Mono::default();
+        past_the_beginning(&mut sched);
+        (0..2).for_each(|slot| join(&mut sched, slot, full(chunks)));
+        let mut order: [Vec<u32>; 2] = Default::default();
+        while !sched.is_complete() {
+            for (slot, index) in asked(&mut sched, now) {
+                order[slot as usize].push(index);
+                let peer = PeerSlot(slot);
+                sched.handle(Event::Arrived { peer, index }, now);
+                sched.handle(Event::Verified { peer, index }, now);
+            }
+        }
+        order
+    };
+    let is_next = |pair: &[u32]| pair[1] == pair[0] + 1;
+    let next_to_each_other =
+        |of_one: &Vec<u32>| of_one.windows(2).filter(|pair| is_next(pair)).count();
+    for of_one in &order(2000, 1) {
+        let found = next_to_each_other(of_one);
+        assert!(found > of_one.len() * 4 / 5, "{found} of {}", of_one.len());
+    }
+    let begins = |seed| order(2000, seed)[0][0];
+    assert!((2..9).any(|seed| begins(seed) != begins(1)));
+    // Of a small file everybody is to have something else.
+    for of_one in &order(60, 1) {
+        assert!(next_to_each_other(of_one) < of_one.len() / 2);
+    }
+}
+
 proptest! {
     /// Gone through or looked up, the chunk that is asked for is one that fewest have.
     #[test]
