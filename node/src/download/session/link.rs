@@ -36,7 +36,7 @@ impl Link<'_> {
         heard: Option<(u32, Reply)>,
     ) -> Result<(), SessionEnd> {
         if let Some((id, reply)) = heard {
-            self.answered(id, reply).await?;
+            self.answered(id, reply, None).await?;
         }
         tokio::select! {
             end = self.send_all(sender, commands, news) => end,
