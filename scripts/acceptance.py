@@ -3,7 +3,8 @@
 
     scripts/acceptance.py [--binary PATH] [--gib 3] [--keep] [ACT...]
 
-Acts (all by default): chain, two, kill-provider, kill-downloader, announce, provide, no-daemon, limits, share, seeding.
+Acts (all by default): chain, two, kill-provider, kill-downloader, announce, provide, no-daemon, limits, share, seeding,
+cipher.
 Each prints one line a fact and fails loudly. Everything runs on loopback, in one temporary folder (about five times
 the size of the big file), and is gone afterwards. Needs b3sum, or the `blake3` package for Python.
 Python's standard library otherwise.
@@ -23,6 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import acceptance_cipher
 import acceptance_swarm
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,8 +62,9 @@ def b3_file(path: Path) -> str:
 class Daemon:
     """A daemon on loopback with a folder of its own; killed at the end whatever happens."""
 
-    def __init__(self, lab, name, bootstrap=(), options=()):
+    def __init__(self, lab, name, bootstrap=(), options=(), env=None):
         self.lab, self.name, self.bootstrap, self.options = lab, name, list(bootstrap), list(options)
+        self.env = {**os.environ, **(env or {})}
         self.dir = lab.dir / name
         self.start()
 
@@ -72,7 +75,7 @@ class Daemon:
             args += ["--bootstrap", addr]
         args += self.options
         self.log = open(self.lab.dir / f"{self.name}.log", "ab")
-        self.process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=self.log)
+        self.process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=self.log, env=self.env)
         line = self.process.stdout.readline()
         if not line:
             fail(f"daemon {self.name} did not start; see its log:\n{(self.lab.dir / f'{self.name}.log').read_text()}")
@@ -129,8 +132,8 @@ class Lab:
         else:
             shutil.rmtree(self.dir, ignore_errors=True)
 
-    def daemon(self, name, *bootstrap, options=()):
-        daemon = Daemon(self, name, bootstrap, options)
+    def daemon(self, name, *bootstrap, options=(), env=None):
+        daemon = Daemon(self, name, bootstrap, options, env)
         self.daemons.append(daemon)
         return daemon
 
@@ -350,6 +353,7 @@ ACTS = {
     "limits": lambda lab: acceptance_swarm.act_limits(lab, check),
     "share": lambda lab: acceptance_swarm.act_share(lab, check),
     "seeding": lambda lab: acceptance_swarm.act_seeding(lab, check),
+    "cipher": lambda lab: acceptance_cipher.act_cipher(lab, check),
 }
 
 

@@ -79,6 +79,8 @@ pub(crate) fn casnode<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Ca
         .env_remove("CASNODE_MAX_UP")
         .env_remove("CASNODE_MAX_DOWN")
         .env_remove("CASNODE_DHT_MODE")
+        .env_remove("CASNODE_CIPHER")
+        .env_remove("CASNODE_MEMORY")
         // Tests count chunks, and know where they are.
         .env("CASNODE_CHUNKER", "fixed")
         .env_remove("RUST_LOG");

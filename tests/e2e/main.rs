@@ -14,6 +14,7 @@ mod privileges;
 mod proxy;
 
 mod bench;
+mod cipher;
 mod commands;
 mod demo;
 mod dht;
