@@ -352,8 +352,10 @@ fn a_large_output_is_the_same_either_way_and_seen_at_once() {
     let dir = tempfile::tempdir().unwrap();
     for direct_io in [true, false] {
         let target = dir.path().join(format!("direct {direct_io}"));
-        let mut options = OutputOptions::default();
-        options.direct_io = direct_io;
+        let options = OutputOptions {
+            direct_io,
+            ..OutputOptions::default()
+        };
         let assembly = begin_large(&target, &bytes, &options);
         assert!(direct_io || !assembly.is_direct());
         for (offset, piece) in pieces(&bytes) {

@@ -195,7 +195,9 @@ impl<'a> Writer<'a> {
             _ => return self.send(ahead.id, &reply).await,
         };
         let (swarms, line) = (&self.seeder.swarms, &self.stream.line);
-        self.largest_bytes = self.largest_bytes.max(usize::try_from(len_bytes).unwrap_or(usize::MAX));
+        self.largest_bytes = self
+            .largest_bytes
+            .max(usize::try_from(len_bytes).unwrap_or(usize::MAX));
         line.begins(swarms.now());
         let patience = Duration::from_secs(len_bytes / SLOWEST_BYTES_PER_S);
         self.send_within(WRITE_DEADLINE + patience, ahead.id, &reply)
