@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::content::Sample;
+use crate::content::{Sample, address};
 use crate::harness::{Home, Node, folder};
 
 /// Stores files of these contents; their names and addresses.
@@ -127,6 +127,34 @@ fn hundreds_of_files_arrive_with_a_large_one_and_one_that_nobody_has_is_named() 
     let (told, summary) = self::told(run.json_lines());
     assert_eq!(summary["here"], 499);
     assert_eq!(told["empty"]["state"], "failed");
+}
+
+#[test]
+fn what_a_store_says_of_its_files_is_a_list_of_them() {
+    let (provider, dir) = (Node::start(&[]), folder());
+    let names = ["a", "b\\ \nc", "d/e"];
+    fs::create_dir(dir.path().join("d")).unwrap();
+    for name in names {
+        fs::write(dir.path().join(name), name).unwrap();
+    }
+    // One that cannot be stored takes nothing from the others.
+    let store = ["store", "--sums", names[0], "missing", names[1], names[2]];
+    let run = provider.call(store).current_dir(dir.path()).run();
+    let sums = run.exits(1).says("missing").text();
+    let lines = names.map(|name| line(name, &address(name.as_bytes())));
+    assert_eq!(sums.lines().collect::<Vec<_>>(), lines);
+    provider
+        .call(["store", "--sums", "--json", "a", "d/e"])
+        .current_dir(dir.path())
+        .run()
+        .exits(2);
+
+    let (list, out) = (dir.path().join("sums"), dir.path().join("out"));
+    fs::write(&list, sums).unwrap();
+    get_list(&Home::new(), &provider, &list, &out).run().ok();
+    for name in names {
+        assert_eq!(fs::read_to_string(out.join(name)).unwrap(), name);
+    }
 }
 
 #[test]

@@ -31,12 +31,7 @@ async fn store_all(context: &Context, client: &Client, args: &StoreArgs) -> Resu
     let mut first_code = None;
     let mut rest = args.paths.as_slice();
     while !rest.is_empty() {
-        let files = rest.iter().take(MAX_STORE_PATHS).take_while(|p| *p != "-");
-        let count = match args.in_place || is_alone {
-            true => 1,
-            false => files.count().max(1),
-        };
-        let (now, later) = rest.split_at(count);
+        let (now, later) = rest.split_at(at_once(rest, args.in_place));
         rest = later;
         let outcomes = match now {
             [path] => vec![store(context, client, args, path).await],
@@ -57,6 +52,13 @@ async fn store_all(context: &Context, client: &Client, args: &StoreArgs) -> Resu
         }
     }
     first_code.map_or(Ok(()), |code| Err(Failure::Told(code)))
+}
+
+/// How many of the first paths go into one call.
+fn at_once(paths: &[OsString], in_place: bool) -> usize {
+    let files = paths.iter().take_while(|path| *path != "-").count();
+    let most = if in_place { 1 } else { MAX_STORE_PATHS };
+    files.clamp(1, most)
 }
 
 async fn store(
@@ -167,4 +169,31 @@ async fn rebuild(context: &Context) -> Result<()> {
     let stopped = context.stop.run_until_cancelled(rebuild).await;
     let report = stopped.ok_or_else(interrupted)??;
     output::print_rebuilt(&report, context.json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many paths go into each call.
+    fn calls(paths: &[&str], in_place: bool) -> Vec<usize> {
+        let paths: Vec<OsString> = paths.iter().map(OsString::from).collect();
+        let mut rest = paths.as_slice();
+        let mut calls = Vec::new();
+        while !rest.is_empty() {
+            calls.push(at_once(rest, in_place));
+            rest = &rest[calls[calls.len() - 1]..];
+        }
+        calls
+    }
+
+    #[test]
+    fn files_are_stored_many_at_a_time_and_standard_input_by_itself() {
+        assert_eq!(calls(&["a", "b", "-", "c"], false), [2, 1, 1]);
+        assert_eq!(calls(&["-", "a", "b"], false), [1, 2]);
+        assert_eq!(calls(&["a", "b", "./-"], false), [3], "a file of that name");
+        assert_eq!(calls(&["a", "b"], true), [1, 1]);
+        let many = vec!["a"; 2 * MAX_STORE_PATHS + 1];
+        assert_eq!(calls(&many, false), [MAX_STORE_PATHS, MAX_STORE_PATHS, 1]);
+    }
 }

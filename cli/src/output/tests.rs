@@ -156,3 +156,17 @@ fn times_of_any_size_are_printed() {
     assert_eq!(stored_at(0), "1970-01-01T00:00:00Z");
     assert!(stored_at(u64::MAX).contains("ms after 1970"));
 }
+
+#[test]
+fn sums_are_what_b3sum_prints_and_a_list_is_read_from() {
+    let address = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+    for (path, line) in [
+        ("a b", format!("{address}  a b\n")),
+        ("a\nb", format!("\\{address}  a\\nb\n")),
+        ("a\\n\r", format!("\\{address}  a\\\\n\\r\n")),
+    ] {
+        assert_eq!(sum_line(address, path), line);
+        let read = crate::list::parse(line.as_bytes()).unwrap();
+        assert_eq!((&*read[0].address, &*read[0].path), (address, path));
+    }
+}
