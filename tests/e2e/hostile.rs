@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use casnode_cas::{FileRecord, HaveBitmap, Manifest};
-use casnode_dht::exchange::{MAX_GOT, MAX_MANIFEST_PART_BYTES, MAX_SWARM_PEERS, SwarmPeer};
+use casnode_dht::exchange::{
+    MAX_CHUNK_BYTES, MAX_GOT, MAX_MANIFEST_PART_BYTES, MAX_SWARM_PEERS, SwarmPeer,
+};
 use casnode_dht::{
     Dht, DhtConfig, Incoming, Key, Keypair, Multiaddr, Reply, ReplySender, Request,
     RequestReceiver, start,
@@ -67,6 +69,8 @@ pub(crate) enum Manner {
     GotOutOfRange,
     /// It tells the same news again and again.
     GotFlood,
+    /// For each chunk it sends the longest that there can be, whatever the file has.
+    Oversized,
     /// Slow until it has sent this many chunks; from then on each has a wrong bit.
     LiarAfter(u64),
 }
@@ -297,6 +301,9 @@ impl Script {
             (Request::Chunk { .. }, Manner::Silent) => None,
             (Request::Chunk { .. }, Manner::AlwaysBusy) => Some(Reply::Busy { retry_after_ms: 50 }),
             (Request::Chunk { .. }, Manner::LyingBitmap) => Some(Reply::NotFound),
+            (Request::Chunk { .. }, Manner::Oversized) => {
+                Some(Reply::Chunk(Bytes::from(vec![7; MAX_CHUNK_BYTES])))
+            }
             (Request::Chunk { .. }, Manner::NeverUnchokes) => Some(Reply::Choked),
             (Request::Chunk { hash, .. }, _) => Some(match self.chunks.get(&hash) {
                 Some(bytes) => self.chunk(bytes, served.fetch_add(1, Ordering::Relaxed)),

@@ -228,7 +228,7 @@ fn odd(sample: &Sample, manner: Manner) -> Script {
     }
 }
 
-const ODD: [Manner; 11] = [
+const ODD: [Manner; 12] = [
     Manner::EndlessManifest,
     Manner::WrongBitmap,
     Manner::Unasked,
@@ -240,6 +240,7 @@ const ODD: [Manner; 11] = [
     Manner::PeersFlood,
     Manner::GotFlood,
     Manner::GotOutOfRange,
+    Manner::Oversized,
 ];
 
 #[test]
@@ -257,13 +258,14 @@ fn odd_manners_beside_an_honest_peer_do_not_stop_a_download() {
 }
 
 /// What no honest peer does: whoever does it is asked no more.
-const RUDE: [Manner; 6] = [
+const RUDE: [Manner; 7] = [
     Manner::WrongBitmap,
     Manner::Unasked,
     Manner::FlipFlop,
     Manner::PeersFlood,
     Manner::GotFlood,
     Manner::GotOutOfRange,
+    Manner::Oversized,
 ];
 
 #[test]

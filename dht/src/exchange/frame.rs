@@ -16,7 +16,7 @@ use crate::pool::{Buffer, MIN_BUFFER_BYTES, Pool};
 pub const MAX_FRAME_BYTES: usize = (4 << 20) + 64;
 
 /// Bytes of kind and id, the least a frame can have after its length.
-const MIN_FRAME_BYTES: usize = 5;
+pub(super) const MIN_FRAME_BYTES: usize = 5;
 /// Bytes of length, kind and id.
 const HEADER_BYTES: usize = 9;
 /// How much travels in the first write, with the header: about the piece that the multiplexer cuts

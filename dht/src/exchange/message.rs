@@ -22,6 +22,8 @@ pub const MAX_SWARM_PEERS: usize = 32;
 pub const MAX_SWARM_ADDRS: usize = 4;
 /// See [`MAX_SWARM_ADDRS`].
 pub const MAX_SWARM_ADDR_BYTES: usize = 128;
+/// No body of what is told unasked is longer, nor one that refuses a chunk, in bytes.
+pub const MAX_TOLD_BYTES: usize = 24 << 10;
 
 /// First frame of the accepting side: it has taken the stream and speaks this protocol.
 pub(super) const KIND_HELLO: u8 = 0x80;

@@ -21,7 +21,7 @@ pub use frame::MAX_FRAME_BYTES;
 pub(crate) use frame::{FrameReader, FrameWriter};
 pub use message::{
     MAX_CHUNK_BYTES, MAX_GOT, MAX_HAVE_CHUNKS, MAX_MANIFEST_PART_BYTES, MAX_SWARM_ADDR_BYTES,
-    MAX_SWARM_ADDRS, MAX_SWARM_PEERS, Reply, Request, SwarmPeer,
+    MAX_SWARM_ADDRS, MAX_SWARM_PEERS, MAX_TOLD_BYTES, Reply, Request, SwarmPeer,
 };
 
 use crate::codec::{self, CodecError};
@@ -137,13 +137,14 @@ impl ReplyReceiver {
         result
     }
 
-    /// Waits until the next reply begins; its length in bytes, its header counted. Little memory is claimed for it before
+    /// Waits until the next reply begins; the length of its body in bytes. Little memory is claimed for it before
     /// [`ReplyReceiver::next`], so whoever has none may wait until there is. `None` when the peer closed the stream
     /// cleanly. Waits without limit. Cancel safe.
     pub async fn begins(&mut self) -> Result<Option<usize>, ExchangeError> {
         let result = self.frames.begins().await;
         count(&self.counters, &result);
-        result
+        let body_bytes = |frame_bytes: usize| frame_bytes.saturating_sub(frame::MIN_FRAME_BYTES);
+        Ok(result?.map(body_bytes))
     }
 
     /// Waits for the greeting that shows that somebody serves the stream.

@@ -144,6 +144,7 @@ impl Assembler {
             unsynced.commit_if_due(&self.store)?;
         }
         tracing::debug!("nothing is missing any more");
+        drop(jobs); // what still waits there has memory that others can use
         unsynced.commit(&self.store)?;
         if let Some(how) = ended {
             return Ok(how);

@@ -10,6 +10,7 @@ mod begin;
 mod discovery;
 mod emitter;
 pub(crate) mod engine;
+mod incoming;
 mod lent;
 mod output;
 mod session;

@@ -158,6 +158,7 @@ fn peers_are_few_named_and_of_few_short_addresses() {
         let body = codec::encode(&peers).unwrap();
         let reply = Reply::Peers(peers);
         if is_good {
+            assert!(body.len() <= MAX_TOLD_BYTES);
             assert_eq!(decode_reply(&frame(0x93, body)).unwrap(), reply);
         } else {
             refused_reply(&reply, 0x93, body);

@@ -1,9 +1,12 @@
 //! The assembler without a network: chunks in, a file out.
 
+mod late;
+
 use std::ops::ControlFlow;
 
 use casnode_cas::{
-    Address, ChunkRef, Chunking, ImportOptions, ManifestError, ProofBuilder, import_reader,
+    Address, ChunkRef, Chunking, ImportOptions, ManifestError, OutputOptions, ProofBuilder,
+    import_reader,
 };
 
 use super::{
@@ -88,6 +91,11 @@ impl<'a> Setup<'a> {
     }
 }
 
+fn turn() -> Arc<Turn> {
+    let turn = Arc::new(tokio::sync::Mutex::new(())).try_lock_owned();
+    Arc::new(turn.unwrap())
+}
+
 /// Feeds chunks in this order to an assembler with an empty store and an output at `target`.
 fn assemble(
     manifest: &Manifest,
@@ -102,7 +110,7 @@ fn assemble_with(setup: Setup, manifest: &Manifest, jobs: Vec<(u32, Vec<u8>)>) -
     let store = setup.store;
     let manifest = Arc::new(manifest.clone());
     let output = setup.target.map(|path| {
-        let mut options = casnode_cas::OutputOptions::default();
+        let mut options = OutputOptions::default();
         options.resume = setup.keep != Keep::Store;
         Assembly::create(path, &manifest.address(), manifest.size_bytes(), &options).unwrap()
     });
@@ -117,11 +125,6 @@ fn assemble_with(setup: Setup, manifest: &Manifest, jobs: Vec<(u32, Vec<u8>)>) -
     });
     let (events, mut queue) = mpsc::channel(4096);
     let (job_tx, job_rx) = mpsc::channel(JOB_QUEUE);
-    let turn = Arc::new(
-        Arc::new(tokio::sync::Mutex::new(()))
-            .try_lock_owned()
-            .unwrap(),
-    );
     let assembler = Assembler {
         store: store.clone(),
         manifest: manifest.clone(),
@@ -134,7 +137,7 @@ fn assemble_with(setup: Setup, manifest: &Manifest, jobs: Vec<(u32, Vec<u8>)>) -
         events,
         runtime: runtime.handle().clone(),
         twins: twins(&manifest),
-        _turn: turn,
+        _turn: turn(),
     };
     // What is here is looked at only while more may come.
     let comes_to_an_end = (0..manifest.chunk_count())

@@ -13,6 +13,7 @@ use super::{
         begin::{Begun, begin},
         emitter,
         engine::{Bad, EngineEvent},
+        incoming::IncomingRoom,
         lent::Lent,
         output::{Found, inspect},
         session::{Goal, SessionEnd},
@@ -170,10 +171,10 @@ impl Attempt<'_> {
             _registered: registered,
         });
         self.goal.send_replace(Some(Goal {
+            incoming: IncomingRoom::new(self.job.node.incoming.clone(), &manifest),
             manifest,
             live: shown,
             jobs,
-            incoming: self.job.node.incoming.clone(),
         }));
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use casnode_dht::exchange::{Reply, ReplyReceiver, Request, RequestSender};
+use casnode_dht::exchange::{MAX_TOLD_BYTES, Reply, ReplyReceiver, Request, RequestSender};
 use tokio::sync::mpsc;
 
 use super::{
@@ -13,9 +13,6 @@ use super::{
     pending::{Answered, Pending},
 };
 use crate::{budget::Held, clock, sched::Fault};
-
-/// What is smaller than this waits for no memory: news, and the last chunks of files.
-const SMALL_BYTES: usize = 16 << 10;
 
 /// A session past its handshake. Sending and receiving go on side by side.
 pub(super) struct Link<'a> {
@@ -85,14 +82,10 @@ impl Link<'_> {
     async fn receive_all(&self, mut receiver: ReplyReceiver) -> Result<(), SessionEnd> {
         let mut manners = Manners::new(self.goal.manifest.chunk_count(), clock::now());
         loop {
-            let Some(begun_bytes) = receiver.begins().await? else {
+            let Some(body_bytes) = receiver.begins().await? else {
                 return Err(SessionEnd::Closed);
             };
-            // What is not read stays with the peer.
-            let held = match begun_bytes {
-                0..SMALL_BYTES => None,
-                _ => self.goal.incoming.hold(begun_bytes).await,
-            };
+            let held = self.room_for(body_bytes).await?;
             let Some((id, reply)) = receiver.next().await? else {
                 return Err(SessionEnd::Closed);
             };
@@ -102,6 +95,23 @@ impl Link<'_> {
             }
             self.answered(id, reply, held).await?;
         }
+    }
+
+    /// Waits for memory for what has begun to come; what is not read stays with the peer. News and small chunks wait for none.
+    /// What is longer than anything that was asked for gets none: to begin it and send no more would keep it from others.
+    async fn room_for(&self, body_bytes: usize) -> Result<Option<Held>, SessionEnd> {
+        if body_bytes <= MAX_TOLD_BYTES {
+            return Ok(None);
+        }
+        if body_bytes > self.lock().longest(|index| self.chunk_bytes(index)) {
+            return Err(SessionEnd::Protocol("more bytes than were asked for"));
+        }
+        Ok(self.goal.incoming.hold(body_bytes).await)
+    }
+
+    fn chunk_bytes(&self, index: u32) -> usize {
+        let chunk = self.goal.manifest.chunks().get(index as usize);
+        chunk.map_or(0, |chunk| chunk.len_bytes as usize)
     }
 
     /// A reply to a request.
@@ -156,12 +166,7 @@ impl Link<'_> {
         held: Option<Held>,
     ) -> Result<(), SessionEnd> {
         let peer = self.session.slot;
-        let expected = self
-            .goal
-            .manifest
-            .chunks()
-            .get(index as usize)
-            .map_or(0, |c| c.len_bytes as usize);
+        let expected = self.chunk_bytes(index);
         let failed = |fault| EngineEvent::Failed { peer, index, fault };
         match reply {
             Reply::Chunk(bytes) if bytes.len() == expected => {

@@ -20,8 +20,8 @@ use casnode_dht::{
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use self::{link::Link, news::News, pending::Pending};
-use super::{LiveHave, assembler::Job, engine::EngineEvent};
-use crate::{budget::Share, sched::PeerSlot};
+use super::{LiveHave, assembler::Job, engine::EngineEvent, incoming::IncomingRoom};
+use crate::sched::PeerSlot;
 
 /// Commands that may wait for a session: more than the scheduler ever has out at one peer, with their cancels.
 pub(super) const COMMAND_QUEUE: usize = 256;
@@ -65,7 +65,7 @@ pub(super) struct Goal {
     pub(super) live: Arc<LiveHave>,
     pub(super) jobs: mpsc::Sender<Job>,
     /// Memory for what arrives.
-    pub(super) incoming: Share,
+    pub(super) incoming: IncomingRoom,
 }
 
 /// Why a session ended.

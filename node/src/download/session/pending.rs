@@ -85,6 +85,13 @@ impl Pending {
         Some(id)
     }
 
+    /// The length of the longest chunk that may still come of what was asked, 0 when nothing was; `len_bytes` is that of each.
+    pub(super) fn longest(&self, len_bytes: impl Fn(u32) -> usize) -> usize {
+        let cancelled = self.cancelled.iter().map(|(_, index)| index);
+        let indices = self.asked.values().chain(cancelled);
+        indices.map(|index| len_bytes(*index)).max().unwrap_or(0)
+    }
+
     pub(super) fn answer(&mut self, id: u32) -> Answered {
         if let Some(index) = self.asked.remove(&id) {
             self.by_index.remove(&index);
@@ -127,6 +134,19 @@ mod tests {
         assert!(matches!(pending.answer(first), Answered::Cancelled(7)));
         assert!(matches!(pending.answer(first), Answered::Unknown));
         assert!(matches!(pending.answer(second), Answered::Wanted(8)));
+    }
+
+    #[test]
+    fn nothing_longer_may_come_than_what_was_asked() {
+        let mut pending = Pending::default();
+        let len_bytes = |index| 1000 * index as usize;
+        assert_eq!(pending.longest(len_bytes), 0);
+        let ids = [3, 7, 5].map(|index| pending.must_ask(index));
+        assert_eq!(pending.longest(len_bytes), 7000);
+        pending.cancel(7);
+        assert_eq!(pending.longest(len_bytes), 7000, "it may be on its way");
+        pending.answer(ids[1]);
+        assert_eq!(pending.longest(len_bytes), 5000);
     }
 
     #[test]
