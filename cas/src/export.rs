@@ -294,6 +294,12 @@ impl Assembly {
             .map_err(failed("write", &self.temp))
     }
 
+    /// Has what is on its way written without waiting for more that goes with it: what the system has survives the
+    /// end of this process. Does not wait for the disk; an error is that of a later call.
+    pub fn hand_over(&self) {
+        self.file.hand_over();
+    }
+
     /// The file that is written, readable too. Nobody else goes on with it before this is dropped.
     #[must_use]
     pub fn file(&self) -> &Arc<OutputFile> {

@@ -3,8 +3,9 @@
 //!
 //! At most [`OPEN_BLOCKS`] are being filled and [`WAITING_BLOCKS`] are full and wait for the disk, 16 MiB in
 //! all; then the caller waits. A block that is whole is written, and the one that has waited longest when
-//! there are too many. A block whose write failed is kept and written again with the next one, or by
-//! [`Blocks::flush`], so that a full disk that gets room again has lost nothing.
+//! there are too many; [`Blocks::hand_over`] has all of them written. A block whose write failed is kept and
+//! written again with the next one, or by [`Blocks::flush`], so that a full disk that gets room again has lost
+//! nothing.
 
 use std::collections::VecDeque;
 use std::io;
@@ -111,6 +112,14 @@ impl Blocks {
             }
         }
         Ok(())
+    }
+
+    /// Has everything written that was taken, without waiting for that. An error is that of the next call.
+    pub(super) fn hand_over(self: &Arc<Self>) {
+        let mut state = self.lock();
+        for block in std::mem::take(&mut state.open) {
+            self.submit(&mut state, block);
+        }
     }
 
     /// Returns when one more block may be in memory.

@@ -97,6 +97,13 @@ impl OutputFile {
         self.blocks.as_ref().map_or(Ok(()), |blocks| blocks.flush())
     }
 
+    /// The same without waiting for it; an error is told later.
+    pub(super) fn hand_over(&self) {
+        if let Some(blocks) = &self.blocks {
+            blocks.hand_over();
+        }
+    }
+
     /// Writes nothing any more.
     pub(super) fn discard(&self) {
         if let Some(blocks) = &self.blocks {

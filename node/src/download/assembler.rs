@@ -9,7 +9,12 @@ mod local;
 mod recent;
 mod unsynced;
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use casnode_cas::{Assembly, ChunkHash, ExportError, HaveBitmap, Manifest, Put, Store, StoreError};
@@ -18,10 +23,13 @@ use tokio::sync::{mpsc, oneshot};
 pub(super) use self::behind::{Behind, behind};
 use self::{groups::Groups, local::Local, recent::Recent, unsynced::Unsynced};
 use super::{LiveHave, engine::EngineEvent, lent::Lent};
-use crate::{budget::Held, sched::PeerSlot};
+use crate::{budget::Held, clock, sched::PeerSlot};
 
 /// Chunks that may wait to be checked, if there is memory for them: see [`crate::budget::Shares`].
 pub(super) const JOB_QUEUE: usize = 32;
+
+/// How often what is kept in the output alone is written, whether a block of it is whole or not.
+const HAND_OVER: Duration = Duration::from_millis(100);
 
 /// A chunk that a peer sent; its length is already checked.
 #[derive(Debug)]
@@ -129,6 +137,7 @@ impl Assembler {
             self.trust(here, &mut groups);
         }
         let mut local = Local::new(here, groups.here());
+        let mut handed_over = clock::now();
         let mut ended = None;
         while !groups.all_proven() {
             let step = match self.next(&mut jobs, &mut local) {
@@ -142,6 +151,7 @@ impl Assembler {
                 break;
             }
             unsynced.commit_if_due(&self.store)?;
+            self.hand_over_if_due(&mut handed_over);
         }
         tracing::debug!("nothing is missing any more");
         drop(jobs); // what still waits there has memory that others can use
@@ -340,6 +350,16 @@ impl Assembler {
             behind.wrote(bytes.len());
         }
         Ok(())
+    }
+
+    /// What is kept in the output alone is not left in memory for long: whoever is killed goes on from there.
+    fn hand_over_if_due(&self, last: &mut Instant) {
+        if let (Some(_), Some(output)) = (&self.lent, &self.output)
+            && last.elapsed() >= HAND_OVER
+        {
+            output.hand_over();
+            *last = clock::now();
+        }
     }
 
     /// Waits until the disk has what it was told to take of the output.

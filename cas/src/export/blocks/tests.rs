@@ -1,4 +1,5 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
@@ -168,6 +169,9 @@ fn memory_is_bounded_and_given_back() {
     for n in 0..40u64 {
         let offset = n * 17 % 40 * BLOCK_BYTES as u64;
         blocks.write(&bytes[..BLOCK_BYTES - 1], offset).unwrap();
+        if n % 7 == 6 {
+            blocks.hand_over();
+        }
         let state = blocks.lock();
         let held = state.open.len() + state.waiting.len() + state.spare.len();
         assert!(held <= OPEN_BLOCKS + WAITING_BLOCKS, "{held}");
@@ -175,6 +179,36 @@ fn memory_is_bounded_and_given_back() {
     blocks.flush().unwrap();
     let state = blocks.lock();
     assert!(state.open.is_empty() && state.waiting.is_empty() && state.spare.is_empty());
+}
+
+#[test]
+fn what_is_handed_over_is_written_whether_more_comes_or_not() {
+    let bytes = content(3 * BLOCK_BYTES);
+    let (twin, blocks) = blocks(bytes.len());
+    let pieces = [1000..300_000, 2 * BLOCK_BYTES - 7..2 * BLOCK_BYTES + 90_000];
+    for piece in &pieces {
+        blocks
+            .write(&bytes[piece.clone()], piece.start as u64)
+            .unwrap();
+    }
+    blocks.hand_over();
+    let is_there = |piece: &Range<usize>| {
+        let there = twin.0.bytes.lock().unwrap();
+        there[piece.clone()] == bytes[piece.clone()]
+    };
+    let began = Instant::now();
+    while !pieces.iter().all(is_there) {
+        assert!(began.elapsed() < Duration::from_secs(60), "it is kept");
+        thread::sleep(Duration::from_millis(1));
+    }
+    // The rest of these blocks comes later.
+    for gap in [0..1000, 300_000..2 * BLOCK_BYTES - 7] {
+        blocks.write(&bytes[gap.clone()], gap.start as u64).unwrap();
+    }
+    let end = 2 * BLOCK_BYTES + 90_000;
+    blocks.write(&bytes[end..], end as u64).unwrap();
+    blocks.flush().unwrap();
+    assert!(*twin.0.bytes.lock().unwrap() == bytes);
 }
 
 #[test]
