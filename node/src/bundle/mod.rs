@@ -57,7 +57,7 @@ pub(crate) struct ManyOptions {
     pub(crate) hints: Vec<Multiaddr>,
     /// Permission bits of the files; `None`: by this process's umask.
     pub(crate) mode: Option<u32>,
-    /// What stays here; not [`Keep::InPlace`].
+    /// What stays here; not [`Keep::InPlace`](crate::api::Keep::InPlace).
     pub(crate) stay: Stay,
 }
 
