@@ -36,7 +36,7 @@ pub use import::{
 };
 pub use manifest::{ChunkRef, MAX_MANIFEST_BYTES, Manifest, ManifestError};
 pub use name::{MAX_NAME_BYTES, safe_file_name};
-pub use proof::{GroupHasher, MAX_GROUPS, MIN_GROUP_BYTES, ProofBuilder, ProofTree};
+pub use proof::{GroupHasher, GroupPieces, MAX_GROUPS, MIN_GROUP_BYTES, ProofBuilder, ProofTree};
 pub use record::{
     FileKind, FileRecord, FileRecordError, INLINE_MANIFEST_BYTES, MAX_FILE_RECORD_BYTES,
 };

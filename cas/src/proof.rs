@@ -10,6 +10,8 @@
 //!
 //! Units: offsets and sizes are bytes of the file, groups are numbered from 0.
 
+mod pieces;
+
 use std::ops::Range;
 
 use blake3::Hasher;
@@ -17,6 +19,7 @@ use blake3::hazmat::{
     ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root,
 };
 
+pub use self::pieces::GroupPieces;
 use crate::id::Address;
 
 /// The smallest group: below this the list would cost more than it proves.

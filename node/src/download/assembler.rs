@@ -6,7 +6,7 @@
 mod behind;
 mod groups;
 mod local;
-mod recent;
+mod pieces;
 mod unsynced;
 
 use std::{
@@ -21,7 +21,7 @@ use casnode_cas::{Assembly, ChunkHash, ExportError, HaveBitmap, Manifest, Put, S
 use tokio::sync::{mpsc, oneshot};
 
 pub(super) use self::behind::{Behind, behind};
-use self::{groups::Groups, local::Local, recent::Recent, unsynced::Unsynced};
+use self::{groups::Groups, local::Local, unsynced::Unsynced};
 use super::{LiveHave, engine::EngineEvent, lent::Lent};
 use crate::{budget::Held, clock, sched::PeerSlot};
 
@@ -385,8 +385,10 @@ impl Assembler {
         groups: &mut Groups,
     ) -> Result<Step, AssembleError> {
         self.live.set(index);
+        groups.hash(&self.manifest, index, bytes);
         for group in groups.add(&self.manifest, index) {
-            if !self.prove(group, index, bytes, &groups.recent)? {
+            let verdict = groups.verdict(group);
+            if !verdict.map_or_else(|| self.prove(group, index, bytes), Ok)? {
                 return Ok(Step::Stop(Ended::Forged {
                     proven: groups.proven_chunks(&self.manifest),
                 }));
@@ -397,39 +399,21 @@ impl Assembler {
             }
             self.live.proven(groups.proven_prefix);
         }
-        groups.recent.keep(index, bytes.clone());
         Ok(Step::Go)
     }
 
-    /// Compares a group's bytes with the proof tree. `index` is the chunk at hand; the others were taken just now, or
-    /// come from the store.
-    fn prove(
-        &self,
-        group: usize,
-        index: usize,
-        bytes: &Bytes,
-        recent: &Recent,
-    ) -> Result<bool, AssembleError> {
-        let range = self.manifest.proof().group_range(group);
+    /// Compares a group's bytes with the proof tree. `index` is the chunk at hand; others come from the store.
+    fn prove(&self, group: usize, index: usize, bytes: &Bytes) -> Result<bool, AssembleError> {
         let mut hasher = self.manifest.proof().group_hasher(group);
         for i in self.manifest.chunks_of_group(group) {
             let chunk = &self.manifest.chunks()[i];
             let piece = if i == index {
                 bytes.clone()
-            } else if let Some(bytes) = recent.get(i) {
-                bytes
             } else {
                 let found = self.store.get(&chunk.hash)?;
                 found.ok_or(AssembleError::Vanished(chunk.hash))?
             };
-            let start = self.manifest.chunk_offset(i);
-            let from = range.start.saturating_sub(start);
-            let to = (range.end - start).min(u64::from(chunk.len_bytes));
-            let (from, to) = (
-                usize::try_from(from).unwrap_or(0),
-                usize::try_from(to).unwrap_or(0),
-            );
-            hasher.update(&piece[from..to]);
+            hasher.update(pieces::part(&self.manifest, group, i, &piece).1);
         }
         Ok(hasher.finish())
     }

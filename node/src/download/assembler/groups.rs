@@ -2,7 +2,7 @@
 
 use casnode_cas::{HaveBitmap, Manifest};
 
-use super::recent::Recent;
+use super::pieces::Pieces;
 
 /// Which chunks are here and which groups are proven.
 pub(super) struct Groups {
@@ -13,8 +13,8 @@ pub(super) struct Groups {
     pub(super) proven_count: usize,
     /// Groups proven from the start of the file without a gap.
     pub(super) proven_prefix: usize,
-    /// What the next group may need.
-    pub(super) recent: Recent,
+    /// What came of the groups that are not complete.
+    pieces: Pieces,
 }
 
 /// The chunks, of those that are here, that belong to no group of which something is missing.
@@ -36,7 +36,7 @@ impl Groups {
             proven: vec![false; count],
             proven_count: 0,
             proven_prefix: 0,
-            recent: Recent::default(),
+            pieces: Pieces::default(),
         }
     }
 
@@ -75,6 +75,22 @@ impl Groups {
             }
         }
         complete
+    }
+
+    /// Hashes a chunk's part of each group that it shares with others. To be called before it is noted.
+    pub(super) fn hash(&mut self, manifest: &Manifest, index: usize, bytes: &[u8]) {
+        for group in manifest.groups_of_chunk(index) {
+            let of_group = manifest.chunks_of_group(group).len();
+            if of_group > 1 {
+                let is_first = self.left[group] as usize == of_group;
+                self.pieces.add(manifest, group, index, bytes, is_first);
+            }
+        }
+    }
+
+    /// Whether the bytes of a complete group are the file's, as far as that is known from hashing its parts.
+    pub(super) fn verdict(&mut self, group: usize) -> Option<bool> {
+        self.pieces.finish(group)
     }
 
     pub(super) fn prove(&mut self, group: usize) {
