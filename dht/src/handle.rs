@@ -43,6 +43,8 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 const PEER_LOOKUP: Duration = Duration::from_secs(4);
 /// How long leaving may take.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(3);
+/// Parts in which all keys of the schedule are looked at: a millisecond each for a million keys.
+const SCHEDULE_PARTS: usize = 64;
 
 /// A running node of the network. Clones share it; when the last one goes, the node stops.
 #[derive(Clone)]
@@ -261,6 +263,29 @@ impl Dht {
     /// Every key of the schedule, files' and chunks', in no order: 32 bytes of memory each.
     pub fn scheduled_keys(&self) -> Vec<Key> {
         self.inner.records.due().keys().copied().collect()
+    }
+
+    /// The keys of the schedule of which that is true, in no order. Others may change the schedule meanwhile.
+    pub fn scheduled_keys_where(&self, mut is_meant: impl FnMut(&Key) -> bool) -> Vec<Key> {
+        let mut found = Vec::new();
+        for part in 0..SCHEDULE_PARTS {
+            // In pieces, so that lookups are answered in between.
+            let due = self.inner.records.due();
+            let keys = due.keys_of_part(part, SCHEDULE_PARTS);
+            found.extend(keys.filter(|key| is_meant(key)).copied());
+        }
+        found
+    }
+
+    /// Keeps those of these keys that are not in the schedule.
+    pub fn retain_unscheduled(&self, keys: &mut Vec<Key>) {
+        let mut scheduled = Vec::with_capacity(keys.len());
+        for piece in keys.chunks(4096) {
+            let due = self.inner.records.due();
+            scheduled.extend(piece.iter().map(|key| due.contains(key)));
+        }
+        let mut scheduled = scheduled.into_iter();
+        keys.retain(|_| !scheduled.next().unwrap_or(false));
     }
 
     /// How far announcing has come.

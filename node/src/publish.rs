@@ -301,63 +301,9 @@ async fn schedule_entry(dht: &Dht, store: &Store, entry: FileEntry) -> Result<()
     Ok(())
 }
 
-/// At the start of a daemon: whatever was stored while no network was there enters the schedule, and what the schedule
-/// has but the store lacks leaves it. A file that cannot be read is passed over.
-pub(crate) async fn reconcile(node: Arc<Node>) -> Result<(), PublishError> {
-    let Some(dht) = node.dht.clone() else {
-        return Ok(());
-    };
-    let store = node.store.clone();
-    let files: Vec<FileEntry> = blocking(move || store.files()).await??;
-    let mut over = Vec::new();
-    for entry in files {
-        let address = entry.address;
-        if !node.serves(&address) {
-            over.push(address);
-            continue;
-        }
-        match schedule_entry(&dht, &node.store, entry).await {
-            Err(PublishError::Store(error)) => {
-                tracing::warn!(file = %address, %error, "a stored file cannot be announced");
-            }
-            other => other?,
-        }
-    }
-    let (store, seeding) = (node.store.clone(), node.seeding.clone());
-    let scheduled = dht.scheduled_keys();
-    let stale = blocking(move || stale(&store, &seeding, over, scheduled)).await??;
-    if !stale.is_empty() {
-        tracing::info!(
-            keys = stale.len(),
-            "keys of files that are gone, or served no more, leave the announce schedule"
-        );
-        unschedule(&dht, stale).await?;
-    }
-    Ok(())
-}
+mod reconcile;
 
-/// Those of the scheduled keys of which the store has neither a file nor a chunk, or only in files that are served no more.
-fn stale(
-    store: &Store,
-    seeding: &Seeding,
-    over: Vec<Address>,
-    scheduled: Vec<Key>,
-) -> Result<HashSet<Key>, StoreError> {
-    let over = over_keys(store, seeding, over)?;
-    let mut stale = HashSet::new();
-    for key in scheduled {
-        let is_here = || {
-            Ok::<_, StoreError>(
-                store.has(&ChunkHash::from_bytes(key))?
-                    || store.file(&Address::from_bytes(key))?.is_some(),
-            )
-        };
-        if over.contains(&key) || !is_here()? {
-            stale.insert(key);
-        }
-    }
-    Ok(stale)
-}
+pub(crate) use reconcile::reconcile;
 
 #[cfg(test)]
 mod tests;

@@ -267,18 +267,23 @@ impl Core {
         }
     }
 
-    pub(crate) fn for_each_chunk(
+    pub(crate) fn for_each_chunk_from(
         &self,
+        first_byte: u8,
         visit: &mut dyn FnMut(&ChunkHash, u32) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        self.noting(self.index.scan(entry::CHUNK_PREFIX, &mut |key, value| {
-            let hash = entry::chunk_of_key(key)?;
-            let entry = ChunkEntry::decode(value)?;
-            Ok(if entry.bad {
-                ControlFlow::Continue(())
-            } else {
-                visit(&hash, entry.len_bytes())
-            })
-        }))
+        let start = [entry::CHUNK_PREFIX, &[first_byte]].concat();
+        let scanned = self
+            .index
+            .scan_from(entry::CHUNK_PREFIX, &start, &mut |key, value| {
+                let hash = entry::chunk_of_key(key)?;
+                let entry = ChunkEntry::decode(value)?;
+                Ok(if entry.bad {
+                    ControlFlow::Continue(())
+                } else {
+                    visit(&hash, entry.len_bytes())
+                })
+            });
+        self.noting(scanned)
     }
 }

@@ -188,6 +188,39 @@ async fn what_is_served_no_more_leaves_the_schedule_but_for_what_others_have_of_
 }
 
 #[tokio::test]
+async fn a_start_finds_what_the_schedule_lacks_and_what_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = networked(dir.path()).await;
+    let dht = node.dht.as_ref().unwrap();
+    let scheduled = || -> HashSet<Key> { dht.scheduled_keys().into_iter().collect() };
+    let keys = |file: &Imported| {
+        let keys: Vec<Key> = chunk_keys(&file.manifest).collect();
+        (keys, *file.address.as_bytes())
+    };
+    let (chunks, whole) = keys(&import(&node.store, &content(9, 700_000)));
+    // Of another file only one chunk is here.
+    let elsewhere = Store::in_memory().unwrap();
+    let part_of = import(&elsewhere, &content(8, 700_000));
+    let (part, partial) = keys(&part_of);
+    node.store.begin_partial(&part_of.manifest, None).unwrap();
+    let hash = ChunkHash::from_bytes(part[1]);
+    let bytes = elsewhere.get(&hash).unwrap().unwrap();
+    node.store.put(&hash, &bytes).unwrap();
+    node.store.commit().unwrap();
+    let ours = [whole, partial, part[1]];
+    let expected: HashSet<Key> = chunks.iter().copied().chain(ours).collect();
+    reconcile(node.clone()).await.unwrap();
+    assert_eq!(scheduled(), expected);
+    dht.unschedule(vec![chunks[0], whole, part[1]])
+        .await
+        .unwrap();
+    dht.schedule(vec![part[0], [7; 32]]).await.unwrap();
+    reconcile(node.clone()).await.unwrap();
+    assert_eq!(scheduled(), expected);
+    node.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_damaged_manifest_does_not_keep_other_files_from_being_announced() {
     let dir = tempfile::tempdir().unwrap();
     let mut good = Vec::new();

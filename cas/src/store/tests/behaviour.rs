@@ -35,6 +35,24 @@ fn a_put_chunk_is_readable_at_once_and_known_afterwards() {
 }
 
 #[test]
+fn chunks_are_visited_in_order_from_any_first_byte_on() {
+    let store = Store::in_memory().unwrap();
+    let mut all: Vec<ChunkHash> = (0..200).map(|n| put(&store, &bytes_of(n, 100))).collect();
+    all.sort_unstable_by_key(|hash| *hash.as_bytes());
+    store.commit().unwrap();
+    for first_byte in [0, 1, 100, all[150].as_bytes()[0], 255] {
+        let mut seen = Vec::new();
+        let mut visit = |hash: &ChunkHash, _| {
+            seen.push(*hash);
+            ControlFlow::Continue(())
+        };
+        store.for_each_chunk_from(first_byte, &mut visit).unwrap();
+        let behind = all.partition_point(|hash| hash.as_bytes()[0] < first_byte);
+        assert_eq!(seen, all[behind..], "{first_byte}");
+    }
+}
+
+#[test]
 fn chunks_of_impossible_length_are_refused() {
     let store = Store::in_memory().unwrap();
     let over = vec![0; 4 * 1024 * 1024 + 1];

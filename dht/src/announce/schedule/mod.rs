@@ -183,6 +183,12 @@ impl Schedule {
         self.entries().map(|entry| &entry.key)
     }
 
+    /// The keys of one of `parts` parts.
+    pub(crate) fn keys_of_part(&self, part: usize, parts: usize) -> impl Iterator<Item = &Key> {
+        let buckets = self.buckets.iter().skip(part).step_by(parts);
+        buckets.flat_map(Bucket::entries).map(|entry| &entry.key)
+    }
+
     /// Whether the key is that of a file.
     pub(crate) fn is_file(&self, key: &Key) -> bool {
         self.get(key).is_some_and(|entry| entry.kind == Kind::File)
