@@ -16,10 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::file::OutputFile;
 pub use self::mode::own_umask;
+pub(crate) use self::temp::temp_name;
 use crate::error::io_is_no_space;
 use crate::id::Address;
 use crate::import::{ImportError, address_of_file};
-use crate::store::free_bytes;
+use crate::store::{clone_blocks, free_bytes};
 
 /// Why a file was not written.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +118,9 @@ impl ExportError {
     }
 }
 
+/// What is copied at a time.
+const COPY_BYTES: usize = 1 << 20;
+
 /// How an output comes to its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -132,6 +136,8 @@ pub struct OutputOptions {
     /// Whether a large output is written around the page cache, where the file system can do that: it is
     /// unless told otherwise.
     pub direct_io: bool,
+    /// Whether its bytes come by [`Assembly::take_over`] from a file that occupies their space already.
+    pub shares: bool,
 }
 
 impl Default for OutputOptions {
@@ -141,7 +147,7 @@ impl Default for OutputOptions {
 }
 
 impl OutputOptions {
-    /// Without [`OutputOptions::resume`], for other crates.
+    /// Without the others, which may be set.
     #[must_use]
     pub fn new(force: bool, mode: Option<u32>) -> Self {
         Self {
@@ -149,6 +155,7 @@ impl OutputOptions {
             mode,
             resume: false,
             direct_io: true,
+            shares: false,
         }
     }
 
@@ -245,7 +252,7 @@ impl Assembly {
             .metadata()
             .map_err(failed("look at", &self.temp))?;
         let available_bytes = free.saturating_add(own.blocks() * 512);
-        if available_bytes < self.size_bytes {
+        if available_bytes < self.size_bytes && !self.options.shares {
             return Err(ExportError::NoSpace {
                 path: self.target.clone(),
                 needed_bytes: self.size_bytes,
@@ -298,6 +305,45 @@ impl Assembly {
     /// end of this process. Does not wait for the disk; an error is that of a later call.
     pub fn hand_over(&self) {
         self.file.hand_over();
+    }
+
+    /// Gives the system everything that was written, so that whoever opens the file finds it. Not durable
+    /// by that.
+    ///
+    /// # Errors
+    /// What the medium says; then it is kept, and may be tried again.
+    pub fn flush(&self) -> Result<(), ExportError> {
+        self.file.flush().map_err(failed("write", &self.temp))
+    }
+
+    /// After an error of a sync: nobody goes on with it. What reads like it was written may be in memory
+    /// alone then, and no later sync would say so.
+    pub fn distrust(&mut self) {
+        self.options.resume = false;
+    }
+
+    /// Makes this the same as a whole file of the same size, of which nothing is on its way any more: shares
+    /// its blocks, or copies where that cannot be. Whether they are shared.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn take_over(&self, from: &Self) -> Result<bool, ExportError> {
+        from.flush()?;
+        self.written.store(true, Ordering::Relaxed);
+        if clone_blocks(self.file.file(), from.file.file()) {
+            return Ok(true);
+        }
+        let mut offset = 0;
+        let mut block = vec![0; COPY_BYTES];
+        while offset < self.size_bytes {
+            let left = usize::try_from(self.size_bytes - offset).unwrap_or(COPY_BYTES);
+            let part = &mut block[..left.min(COPY_BYTES)];
+            let read = from.file.read_exact_at(part, offset);
+            read.map_err(failed("read", &from.temp))?;
+            self.write_at(offset, part)?;
+            offset += part.len() as u64;
+        }
+        Ok(false)
     }
 
     /// The file that is written, readable too. Nobody else goes on with it before this is dropped.
@@ -407,6 +453,7 @@ impl Drop for Assembly {
             self.file.discard();
         } else if let Err(error) = self.file.flush() {
             tracing::debug!(path = %self.temp.display(), %error, "the end of an output is lost");
+            self.file.discard();
         }
         if !stays && let Err(error) = fs::remove_file(&self.temp) {
             tracing::debug!(path = %self.temp.display(), %error, "temporary file stays behind");
@@ -416,6 +463,13 @@ impl Drop for Assembly {
             tracing::debug!(path = %self.temp.display(), %error, "temporary file stays locked");
         }
     }
+}
+
+/// Whether a file has no hole there: `false` also where the file system does not tell.
+pub(crate) fn is_filled(file: &OutputFile, range: Range<u64>) -> bool {
+    let file = file.file();
+    matches!(next_data(file, range.start), Ok(Some(at)) if at == range.start)
+        && matches!(next_hole(file, range.start), Ok(at) if at >= range.end)
 }
 
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> ExportError + 'a {
@@ -456,6 +510,17 @@ fn next_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 fn next_data(_file: &File, _offset: u64) -> io::Result<Option<u64>> {
+    Err(rustix::io::Errno::NOSYS.into())
+}
+
+/// Where the next hole from `offset` on begins, or the end of the file.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+fn next_hole(file: &File, offset: u64) -> io::Result<u64> {
+    Ok(rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(offset))?)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn next_hole(_file: &File, _offset: u64) -> io::Result<u64> {
     Err(rustix::io::Errno::NOSYS.into())
 }
 

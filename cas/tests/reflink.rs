@@ -1,75 +1,23 @@
-//! A store on a file system that shares blocks. Needs root, a loop device and `mkfs.xfs`; says so where
-//! they are missing.
+//! A store on a file system that shares blocks.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use casnode_cas::{
-    Address, ImportOptions, Imported, Placement, SourceKind, Store, StoreConfig, import_file,
+    Address, Assembly, ImportOptions, Imported, OutputOptions, Placement, SourceKind, Store,
+    StoreConfig, import_file,
 };
 use rand::{RngCore, SeedableRng};
 
+#[path = "../../tests/xfs.rs"]
+mod xfs;
+
+use xfs::Xfs;
+
 const MIB: usize = 1 << 20;
-
-/// A mounted file system of 400 MiB; unmounted when dropped.
-struct Xfs {
-    dir: tempfile::TempDir,
-}
-
-fn done(command: &mut Command) -> bool {
-    command.output().is_ok_and(|output| output.status.success())
-}
-
-impl Xfs {
-    fn mount() -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let (image, at) = (dir.path().join("image"), dir.path().join("fs"));
-        fs::create_dir(&at).unwrap();
-        fs::File::create(&image)
-            .unwrap()
-            .set_len(400 << 20)
-            .unwrap();
-        let made = done(
-            Command::new("mkfs.xfs")
-                .args(["-q", "-m", "reflink=1"])
-                .arg(&image),
-        );
-        let mounted = made
-            && done(
-                Command::new("mount")
-                    .args(["-o", "loop"])
-                    .arg(&image)
-                    .arg(&at),
-            );
-        if !mounted {
-            println!("skipped: no mkfs.xfs, or no right to mount");
-        }
-        mounted.then_some(Self { dir })
-    }
-
-    fn path(&self) -> PathBuf {
-        self.dir.path().join("fs")
-    }
-
-    fn free_bytes(&self) -> u64 {
-        let _ = Command::new("sync").arg("-f").arg(self.path()).status();
-        let stat = rustix::fs::statvfs(self.path()).unwrap();
-        stat.f_bavail * stat.f_frsize
-    }
-}
-
-impl Drop for Xfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount")
-            .arg("--lazy")
-            .arg(self.path())
-            .status();
-    }
-}
 
 fn content(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
@@ -174,4 +122,52 @@ fn clones_take_over_from_files_in_place_and_leave_nothing_behind() {
     fs::write(folder.join("clones/800000ff"), b"half").unwrap();
     drop(open(&folder));
     assert!(!folder.join("clones/800000ff").exists());
+}
+
+#[test]
+fn a_fetched_file_is_written_once_for_the_store_and_its_output() {
+    let Some(xfs) = Xfs::mount() else { return };
+    let (folder, target) = (xfs.path().join("store"), xfs.path().join("out"));
+    let bytes = content(4, 48 * MIB + 77);
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("file"), &bytes).unwrap();
+    let source = open(&elsewhere.path().join("store"));
+    let manifest = import(&source, &elsewhere.path().join("file"), Placement::Copy).manifest;
+    let (address, size_bytes) = (manifest.address(), manifest.size_bytes());
+    let store = open(&folder);
+    assert!(store.shares_blocks_with(&xfs.path()));
+    assert!(!store.shares_blocks_with(elsewhere.path()));
+    if !source.shares_blocks_with(elsewhere.path()) {
+        assert!(!elsewhere.path().join("store/unfinished").exists());
+    }
+    let before = xfs.free_bytes();
+    store.begin_partial(&manifest, None).unwrap();
+    let file = store.begin_unfinished(&address, size_bytes);
+    let file = file.unwrap().unwrap();
+    file.write_at(0, &bytes).unwrap();
+    let options = OutputOptions::new(false, None);
+    let output = Assembly::create(&target, &address, size_bytes, &options).unwrap();
+    assert!(output.take_over(&file).unwrap(), "it was copied");
+    output.finish().unwrap();
+    drop(file);
+    store.add_unfinished(&manifest, None, false).unwrap();
+    assert!(
+        before - xfs.free_bytes() < 52 * MIB as u64,
+        "it takes space twice"
+    );
+    assert!(fs::read(&target).unwrap() == bytes);
+    assert!(
+        store.disk_bytes() > bytes.len() as u64,
+        "the store's counts"
+    );
+    assert!(store.disk_bytes() < 2 * bytes.len() as u64, "and once");
+    // Whatever becomes of the output.
+    fs::write(&target, content(5, 48 * MIB)).unwrap();
+    drop(store);
+    Store::rebuild_index(&folder).unwrap();
+    let store = open(&folder);
+    assert!(read(&store, &address).unwrap() == bytes);
+    store.remove_file(&address).unwrap();
+    assert_eq!(fs::read_dir(folder.join("clones")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(folder.join("unfinished")).unwrap().count(), 0);
 }

@@ -12,6 +12,8 @@ mod harness;
 mod hostile;
 mod privileges;
 mod proxy;
+#[path = "../xfs.rs"]
+mod xfs;
 
 mod bench;
 mod cipher;
@@ -29,6 +31,7 @@ mod port;
 mod provide;
 mod quota;
 mod resume;
+mod sharing;
 mod swarm;
 mod transfer;
 mod upkeep;

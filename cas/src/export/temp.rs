@@ -55,7 +55,7 @@ pub(super) fn create(
 
 /// `.<name>.<first digits of the address>.part`, with the name shortened where the whole would be too
 /// long for a file system; from the second turn on with the number of the turn before `part`.
-pub(super) fn temp_name(name: &OsStr, address: &Address, turn: u32) -> OsString {
+pub(crate) fn temp_name(name: &OsStr, address: &Address, turn: u32) -> OsString {
     let suffix = match turn {
         0 => format!(".{}.part", address.short()),
         _ => format!(".{}.{turn}.part", address.short()),

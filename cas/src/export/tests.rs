@@ -420,3 +420,16 @@ fn a_file_that_has_taken_the_temporary_name_is_not_written_to() {
     fs::rename(&theirs, &ours).unwrap();
     assert!(!OutputFile::direct(file, &ours, 1 << 30).is_direct());
 }
+
+#[test]
+fn an_output_in_doubt_is_not_gone_on_with() {
+    let bytes = large();
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("out");
+    let options = OutputOptions::default().resuming();
+    let mut assembly = begin_large(&target, &bytes, &options);
+    assembly.write_at(0, &bytes).unwrap();
+    assembly.distrust();
+    drop(assembly);
+    assert!(names(dir.path()).is_empty());
+}

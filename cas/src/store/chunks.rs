@@ -260,6 +260,15 @@ impl Core {
             .retain(|_, lent| !Arc::ptr_eq(&lent.file, file));
     }
 
+    /// Everything that was lent of one file is of another one from now on, which has the same at the same places.
+    pub(super) fn relend(&self, from: &Arc<OutputFile>, to: &Arc<OutputFile>) {
+        for lent in self.lent_chunks().values_mut() {
+            if Arc::ptr_eq(&lent.file, from) {
+                lent.file = Arc::clone(to);
+            }
+        }
+    }
+
     fn forget_lent(&self, hash: &ChunkHash, lent: &Lent) {
         let mut chunks = self.lent_chunks();
         if chunks.get(hash) == Some(lent) {

@@ -6,13 +6,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::core::Core;
 use super::dir_bytes;
 use super::ledger::Ledger;
+use crate::error::StoreError;
 use crate::import::FileIdentity;
 
 /// Smaller files are copied: a clone is a file of its own, to be synced and looked up.
@@ -108,12 +109,7 @@ impl Clones {
         if file.metadata()?.len() < MIN_CLONE_BYTES {
             return Ok(None);
         }
-        if !dir.exists() {
-            fs::create_dir(dir)?;
-            if let Some(store) = dir.parent() {
-                File::open(store)?.sync_all()?;
-            }
-        }
+        create_dir(dir)?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut options = OpenOptions::new();
         let clone = options
@@ -124,9 +120,7 @@ impl Clones {
         let durable = || clone.sync_all().and_then(|()| File::open(dir)?.sync_all());
         match clone_blocks(&clone, file).then(durable) {
             Some(Ok(())) => {
-                let blocks = clone.metadata().map_or(0, |data| data.blocks());
-                self.occupied_bytes
-                    .fetch_add(blocks * 512, Ordering::Relaxed);
+                self.count(&clone);
                 Ok(Some((number, clone)))
             }
             Some(Err(error)) => {
@@ -139,15 +133,53 @@ impl Clones {
             }
         }
     }
+
+    /// Gives a file of the store a second name, among the clones.
+    fn name(&self, path: &Path) -> io::Result<(u32, File)> {
+        let dir = self.dir.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        create_dir(dir)?;
+        let file = File::open(path)?;
+        file.sync_all()?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        fs::hard_link(path, self.path(number))?;
+        self.count(&file);
+        match File::open(dir).and_then(|dir| dir.sync_all()) {
+            Ok(()) => Ok((number, file)),
+            Err(error) => {
+                self.remove(number);
+                Err(error)
+            }
+        }
+    }
+
+    fn count(&self, clone: &File) {
+        let blocks = clone.metadata().map_or(0, |data| data.blocks());
+        self.occupied_bytes
+            .fetch_add(blocks * 512, Ordering::Relaxed);
+    }
 }
 
+/// Makes a folder of the store, durably, unless it is there.
+pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    dir.parent()
+        .map_or(Ok(()), |store| File::open(store)?.sync_all())
+}
+
+/// Makes `to` share all blocks of `from`; whether that could be.
 #[cfg(target_os = "linux")]
-fn clone_blocks(to: &File, from: &File) -> bool {
+pub(crate) fn clone_blocks(to: &File, from: &File) -> bool {
     rustix::fs::ioctl_ficlone(to, from).is_ok()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn clone_blocks(_to: &File, _from: &File) -> bool {
+pub(crate) fn clone_blocks(_to: &File, _from: &File) -> bool {
     false
 }
 
@@ -177,6 +209,23 @@ impl Drop for NewClone {
 }
 
 impl Core {
+    /// A file of the store, whole, as a clone: the file itself under a second name.
+    pub(super) fn clone_by_name(core: &Arc<Self>, path: &Path) -> Result<NewClone, StoreError> {
+        core.check_writable()?;
+        let named = core.clones.name(path).and_then(|(number, file)| {
+            Ok(NewClone {
+                core: Arc::clone(core),
+                number,
+                identity: FileIdentity::of(&file.metadata()?),
+            })
+        });
+        named.map_err(|source| StoreError::Io {
+            action: "link",
+            path: path.to_owned(),
+            source,
+        })
+    }
+
     /// A clone of a file that is to be stored, if one can be made. Not being able to is no failure.
     pub(super) fn clone_of(core: &Arc<Self>, file: &File) -> Option<NewClone> {
         if core.check_writable().is_err() {

@@ -24,6 +24,7 @@ use super::pack::{Location, Packs, RecordKind, SyncPoint};
 use super::source::SourceFiles;
 use super::space::Space;
 use super::syncer::Syncer;
+use super::unfinished::Unfinished;
 use crate::error::{IndexError, StoreError};
 use crate::id::{Address, ChunkHash, HASH_BYTES, ManifestId};
 
@@ -74,6 +75,7 @@ pub(crate) struct Core {
     pub(super) space: Space,
     pub(super) sources: SourceFiles,
     pub(super) clones: Clones,
+    pub(super) unfinished: Unfinished,
     pub(super) commit: Mutex<Committed>,
     pub(super) holds: Mutex<Holds>,
     pub(super) evictions: Mutex<Evictions>,
@@ -103,7 +105,7 @@ impl Core {
         index: Arc<dyn Index>,
         packs: Packs,
         space: Space,
-        clones: Clones,
+        (clones, unfinished): (Clones, Unfinished),
         ledger: Ledger,
         syncer: Option<Syncer>,
         read_only: bool,
@@ -114,6 +116,7 @@ impl Core {
             space,
             sources: SourceFiles::default(),
             clones,
+            unfinished,
             commit: Mutex::new(Committed {
                 appended: 0,
                 ledger,
@@ -251,7 +254,8 @@ impl Core {
         // An older measurement must not come after a newer one.
         let _alone = lock(&self.measuring);
         let own = self.packs.disk_bytes() + self.index.disk_bytes();
-        let bytes = own + self.space.reserve_disk_bytes() + self.clones.disk_bytes();
+        let files = self.clones.disk_bytes() + self.unfinished.disk_bytes();
+        let bytes = own + self.space.reserve_disk_bytes() + files;
         self.space.measured(bytes, unmeasured_bytes);
     }
 

@@ -127,6 +127,10 @@ impl Layout {
         self.dir.join("clones")
     }
 
+    pub(crate) fn unfinished_dir(&self) -> PathBuf {
+        self.dir.join("unfinished")
+    }
+
     pub(crate) fn packs_dir(&self) -> PathBuf {
         self.dir.join("packs")
     }

@@ -36,6 +36,7 @@ mod source;
 mod space;
 mod syncer;
 mod types;
+mod unfinished;
 mod usage;
 mod verify;
 
@@ -47,7 +48,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub(crate) use self::clones::NewClone;
+pub(crate) use self::clones::{NewClone, clone_blocks};
 use self::core::Core;
 pub(crate) use self::hold::Hold;
 use self::layout::Layout;

@@ -17,6 +17,7 @@ use super::sled::SledIndex;
 use super::space::Space;
 use super::syncer::Syncer;
 use super::types::{Rebuilt, StoreConfig};
+use super::unfinished::Unfinished;
 use super::{Inner, Store};
 use crate::error::{IndexError, StoreError};
 
@@ -52,8 +53,16 @@ impl Store {
         let index: Arc<dyn Index> = Arc::<MemoryIndex>::default();
         let found = recovery::recover(&index, &packs, &Space::unlimited(), true)?;
         let clones = Clones::read_only(layout.clones_dir());
-        let space = Space::unlimited();
-        let core = Core::new(index, packs, space, clones, found.ledger, None, true);
+        let (space, none) = (Space::unlimited(), Unfinished::new(None));
+        let core = Core::new(
+            index,
+            packs,
+            space,
+            (clones, none),
+            found.ledger,
+            None,
+            true,
+        );
         core.load_max_bytes()?;
         Ok(Self::around(Arc::new(core), Some(layout)))
     }
@@ -114,7 +123,16 @@ impl Store {
         let packs = Packs::open(medium, [0; 16], pack_bytes)?;
         let found = recovery::recover(&index, &packs, &Space::unlimited(), false)?;
         let (space, clones) = (Space::unlimited(), Clones::none());
-        let core = Core::new(index, packs, space, clones, found.ledger, None, false);
+        let none = Unfinished::new(None);
+        let core = Core::new(
+            index,
+            packs,
+            space,
+            (clones, none),
+            found.ledger,
+            None,
+            false,
+        );
         core.load_max_bytes()?;
         Ok(Self::around(Arc::new(core), None))
     }
@@ -161,8 +179,19 @@ fn open(dir: &Path, config: &StoreConfig) -> Result<(Store, Recovered), StoreErr
     space.refill();
     let ledger = std::mem::take(&mut found.ledger);
     let clones = Clones::open(layout.clones_dir(), &ledger);
-    let core = Core::new(index, packs, space, clones, ledger, Some(syncer), false);
+    let unfinished = Unfinished::new(Some(layout.unfinished_dir()));
+    let syncer = Some(syncer);
+    let core = Core::new(
+        index,
+        packs,
+        space,
+        (clones, unfinished),
+        ledger,
+        syncer,
+        false,
+    );
     core.load_max_bytes()?;
+    core.take_up_unfinished();
     Ok((Store::around(Arc::new(core), Some(layout)), found))
 }
 

@@ -54,6 +54,7 @@ impl Core {
         if let Some(id) = source {
             self.remove_source(id);
         }
+        self.drop_unfinished(address);
         if let Some(tombstone) = self.tombstone(address)? {
             // The entry's record is dead by now, durably: nothing is left to be kept from coming back.
             lock(&self.commit).spent.push((*address, tombstone));

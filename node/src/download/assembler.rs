@@ -17,12 +17,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use casnode_cas::{Assembly, ChunkHash, ExportError, HaveBitmap, Manifest, Put, Store, StoreError};
+use casnode_cas::{ChunkHash, ExportError, HaveBitmap, Manifest, Put, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 pub(super) use self::behind::{Behind, behind};
 use self::{groups::Groups, local::Local, unsynced::Unsynced};
-use super::{LiveHave, engine::EngineEvent, lent::Lent};
+use super::{LiveHave, begin::Output, engine::EngineEvent, lent::Lent};
 use crate::{budget::Held, clock, sched::PeerSlot};
 
 /// Chunks that may wait to be checked, if there is memory for them: see [`crate::budget::Shares`].
@@ -71,12 +71,12 @@ pub(super) struct Assembler {
     pub(super) store: Store,
     pub(super) manifest: Arc<Manifest>,
     /// `None` when the bytes go to a stream, which reads proven groups from the store by itself.
-    pub(super) output: Option<Assembly>,
+    pub(super) output: Option<Output>,
     /// Where the output goes in the end, as soon as that is known.
     pub(super) place: Option<oneshot::Receiver<PathBuf>>,
     /// Syncs the output along the way.
     pub(super) behind: Option<Behind>,
-    /// Where what arrives is kept: in the output alone, to which it is written once; `None`: in the store.
+    /// Where what arrives is kept: in what is written alone, each byte once; `None`: in packs of the store, too.
     pub(super) lent: Option<Arc<Lent>>,
     /// The manifest is known to be the file's: of groups that are all here nothing is read.
     pub(super) is_proven: bool,
@@ -166,7 +166,9 @@ impl Assembler {
                 let Ok(target) = place.blocking_recv() else {
                     return Ok(Ended::Abandoned);
                 };
-                output.rename(&target)?;
+                if let Some(output) = output.target_mut() {
+                    output.rename(&target)?;
+                }
             }
             output.finish()?;
             tracing::debug!("the output is in place");
@@ -308,7 +310,11 @@ impl Assembler {
     fn leftover(&self, index: usize) -> Option<Bytes> {
         let chunk = self.manifest.chunks().get(index)?;
         let offset = self.manifest.chunk_offset(index);
-        let bytes = self.output.as_ref()?.leftover(offset, chunk.len_bytes)?;
+        let bytes = self
+            .output
+            .as_ref()?
+            .written()
+            .leftover(offset, chunk.len_bytes)?;
         (ChunkHash::of(&bytes) == chunk.hash).then(|| bytes.into())
     }
 
@@ -340,12 +346,16 @@ impl Assembler {
     }
 
     fn write_out(&mut self, index: usize, bytes: &[u8]) -> Result<(), AssembleError> {
-        if let Some(output) = &mut self.output {
-            output.write_at(self.manifest.chunk_offset(index), bytes)?;
+        if let Some(output) = &self.output {
+            output
+                .written()
+                .write_at(self.manifest.chunk_offset(index), bytes)?;
         }
-        // Around the page cache there is nothing to bring to the disk.
+        // Around the page cache there is little to bring to the disk: where the bytes are, which a power cut must not
+        // take from a file of the store.
         if let Some(behind) = &mut self.behind
-            && self.output.as_ref().is_some_and(|o| !o.is_direct())
+            && let Some(output) = &self.output
+            && (output.is_stores() || !output.written().is_direct())
         {
             behind.wrote(bytes.len());
         }
@@ -357,7 +367,7 @@ impl Assembler {
         if let (Some(_), Some(output)) = (&self.lent, &self.output)
             && last.elapsed() >= HAND_OVER
         {
-            output.hand_over();
+            output.written().hand_over();
             *last = clock::now();
         }
     }
@@ -367,14 +377,19 @@ impl Assembler {
         let Some(behind) = self.behind.take() else {
             return Ok(());
         };
-        let target = self.output.as_ref().map(|o| o.target().to_owned());
-        behind.finish().map_err(|source| {
-            AssembleError::Output(ExportError::Io {
-                action: "sync",
-                path: target.unwrap_or_default(),
-                source,
-            })
-        })
+        let Err(source) = behind.finish() else {
+            return Ok(());
+        };
+        let output = self.output.as_mut().map(Output::written_mut);
+        let path = output.map(|output| {
+            output.distrust();
+            output.target().to_owned()
+        });
+        Err(AssembleError::Output(ExportError::Io {
+            action: "sync",
+            path: path.unwrap_or_default(),
+            source,
+        }))
     }
 
     /// Counts a chunk as here and proves the groups it completes.

@@ -13,7 +13,7 @@ use super::{
     emitter::StreamOut,
     output::{Found, inspect},
     session::SessionEnd,
-    settle::settle,
+    settle::{Fetched, settle},
     sources::Sources,
 };
 pub(crate) use super::{output::Target, settle::Stay};
@@ -225,7 +225,8 @@ pub(crate) async fn get(
                 path,
                 lent,
             } => {
-                job.settle(&manifest, path.clone()).await?;
+                let is_stores = lent.as_ref().is_some_and(|lent| lent.is_stores());
+                job.settle(&manifest, path.clone(), is_stores).await?;
                 tracing::debug!("the download is settled");
                 drop(lent); // not before the store knows where the chunks are
                 return Ok(job.report(&manifest, path));
@@ -280,7 +281,16 @@ async fn unchanged(
     if stay != Stay::default() {
         let name = entry.as_ref().and_then(|e| e.name.clone());
         let settled = match manifest {
-            Some(m) => settle(node, stay, &m, Some(path.clone()), name).await,
+            Some(manifest) => {
+                let path = Some(path.clone());
+                let fetched = Fetched {
+                    manifest,
+                    path,
+                    is_stores: false,
+                    name,
+                };
+                settle(node, stay, fetched).await
+            }
             None if stay.keep == Keep::No => Ok(()),
             None => Err("the store does not know the file".to_owned()),
         };
@@ -335,11 +345,22 @@ pub(super) fn interrupted() -> ApiError {
 
 impl Job {
     /// The bytes are in place. An output is worth having even when the store does not take the file.
-    async fn settle(&self, manifest: &Manifest, path: Option<PathBuf>) -> Result<(), ApiError> {
+    async fn settle(
+        &self,
+        manifest: &Manifest,
+        path: Option<PathBuf>,
+        is_stores: bool,
+    ) -> Result<(), ApiError> {
         let known = self.node.known_name(&self.address).await;
         let name = self.record.as_ref().and_then(|r| r.name());
         let name = name.map(str::to_owned).or(known);
-        let Err(why) = settle(&self.node, self.stay, manifest, path, name).await else {
+        let fetched = Fetched {
+            manifest: manifest.clone(),
+            path,
+            is_stores,
+            name,
+        };
+        let Err(why) = settle(&self.node, self.stay, fetched).await else {
             return Ok(());
         };
         if matches!(self.target, Target::Keep) {

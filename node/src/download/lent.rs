@@ -1,4 +1,4 @@
-//! Chunks that are kept in the output of their download alone.
+//! Chunks that are kept in what their download writes alone: its output, or a file of the store.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -7,13 +7,23 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{node::Node, publish, tasks::blocking};
 
-/// What a download has in its output and not in the store: as long as this lives, everybody in this node finds it
+/// What becomes of lent chunks when their download is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// The output is somebody else's: nothing is read there any more.
+    No,
+    /// The file is the store's, which knows them until it has taken it over, or removed it.
+    WithTheStore,
+}
+
+/// What a download has in its output and not in the packs: as long as this lives, everybody in this node finds it
 /// there. Nothing of it is durable before the output is finished; a download that is broken off finds again what the
 /// output has by reading it.
 #[derive(Debug)]
 pub(super) struct Lent {
     store: Store,
     file: Arc<OutputFile>,
+    stay: Stay,
     /// Says that it is over.
     _over: DropGuard,
 }
@@ -24,6 +34,7 @@ impl Lent {
         node: &Arc<Node>,
         manifest: &Arc<Manifest>,
         file: Arc<OutputFile>,
+        stay: Stay,
     ) -> Arc<Self> {
         let over = CancellationToken::new();
         let (task_node, manifest, done) = (node.clone(), manifest.clone(), over.clone());
@@ -32,16 +43,27 @@ impl Lent {
             withdraw(&task_node, &manifest).await;
             Ok::<(), Infallible>(())
         });
-        Self::until(node.store.clone(), file, over)
+        Self::until(node.store.clone(), file, stay, over)
     }
 
     /// Chunks in `file`; when the last of its owners lets go of it, `over` is cancelled.
-    pub(super) fn until(store: Store, file: Arc<OutputFile>, over: CancellationToken) -> Arc<Self> {
+    pub(super) fn until(
+        store: Store,
+        file: Arc<OutputFile>,
+        stay: Stay,
+        over: CancellationToken,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             file,
+            stay,
             _over: over.drop_guard(),
         })
+    }
+
+    /// Whether the file is the store's.
+    pub(super) fn is_stores(&self) -> bool {
+        self.stay == Stay::WithTheStore
     }
 
     /// This chunk is right, and in the file.
@@ -53,7 +75,9 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.store.unlend(&self.file);
+        if self.stay == Stay::No {
+            self.store.unlend(&self.file);
+        }
     }
 }
 

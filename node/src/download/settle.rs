@@ -1,11 +1,8 @@
 //! What stays of a file when its download is done.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
-use casnode_cas::{ChunkHash, FileState, Manifest, Store, StoreError};
+use casnode_cas::{ChunkHash, FileEntry, FileState, Manifest, Store, StoreError};
 
 use crate::{api::Keep, errors, node::Node, publish, tasks::blocking};
 
@@ -15,6 +12,16 @@ pub(crate) struct Stay {
     pub(crate) keep: Keep,
     /// Whatever is collected or has to make room.
     pub(crate) pin: bool,
+}
+
+/// A file whose bytes are where they belong.
+pub(super) struct Fetched {
+    pub(super) manifest: Manifest,
+    /// Where the output is.
+    pub(super) path: Option<PathBuf>,
+    /// All of it is in the store's unfinished file of this address.
+    pub(super) is_stores: bool,
+    pub(super) name: Option<String>,
 }
 
 /// What the store made of a file.
@@ -27,22 +34,16 @@ enum Entered {
     Gone(Vec<ChunkHash>),
 }
 
-/// Makes the store have of a fetched file what is wanted, and tells the DHT. The bytes are where they belong: what goes
-/// wrong here is told in words.
-pub(super) async fn settle(
-    node: &Arc<Node>,
-    stay: Stay,
-    manifest: &Manifest,
-    path: Option<PathBuf>,
-    name: Option<String>,
-) -> Result<(), String> {
-    let (store, m, hint) = (node.store.clone(), manifest.clone(), name.clone());
-    let entered = blocking(move || enter(&store, stay, &m, path.as_deref(), hint.as_deref())).await;
+/// Makes the store have of a fetched file what is wanted, and tells the DHT. What goes wrong here is told in words.
+pub(super) async fn settle(node: &Arc<Node>, stay: Stay, fetched: Fetched) -> Result<(), String> {
+    let (manifest, name) = (fetched.manifest.clone(), fetched.name.clone());
+    let store = node.store.clone();
+    let entered = blocking(move || enter(&store, stay, &fetched)).await;
     let entered = entered.map_err(|error| errors::chain(&error))?;
     match entered.map_err(|error| errors::chain(&error))? {
         Entered::Known => {}
         Entered::New if node.serve_dht => {
-            let all = publish::file_and_chunks(node.clone(), manifest.clone(), name);
+            let all = publish::file_and_chunks(node.clone(), manifest, name);
             node.tasks.spawn("publish", all);
         }
         Entered::New => {}
@@ -56,17 +57,12 @@ pub(super) async fn settle(
     Ok(())
 }
 
-fn enter(
-    store: &Store,
-    stay: Stay,
-    manifest: &Manifest,
-    path: Option<&Path>,
-    name: Option<&str>,
-) -> Result<Entered, StoreError> {
+fn enter(store: &Store, stay: Stay, fetched: &Fetched) -> Result<Entered, StoreError> {
+    let (manifest, name) = (&fetched.manifest, fetched.name.as_deref());
     let address = manifest.address();
     let before = store.file(&address)?;
     let was_whole = before.is_some_and(|entry| entry.state == FileState::Complete);
-    let entered = match (stay.keep, path) {
+    let entered = match (stay.keep, fetched.path.as_deref()) {
         // What was kept before is not this download's to remove.
         (Keep::No, _) if was_whole => Entered::Known,
         (Keep::No, _) => {
@@ -88,20 +84,44 @@ fn enter(
             Entered::Known
         }
         (Keep::Store | Keep::InPlace, _) => {
-            let entry = store.complete_partial(&address, stay.pin)?;
+            let entry = complete(store, stay, fetched)?;
             if let (None, Some(name)) = (entry.name, name) {
                 store.set_name(&address, name)?;
             }
             Entered::New
         }
     };
+    store.drop_unfinished(&address); // what it had is elsewhere by now
     store.touch(&address)?;
     Ok(entered)
 }
 
+/// Makes the download complete: its file becomes the store's, or what is in there goes into packs.
+fn complete(store: &Store, stay: Stay, fetched: &Fetched) -> Result<FileEntry, StoreError> {
+    let manifest = &fetched.manifest;
+    if fetched.is_stores {
+        // The entry has the name that it began with; one that is known only now is given later.
+        match store.add_unfinished(manifest, None, stay.pin) {
+            Ok(Some(entry)) => return Ok(entry),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "a fetched file is copied into packs"),
+        }
+    }
+    if store.has_unfinished(&manifest.address()) {
+        for chunk in manifest.chunks() {
+            if store.is_lent(&chunk.hash)?
+                && let Some(bytes) = store.get(&chunk.hash)?
+            {
+                store.put(&chunk.hash, &bytes)?;
+            }
+        }
+    }
+    store.complete_partial(&manifest.address(), stay.pin)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{fs, fs::File, ops::ControlFlow};
+    use std::{fs, fs::File, ops::ControlFlow, path::Path};
 
     use casnode_cas::{ImportOptions, Imported, StoreConfig, import_reader};
 
@@ -131,6 +151,16 @@ mod tests {
         Stay { keep, pin: false }
     }
 
+    /// A file that was fetched to `path`, if anywhere but the packs.
+    fn fetched(manifest: &Manifest, path: Option<&Path>) -> Fetched {
+        Fetched {
+            manifest: manifest.clone(),
+            path: path.map(Path::to_owned),
+            is_stores: false,
+            name: None,
+        }
+    }
+
     #[test]
     fn what_is_not_wanted_goes_and_what_was_whole_before_stays() {
         let bytes = content();
@@ -141,12 +171,12 @@ mod tests {
         let chunk = &manifest.chunks()[0];
         let earlier = source.get(&chunk.hash).unwrap().unwrap();
         store.put(&chunk.hash, &earlier).unwrap();
-        match enter(&store, stay(Keep::No), &manifest, None, None).unwrap() {
+        match enter(&store, stay(Keep::No), &fetched(&manifest, None)).unwrap() {
             Entered::Gone(chunks) => assert_eq!(chunks, [chunk.hash]),
             _ => panic!("it is kept"),
         }
         assert!(store.file(&manifest.address()).unwrap().is_none());
-        let entered = enter(&source, stay(Keep::No), &manifest, None, None).unwrap();
+        let entered = enter(&source, stay(Keep::No), &fetched(&manifest, None)).unwrap();
         assert!(matches!(entered, Entered::Known));
         assert!(source.have(&manifest).unwrap().is_complete());
     }
@@ -161,7 +191,11 @@ mod tests {
             let bytes = source.get(&chunk.hash).unwrap().unwrap();
             store.put(&chunk.hash, &bytes).unwrap();
         }
-        enter(&store, stay(Keep::Store), &manifest, None, Some("late")).unwrap();
+        let named = Fetched {
+            name: Some("late".to_owned()),
+            ..fetched(&manifest, None)
+        };
+        enter(&store, stay(Keep::Store), &named).unwrap();
         let entry = store.file(&manifest.address()).unwrap().unwrap();
         assert_eq!(entry.name.as_deref(), Some("late"));
     }
@@ -176,9 +210,14 @@ mod tests {
             keep: Keep::Store,
             pin: true,
         };
-        enter(&store, wanted, &imported.manifest, None, None).unwrap();
+        enter(&store, wanted, &fetched(&imported.manifest, None)).unwrap();
         assert!(pinned(&store));
-        enter(&store, stay(Keep::Store), &imported.manifest, None, None).unwrap();
+        enter(
+            &store,
+            stay(Keep::Store),
+            &fetched(&imported.manifest, None),
+        )
+        .unwrap();
         assert!(
             pinned(&store),
             "it is let go of only when that is asked for"
@@ -202,7 +241,8 @@ mod tests {
         fs::write(&output, &bytes).unwrap();
         let file = Arc::new(casnode_cas::OutputFile::from(File::open(&output).unwrap()));
         store.lend(&chunk.hash, file.clone(), CHUNK as u64, chunk.len_bytes);
-        enter(&store, stay(Keep::InPlace), &manifest, Some(&output), None).unwrap();
+        let written = fetched(&manifest, Some(&output));
+        enter(&store, stay(Keep::InPlace), &written).unwrap();
         store.unlend(&file);
         assert!(store.get(&chunk.hash).unwrap().unwrap() == bytes[CHUNK..2 * CHUNK]);
         assert!(store.have(&manifest).unwrap().is_complete());
@@ -220,5 +260,31 @@ mod tests {
             }
         }
         panic!("it is in no pack");
+    }
+
+    /// As a kill between the output and the store leaves it.
+    #[test]
+    fn what_is_in_an_unfinished_file_alone_goes_into_packs_when_the_output_was_there_already() {
+        let bytes = content();
+        let (dir, source) = (tempfile::tempdir().unwrap(), Store::in_memory().unwrap());
+        let manifest = import(&source, &bytes, false).manifest;
+        let store = Store::open(dir.path(), StoreConfig::default()).unwrap();
+        store.begin_partial(&manifest, None).unwrap();
+        let begun = store.begin_unfinished(&manifest.address(), manifest.size_bytes());
+        begun.unwrap().unwrap().write_at(0, &bytes).unwrap();
+        drop(store);
+        let store = Store::open(dir.path(), StoreConfig::default()).unwrap();
+        let wanted = Stay {
+            keep: Keep::Store,
+            pin: true,
+        };
+        enter(&store, wanted, &fetched(&manifest, Some(dir.path()))).unwrap();
+        let entry = store.file(&manifest.address()).unwrap().unwrap();
+        assert!(entry.pinned && entry.state == FileState::Complete);
+        assert!(!store.has_unfinished(&manifest.address()));
+        for chunk in manifest.chunks() {
+            assert!(!store.is_lent(&chunk.hash).unwrap());
+            assert!(store.get(&chunk.hash).unwrap().is_some());
+        }
     }
 }

@@ -16,6 +16,7 @@ mod mend;
 mod model;
 mod opening;
 mod small;
+mod unfinished;
 
 use std::io;
 use std::ops::{ControlFlow, Range};

@@ -5,12 +5,15 @@ mod late;
 use std::ops::ControlFlow;
 
 use casnode_cas::{
-    Address, ChunkRef, Chunking, ImportOptions, ManifestError, OutputOptions, ProofBuilder,
-    import_reader,
+    Address, Assembly, ChunkRef, Chunking, ImportOptions, ManifestError, OutputOptions,
+    ProofBuilder, StoreConfig, import_reader,
 };
 
 use super::{
-    super::begin::{Begun, begin},
+    super::{
+        begin::{Begun, begin},
+        lent,
+    },
     *,
 };
 use crate::api::Keep;
@@ -115,11 +118,19 @@ fn assemble_with(setup: Setup, manifest: &Manifest, jobs: Vec<(u32, Vec<u8>)>) -
         Assembly::create(path, &manifest.address(), manifest.size_bytes(), &options).unwrap()
     });
     let Begun { here, output, .. } = begin(&store, &manifest, None, setup.keep, output).unwrap();
-    let kept_outside = output.as_ref().filter(|_| setup.keep != Keep::Store);
+    let is_stores = output.as_ref().is_some_and(Output::is_stores);
+    let kept_outside = output
+        .as_ref()
+        .filter(|_| is_stores || setup.keep != Keep::Store);
     let lent = kept_outside.map(|o| {
+        let stay = match is_stores {
+            true => lent::Stay::WithTheStore,
+            false => lent::Stay::No,
+        };
         Lent::until(
             store.clone(),
-            o.file().clone(),
+            o.written().file().clone(),
+            stay,
             tokio_util::sync::CancellationToken::new(),
         )
     });
@@ -312,6 +323,91 @@ fn what_was_fetched_before_a_stop_is_in_the_store() {
     );
 }
 
+/// What is written to a file of the store is gone on with wherever its output goes.
+#[test]
+fn a_download_into_the_store_is_written_once_and_goes_on_elsewhere() {
+    for chunking in [Chunking::Fixed, Chunking::FastCdc] {
+        let bytes = content(9 * CHUNK + 77, 13);
+        let manifest = manifest_of(&bytes, chunking);
+        let address = manifest.address();
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Store::open(&dir.path().join("data"), StoreConfig::default()).unwrap();
+        let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+        let store = open();
+        // As a file system that shares blocks has it begun.
+        let begun = store.begin_unfinished(&address, manifest.size_bytes());
+        begun.unwrap().unwrap().write_at(0, b"!").unwrap();
+        let setup = |store: &Store, target| Setup {
+            store: store.clone(),
+            ..Setup::new(target)
+        };
+        let all = chunks(&manifest, &bytes);
+        let half = all.len() / 2;
+        let ran = assemble_with(setup(&store, Some(&first)), &manifest, all[..half].to_vec());
+        assert!(!matches!(ran.last, EngineEvent::Assembled), "{ran:?}");
+        assert_eq!(ran.stored, half);
+        drop(ran);
+        assert_eq!(store.have(&manifest).unwrap().count(), half, "all know it");
+        assert_eq!(stored_bytes(&store), 0, "it is in no pack");
+        drop(store);
+        let store = open();
+        assert_eq!(store.have(&manifest).unwrap().count(), half);
+        let ran = assemble_with(
+            setup(&store, Some(&second)),
+            &manifest,
+            all[half..].to_vec(),
+        );
+        assert!(matches!(ran.last, EngineEvent::Assembled), "{ran:?}");
+        assert_eq!((ran.local, ran.stored), (half, all.len() - half), "{ran:?}");
+        assert!(std::fs::read(&second).unwrap() == bytes);
+        assert!(!first.exists());
+        let entry = store.add_unfinished(&manifest, None, true).unwrap();
+        assert!(entry.is_some_and(|e| e.pinned && e.source.is_some()));
+        drop(ran);
+        std::fs::remove_file(&second).unwrap();
+        assert!(!store.has_unfinished(&address));
+        for chunk in manifest.chunks() {
+            assert!(!store.is_lent(&chunk.hash).unwrap());
+            assert!(store.get(&chunk.hash).unwrap().is_some());
+        }
+    }
+}
+
+#[test]
+fn what_was_begun_in_the_store_serves_an_output_that_is_kept_alone() {
+    let bytes = content(4 * CHUNK, 14);
+    let manifest = manifest_of(&bytes, Chunking::Fixed);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("data"), StoreConfig::default()).unwrap();
+    let begun = store.begin_unfinished(&manifest.address(), manifest.size_bytes());
+    drop(begun.unwrap());
+    let all = chunks(&manifest, &bytes);
+    let begun = store.begin_unfinished(&manifest.address(), manifest.size_bytes());
+    begun.unwrap().unwrap().write_at(0, b"!").unwrap();
+    let setup = Setup {
+        store: store.clone(),
+        ..Setup::new(None)
+    };
+    let ran = assemble_with(setup, &manifest, all[..3].to_vec());
+    assert_eq!(ran.stored, 3, "{ran:?}");
+    let target = dir.path().join("out");
+    let setup = Setup {
+        store: store.clone(),
+        ..Setup::in_output(&target)
+    };
+    let ran = assemble_with(setup, &manifest, all[3..].to_vec());
+    assert!(matches!(ran.last, EngineEvent::Assembled), "{ran:?}");
+    assert_eq!((ran.local, ran.stored), (3, 1), "{ran:?}");
+    assert!(std::fs::read(&target).unwrap() == bytes);
+    store.remove_file(&manifest.address()).unwrap();
+    assert!(!store.has_unfinished(&manifest.address()));
+    assert_eq!(
+        store.have(&manifest).unwrap().count(),
+        1,
+        "but for the output's"
+    );
+}
+
 /// Bytes that the store itself holds.
 fn stored_bytes(store: &Store) -> u64 {
     store.stats().unwrap().stored_bytes
@@ -429,7 +525,7 @@ fn a_chunk_that_another_download_lends_is_kept_all_the_same() {
     let setup = Setup::new(None);
     let store = setup.store.clone();
     let over = tokio_util::sync::CancellationToken::new();
-    let lent = Lent::until(store.clone(), file, over);
+    let lent = Lent::until(store.clone(), file, lent::Stay::No, over);
     lent.lend(&manifest.chunks()[0], 0);
     let ran = assemble_with(setup, &manifest, chunks(&manifest, &bytes)[1..].to_vec());
     assert!(matches!(ran.last, EngineEvent::Assembled), "{ran:?}");

@@ -1,6 +1,10 @@
 //! What exists once a manifest is chosen: output, assembler, scheduler.
 
-use std::{convert::Infallible, path::PathBuf, sync::Arc};
+use std::{
+    convert::Infallible,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use casnode_cas::{Assembly, HaveBitmap, Manifest, OutputOptions};
 use casnode_dht::PeerId;
@@ -10,11 +14,11 @@ use super::{
     super::{
         LiveHave, Registered, Target,
         assembler::{Assembler, JOB_QUEUE, behind, twins},
-        begin::{Begun, begin},
+        begin::{Begun, Output, begin},
         emitter,
         engine::{Bad, EngineEvent},
         incoming::IncomingRoom,
-        lent::Lent,
+        lent::{self, Lent},
         output::{Found, inspect},
         session::{Goal, SessionEnd},
     },
@@ -70,6 +74,7 @@ impl Attempt<'_> {
             let (address, size) = (self.job.address, manifest.size_bytes());
             let mut options = OutputOptions::new(force, self.job.mode);
             options.resume = keep != Keep::Store;
+            options.shares = keep == Keep::Store && self.shares_what_is_there(&path).await?;
             let made = blocking(move || Assembly::create(&path, &address, size, &options)).await;
             output = Some(
                 made.map_err(errors::panicked)?
@@ -85,16 +90,28 @@ impl Attempt<'_> {
         Ok(None)
     }
 
+    /// Whether an output at `path` takes its blocks from what an earlier download left in the store: what is there
+    /// needs no space a second time.
+    async fn shares_what_is_there(&self, path: &Path) -> Result<bool, ApiError> {
+        let (store, address) = (self.job.node.store.clone(), self.job.address);
+        let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        let shares = move || store.has_unfinished(&address) && store.shares_blocks_with(&folder);
+        blocking(shares).await.map_err(errors::panicked)
+    }
+
     fn start(&mut self, manifest: Arc<Manifest>, begun: Begun, path: Option<PathBuf>, late: bool) {
         let Begun {
             here,
             output,
             was_whole,
         } = begun;
-        let kept_outside = output
-            .as_ref()
-            .filter(|_| self.job.stay.keep != Keep::Store);
-        let lent = kept_outside.map(|o| Lent::new(&self.job.node, &manifest, o.file().clone()));
+        let file = output.as_ref().map(|o| o.written().file().clone());
+        let stays = match output.as_ref().is_some_and(Output::is_stores) {
+            true => Some(lent::Stay::WithTheStore),
+            false => (self.job.stay.keep != Keep::Store).then_some(lent::Stay::No),
+        };
+        let lent = file.clone().zip(stays);
+        let lent = lent.map(|(file, stay)| Lent::new(&self.job.node, &manifest, file, stay));
         let live = Arc::new(LiveHave::new(manifest.clone()));
         let shown = live.clone();
         let registered = self.job.node.downloads.enter(live.clone());
@@ -113,7 +130,7 @@ impl Attempt<'_> {
             });
         }
         let (tell_place, place) = late.then(oneshot::channel).unzip();
-        let (behind, sync) = output.as_ref().map(|o| behind(o.file().clone())).unzip();
+        let (behind, sync) = file.map(behind).unzip();
         if let Some(sync) = sync {
             self.tasks.spawn_blocking("output syncer", sync);
         }

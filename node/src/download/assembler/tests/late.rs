@@ -34,7 +34,7 @@ fn their_memory_is_free_while_the_output_waits_for_its_name() {
     let assembler = Assembler {
         store: Store::in_memory().unwrap(),
         manifest: manifest.clone(),
-        output: Some(output),
+        output: Some(Output::Plain(output)),
         place: Some(place),
         behind: None,
         lent: None,
