@@ -22,10 +22,12 @@ const RATE: u64 = 8 << 20;
 /// The two ways to write a file once.
 const WAYS: [&str; 2] = ["--no-keep", "--in-place"];
 
-/// Bytes that the packs of a data directory occupy.
+/// Bytes that the chunks of a data directory occupy, in packs or where blocks are shared.
 fn pack_bytes(data_dir: &Path) -> u64 {
-    let packs = fs::read_dir(data_dir.join("packs")).unwrap();
-    let blocks = packs.map(|pack| pack.unwrap().metadata().unwrap().blocks());
+    let folders = ["packs", "clones", "unfinished"];
+    let folders = folders.map(|folder| fs::read_dir(data_dir.join(folder)));
+    let files = folders.into_iter().flatten().flatten();
+    let blocks = files.map(|file| file.unwrap().metadata().unwrap().blocks());
     blocks.sum::<u64>() * 512
 }
 
