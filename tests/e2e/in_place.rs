@@ -236,7 +236,8 @@ fn a_changed_file_is_never_served_and_others_are_asked() {
         .args(["--timeout", "3s", "-o"])
         .arg(sample.copy_path())
         .run()
-        .exits_one_of(&[11, 12, 15]);
+        // 10 where the changed chunk is asked for first: then this provider had nothing to give.
+        .exits_one_of(&[10, 11, 12, 15]);
     assert!(!sample.copy_path().exists());
     let listed = b.call(["ls", "--json"]).run().ok().json();
     assert_eq!(listed["source_state"], "changed", "{listed}");
