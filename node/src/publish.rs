@@ -241,7 +241,10 @@ pub(crate) async fn many(node: &Node, addresses: &[Address]) -> Result<(), Publi
 
 /// Of what is here of these files: the chunks' keys, and each file's key with its metadata record. A file of one chunk
 /// has the chunk's hash for its address, and needs no key beside its own.
-#[allow(clippy::type_complexity)]
+#[allow(
+    clippy::type_complexity,
+    reason = "two lists that are handed on at once, to two calls"
+)]
 fn announced_keys(
     store: &Store,
     addresses: &[Address],
