@@ -45,11 +45,27 @@ pub enum CodecError {
 
 /// Encodes `value` behind `version`.
 pub(crate) fn encode<T: Encode>(version: u8, value: &T) -> Vec<u8> {
-    let mut out = VecWriter(vec![version]);
-    // Our types have no fallible Encode and the writer is memory: there is nothing that could fail.
-    let encoded = bincode::encode_into_writer(value, &mut out, bincode::config::standard());
+    let mut out = vec![version];
+    append(&mut out, value);
+    out
+}
+
+/// Encodes `value` behind what is in `out`.
+pub(crate) fn append<T: Encode>(out: &mut Vec<u8>, value: &T) {
+    write(&mut VecWriter(out), value);
+}
+
+/// Bytes of `value`, encoded.
+pub(crate) fn encoded_len<T: Encode>(value: &T) -> usize {
+    let mut counter = CountWriter(0);
+    write(&mut counter, value);
+    counter.0
+}
+
+fn write<T: Encode>(out: &mut impl Writer, value: &T) {
+    // Our types have no fallible Encode and the writers are memory: there is nothing that could fail.
+    let encoded = bincode::encode_into_writer(value, out, bincode::config::standard());
     debug_assert!(encoded.is_ok(), "encoding to memory: {encoded:?}");
-    out.0
 }
 
 /// Decodes a value of at most `LIMIT` bytes, version byte included.
@@ -73,25 +89,46 @@ where
             known: version,
         });
     }
-    let config = bincode::config::standard().with_limit::<LIMIT>();
-    let (value, consumed): (T, usize) =
-        bincode::borrow_decode_from_slice(body, config).map_err(|_| CodecError::Malformed)?;
-    if consumed != body.len() {
-        return Err(CodecError::Trailing(body.len().saturating_sub(consumed)));
-    }
-    let mut same = CompareWriter { rest: body };
-    let encoded = bincode::encode_into_writer(&value, &mut same, bincode::config::standard());
-    if encoded.is_err() || !same.rest.is_empty() {
-        return Err(CodecError::NotCanonical);
+    let (value, rest) = decode_first::<T, LIMIT>(body)?;
+    if !rest.is_empty() {
+        return Err(CodecError::Trailing(rest.len()));
     }
     Ok(value)
 }
 
-struct VecWriter(Vec<u8>);
+/// Decodes the value of at most `LIMIT` bytes that `bytes` begin with; returns it and what is behind it.
+pub(crate) fn decode_first<'a, T, const LIMIT: usize>(
+    bytes: &'a [u8],
+) -> Result<(T, &'a [u8]), CodecError>
+where
+    T: Encode + BorrowDecode<'a, ()>,
+{
+    let config = bincode::config::standard().with_limit::<LIMIT>();
+    let (value, consumed): (T, usize) =
+        bincode::borrow_decode_from_slice(bytes, config).map_err(|_| CodecError::Malformed)?;
+    let (own, rest) = (bytes.split_at_checked(consumed)).ok_or(CodecError::Malformed)?;
+    let mut same = CompareWriter { rest: own };
+    let encoded = bincode::encode_into_writer(&value, &mut same, bincode::config::standard());
+    if encoded.is_err() || !same.rest.is_empty() {
+        return Err(CodecError::NotCanonical);
+    }
+    Ok((value, rest))
+}
 
-impl Writer for VecWriter {
+struct VecWriter<'a>(&'a mut Vec<u8>);
+
+impl Writer for VecWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+struct CountWriter(usize);
+
+impl Writer for CountWriter {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0 = self.0.saturating_add(bytes.len());
         Ok(())
     }
 }

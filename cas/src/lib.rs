@@ -14,6 +14,7 @@ mod bitmap;
 mod chunker;
 mod codec;
 mod direct;
+mod directory;
 mod error;
 mod export;
 mod id;
@@ -27,6 +28,11 @@ mod store;
 pub use bitmap::{BitmapError, HaveBitmap};
 pub use chunker::{Chunker, ChunkerParams, Chunking, MAX_CHUNK_BYTES, MAX_CHUNKS, MIN_CHUNK_BYTES};
 pub use codec::CodecError;
+pub use directory::{
+    Entry, EntryKind, Listing, ListingBuilder, ListingError, MAX_COMPONENT_BYTES,
+    MAX_LISTING_BYTES, MAX_LISTING_ENTRIES, MAX_PATH_BYTES, MAX_TARGET_BYTES, PathError, RelPath,
+    Sub,
+};
 pub use error::{IndexError, StoreError};
 pub use export::{Assembly, ExportError, OutputFile, OutputOptions, file_address, own_umask};
 pub use id::{Address, ChunkHash, HASH_BYTES, HASH_HEX_DIGITS, ManifestId, ParseHashError};
