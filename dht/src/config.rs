@@ -10,6 +10,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::Key;
 use crate::network::NetworkName;
+use crate::pool;
 
 /// Whether this node answers the questions of others.
 ///
@@ -96,8 +97,12 @@ pub struct Limits {
     pub kept_connections: usize,
     /// How long an unused connection is kept else.
     pub idle_connection: Duration,
-    /// Bytes that one TCP connection may make this node buffer beyond 256 KiB for each of its streams.
+    /// Bytes that one TCP connection may make this node buffer beyond 256 KiB for each of its streams, of which the
+    /// other side may have 64 open.
     pub connection_window_bytes: usize,
+    /// Bytes of buffers for chunks that arrive that are kept when nobody uses them, of all nodes of this process: the
+    /// node that starts last decides.
+    pub kept_buffers_bytes: usize,
     /// Bytes of the log of records that are kept in memory, about.
     pub records_cache_bytes: u64,
 }
@@ -154,6 +159,7 @@ impl Default for Limits {
             // libp2p's 10 s close connections between the steps of one announcement.
             idle_connection: Duration::from_secs(60),
             connection_window_bytes: CONNECTION_WINDOW_BYTES,
+            kept_buffers_bytes: pool::KEPT_BYTES,
             // The log is read at the start only.
             records_cache_bytes: 8 << 20,
         }

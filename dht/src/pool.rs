@@ -7,16 +7,26 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 
-/// Bytes of unused buffers that a process keeps: about what is on its way from the streams to the disk.
-const KEPT_BYTES: usize = 16 << 20;
+/// Bytes of unused buffers that a process keeps where nothing else is said: about what is on its way from the streams to
+/// the disk.
+pub(crate) const KEPT_BYTES: usize = 16 << 20;
 /// Less is cheap to allocate.
 pub(crate) const MIN_BUFFER_BYTES: usize = 64 << 10;
 /// Chunks are not larger by default. Larger buffers are not kept.
 const MAX_BUFFER_BYTES: usize = 1 << 20;
+
+/// What is said: see [`keep_at_most`].
+static MAX_KEPT_BYTES: AtomicUsize = AtomicUsize::new(KEPT_BYTES);
+
+/// Sets how many bytes of unused buffers this process keeps, from the next time on that it begins to receive.
+pub(crate) fn keep_at_most(bytes: usize) {
+    MAX_KEPT_BYTES.store(bytes, Ordering::Relaxed);
+}
 
 /// The pool of this process, while anybody uses it.
 static SHARED: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
@@ -62,7 +72,7 @@ impl Pool {
         if let Some(pool) = shared.upgrade() {
             return Self(pool);
         }
-        let pool = Self::new(KEPT_BYTES);
+        let pool = Self::new(MAX_KEPT_BYTES.load(Ordering::Relaxed));
         *shared = Arc::downgrade(&pool.0);
         pool
     }

@@ -24,6 +24,7 @@ use crate::meters::Meters;
 use crate::neighbourhood::Neighbourhood;
 use crate::net;
 use crate::network::Protocols;
+use crate::pool;
 use crate::records::{Records, system_clock};
 
 /// Where records and schedule live in the data directory.
@@ -87,6 +88,7 @@ async fn start_with(
     transport: Boxed<(PeerId, StreamMuxerBox)>,
     line: Arc<Line>,
 ) -> Result<(Dht, IncomingStreams), DhtError> {
+    pool::keep_at_most(config.limits.kept_buffers_bytes);
     let records = open_records(&config).await?;
     let counters = Arc::new(Counters::default());
     let meters = Arc::new(Meters::default());

@@ -175,8 +175,8 @@ async fn peers_on_this_machine_may_be_exempt() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_dht_answers_quickly_while_chunks_fill_the_limit() {
     // Each stream waits six seconds for its turn, and so would the DHT, several times for an answer.
-    let slow = limits(64 * KIB, 64 * KIB);
-    let pair = pair(TCP, 96, slow, slow).await;
+    let slow = limits(32 * KIB, 32 * KIB);
+    let pair = pair(TCP, 48, slow, slow).await;
     let mut quickest = LONG;
     for key in keys(5, 77) {
         let began = Instant::now();

@@ -23,6 +23,9 @@ const BUSY_CONNECTIONS: u64 = 4;
 /// More of the index gains nothing before it has some ten million chunks.
 const MAX_INDEX_CACHE_BYTES: u64 = 128 << 20;
 
+/// More unused buffers for what arrives than are on their way from the streams to the disk are of no use.
+const MAX_RECEIVE_BUFFERS_BYTES: u64 = 16 << 20;
+
 /// More unused buffers than this are of no use to anybody.
 const MAX_KEPT_BUFFERS_BYTES: u64 = 32 << 20;
 
@@ -49,6 +52,8 @@ pub struct Shares {
     pub index_cache_bytes: u64,
     /// The cache of the records' log.
     pub records_cache_bytes: u64,
+    /// Buffers for what arrives that nobody uses.
+    pub receive_buffers_bytes: u64,
     /// Buffers for reading that nobody uses.
     pub kept_buffers_bytes: u64,
 }
@@ -76,8 +81,9 @@ impl MemoryBudget {
             fixed_bytes: FIXED_BYTES,
             incoming_bytes: 8 * part,
             read_ahead_bytes: 6 * part,
-            manifests_bytes: 5 * part,
-            connections_bytes: 8 * part,
+            manifests_bytes: 4 * part,
+            connections_bytes: 7 * part,
+            receive_buffers_bytes: (2 * part).min(MAX_RECEIVE_BUFFERS_BYTES),
             index_cache_bytes: (3 * part).min(MAX_INDEX_CACHE_BYTES),
             records_cache_bytes: part.min(MAX_RECORDS_CACHE_BYTES),
             kept_buffers_bytes: part.min(MAX_KEPT_BUFFERS_BYTES),
@@ -153,6 +159,7 @@ mod tests {
             connections_bytes,
             index_cache_bytes,
             records_cache_bytes,
+            receive_buffers_bytes,
             kept_buffers_bytes,
         } = *shares;
         fixed_bytes
@@ -162,6 +169,7 @@ mod tests {
             + connections_bytes
             + index_cache_bytes
             + records_cache_bytes
+            + receive_buffers_bytes
             + kept_buffers_bytes
     }
 

@@ -6,6 +6,7 @@
 pub(crate) mod bucket;
 mod limiter;
 mod muxer;
+mod places;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use futures::{AsyncRead, AsyncWrite};
 use super::Link;
 use super::bucket::Ticket;
 use super::limiter::{Limiter, Turn};
+use super::places::Place;
 
 /// So many bytes of a stream go without waiting, and as many again after each wait: questions of the DHT, their answers, and
 /// what the exchange says beside chunks stay quick. They are a debt that the others wait for, as long as that is small
@@ -24,16 +25,19 @@ pub(crate) struct Substream<S> {
     link: Arc<Link>,
     up: Flow,
     down: Flow,
+    _place: Option<Place>,
 }
 
 impl<S> Substream<S> {
-    pub(super) fn new(inner: S, link: Arc<Link>) -> Self {
+    /// A stream, with its place if the other side opened it.
+    pub(super) fn new(inner: S, link: Arc<Link>, place: Option<Place>) -> Self {
         let (up, down) = (Flow::new(&link.line.up), Flow::new(&link.line.down));
         Self {
             inner,
             link,
             up,
             down,
+            _place: place,
         }
     }
 

@@ -33,7 +33,7 @@ fn stream_at<S>(line: &Arc<Line>, inner: S, is_local: bool) -> Substream<S> {
         counts: Arc::new(Counts::default()),
         is_local,
     };
-    Substream::new(inner, Arc::new(link))
+    Substream::new(inner, Arc::new(link), None)
 }
 
 fn stream<S>(line: &Arc<Line>, inner: S) -> Substream<S> {

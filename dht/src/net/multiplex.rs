@@ -18,12 +18,12 @@ pub(super) const MULTIPLEXER: &str = "/yamux/1.0.0";
 /// Data is sent in pieces of this size: a chunk of 256 KiB and its header are four. A piece cannot be interrupted: at 10 Mbit/s this one delays
 /// a DHT answer behind it by 50 ms.
 const PIECE_BYTES: usize = 64 * 1024 + 64;
-/// Streams of one connection, both sides' together.
+/// Streams of one connection, both sides' together; how many the other side may have open is up to whoever takes them.
 const MAX_STREAMS: usize = 512;
 /// What every stream may send before it hears more, as yamux has it.
 const LEAST_WINDOW_BYTES: usize = 256 << 10;
-/// Streams that wait to be taken; yamux peers do not open more unacknowledged ones.
-const MAX_WAITING: usize = 256;
+/// Streams that wait to be taken. An honest peer opens no more at once than it may have open.
+const MAX_WAITING: usize = 32;
 /// Streams taken in one go, before other tasks get a turn.
 const MAX_TAKEN: usize = 32;
 

@@ -104,6 +104,8 @@ pub(super) async fn join(
     dht.network = network.name;
     dht.limits = Limits {
         connection_window_bytes: config.memory.shares().connection_window_bytes(),
+        kept_buffers_bytes: usize::try_from(config.memory.shares().receive_buffers_bytes)
+            .unwrap_or(usize::MAX),
         records_cache_bytes: config.memory.shares().records_cache_bytes,
         ..Limits::of(network.profile)
     };
