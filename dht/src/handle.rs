@@ -23,12 +23,12 @@ use crate::command::{
 use crate::config::{AnnounceTimes, Mode, RecordCheck};
 use crate::counters::{Counters, DropCounters};
 use crate::error::DhtError;
-use crate::exchange::{self, ExchangeError, ReplyReceiver, RequestSender};
+use crate::exchange::{self, ExchangeError, ReplyReceiver, Request, RequestSender};
 use crate::find;
 use crate::key::Point;
 use crate::meters::{self, Meters};
 use crate::neighbourhood::Neighbourhood;
-use crate::net::{OpenError, Origins, Stream, addrs};
+use crate::net::{OpenError, Origins, Stream, addrs, is_refusal};
 use crate::network::Protocols;
 use crate::put_test;
 use crate::records::Records;
@@ -408,6 +408,22 @@ impl Dht {
         addrs: &[Multiaddr],
         deadline: Duration,
     ) -> Result<(RequestSender, ReplyReceiver), DhtError> {
+        self.open_exchange_with(peer, addrs, deadline, Vec::new)
+            .await
+    }
+
+    /// The same, and asks at once what `first` says, with ids, when there is a connection: the requests go with the opening of
+    /// the stream and cost no round trip more. `first` is called for each time that it is tried.
+    ///
+    /// # Errors
+    /// As [`Dht::open_exchange`].
+    pub async fn open_exchange_with(
+        &self,
+        peer: PeerId,
+        addrs: &[Multiaddr],
+        deadline: Duration,
+        mut first: impl FnMut() -> Vec<(u32, Request)>,
+    ) -> Result<(RequestSender, ReplyReceiver), DhtError> {
         let ends = Instant::now() + deadline;
         let mut last = DhtError::TimedOut(deadline);
         for _ in 0..2 {
@@ -417,8 +433,11 @@ impl Dht {
                     .open_stream(peer, addrs, &self.inner.protocols.exchange)
                     .await?;
                 let counters = Some(self.inner.counters.clone());
-                let asked = exchange::ask_counted(stream.compat(), counters).await;
-                asked.map_err(|source| DhtError::Exchange { peer, source })
+                let asked = exchange::ask_counted(stream.compat(), &first(), counters).await;
+                asked.map_err(|source| match source {
+                    ExchangeError::Io(error) if is_refusal(&error) => DhtError::Unsupported(peer),
+                    source => DhtError::Exchange { peer, source },
+                })
             };
             match timeout_at(ends, attempt).await {
                 Err(_) => return Err(last),

@@ -1,7 +1,8 @@
 """How many round trips pass before the first byte of a file is there, from a provider whose address is known.
 
-A proxy delays every byte. What `get` takes longer over a long delay than over a short one is all round trips; the one in
-which TCP connects is added, since the proxy answers that at once.
+A proxy delays every byte. What `get` takes longer over a long delay than over a short one is all round trips. They are
+counted twice: from nothing, by a `get` that runs a node for itself, where the one in which TCP connects is added, since the proxy
+answers that at once; and over a connection that stands, by a daemon that has fetched another file from that provider before.
 """
 
 from __future__ import annotations
@@ -33,26 +34,51 @@ def run(binary: Path, source: Path, folder: Path) -> dict:
         words = [binary, "--data-dir", home, "--json", "daemon", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0"]
         daemon = started(processes, [str(word) for word in words], folder / "daemon")
         listen = json.loads(daemon.out.read_text().splitlines()[0])["listen"][0]
-        stored = subprocess.run(
-            [binary, "--data-dir", home, "--json", "--quiet", "store", source],
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=True,
-        )
-        address = json.loads(stored.stdout)["address"]
-        waits = {}
+        other = folder / "other"
+        other.write_bytes(source.read_bytes()[::-1])
+        address, other_address = (store(binary, home, path) for path in (source, other))
+        waits, waits_standing = {}, {}
         for delay_s in (SHORT_S, LONG_S):
             port = re.search(r"/tcp/(\d+)", listen)[1]
             argv = [sys.executable, "-I", str(PEERS / "delay.py"), port, str(delay_s)]
             proxy = started(processes, argv, folder / f"delay-{delay_s}")
             through = listen.replace(f"/tcp/{port}", f"/tcp/{proxy.out.read_text().strip()}")
-            waits[delay_s] = first_byte_s(binary, address, through, folder / f"taker-{delay_s}")
-        round_trips = 1 + (waits[LONG_S] - waits[SHORT_S]) / (2 * (LONG_S - SHORT_S))
-        return {"seconds": waits[LONG_S], "seconds_short": waits[SHORT_S], "round_trips": round_trips}
+            alone = ("--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0")
+            waits[delay_s] = first_byte_s(binary, address, through, folder / f"taker-{delay_s}", alone)
+            asker = folder / f"asker-{delay_s}"
+            words = [binary, "--data-dir", asker, "--json", "daemon", *alone]
+            daemons: list[Process] = []
+            try:
+                started(daemons, [str(word) for word in words], folder / f"asking-{delay_s}")
+                first_byte_s(binary, other_address, through, asker)
+                waits_standing[delay_s] = first_byte_s(binary, address, through, asker)
+            finally:
+                # It would serve the next one what it has fetched.
+                end_all(daemons)
+        return {
+            "seconds": waits[LONG_S],
+            "seconds_short": waits[SHORT_S],
+            "round_trips": 1 + round_trips(waits),
+            "round_trips_standing": round_trips(waits_standing),
+        }
     finally:
         end_all(processes)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def round_trips(waits: dict[float, float]) -> float:
+    return (waits[LONG_S] - waits[SHORT_S]) / (2 * (LONG_S - SHORT_S))
+
+
+def store(binary: Path, home: Path, path: Path) -> str:
+    stored = subprocess.run(
+        [binary, "--data-dir", home, "--json", "--quiet", "store", path],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=True,
+    )
+    return json.loads(stored.stdout)["address"]
 
 
 def started(processes: list[Process], argv: list[str], log: Path) -> Process:
@@ -62,10 +88,10 @@ def started(processes: list[Process], argv: list[str], log: Path) -> Process:
     return process
 
 
-def first_byte_s(binary: Path, address: str, peer: str, home: Path) -> float:
+def first_byte_s(binary: Path, address: str, peer: str, home: Path, options: tuple[str, ...] = ()) -> float:
     """Seconds from the start of a `get` to the first byte on its standard output; it is waited for to its end."""
-    words = ["--data-dir", home, "--quiet", "get", address, "-o", "-", "--peer", peer, "--no-mdns"]
-    argv = [str(word) for word in (binary, *words, "--listen", "/ip4/127.0.0.1/tcp/0")]
+    words = ["--data-dir", home, "--quiet", "get", address, "-o", "-", "--peer", peer, *options]
+    argv = [str(word) for word in (binary, *words)]
     begun = time.monotonic()
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as get:
         ready, _, _ = select.select([get.stdout], [], [], LIMIT_S)

@@ -54,7 +54,12 @@ COLUMNS["idle"] = (
     column("anonymous MiB", "anonymous_bytes", "{:.1f}", MIB),
     column("of a core", "core_share", "{:.3%}"),
 )
-COLUMNS["first-byte"] = (TIME, column("s with the short delay", "seconds_short"), column("round trips", "round_trips"))
+COLUMNS["first-byte"] = (
+    TIME,
+    column("s with the short delay", "seconds_short"),
+    column("round trips from nothing", "round_trips"),
+    column("over a connection that stands", "round_trips_standing"),
+)
 
 
 def file_system_of(folder: Path) -> str:

@@ -131,7 +131,7 @@ TARGETS = [
     Target("small", "time over the best of sendme, rqbit, libtorrent", 1.0, over_best("small", SMALL_FILES)),
     Target("idle", "resident memory", 48, figure("idle", "resident_bytes", MIB), "MiB"),
     Target("idle", "share of a core", 0.2, figure("idle", "core_share", 0.01), "%"),
-    Target("first-byte", "round trips until the first byte", 3, figure("first-byte", "round_trips"), ""),
+    Target("first-byte", "round trips until the first byte, connected", 3, figure("first-byte", "round_trips_standing"), ""),
     Target("16GiB", "peak memory of either side, --memory 256MiB", 256, larger_side("16GiB", " --memory 256MiB"), "MiB"),
 ]
 

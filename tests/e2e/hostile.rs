@@ -184,19 +184,21 @@ async fn answer_all(
     told: &Told,
 ) -> Result<(), casnode_dht::ExchangeError> {
     while let Some((id, request)) = requests.next().await? {
-        if script.manner == Manner::Unasked {
-            let unasked = Reply::Chunk(Bytes::from_static(b"nobody asked for this"));
-            replies.send(id.wrapping_add(0x4000_0000), &unasked).await?;
-        }
-        if matches!(request, Request::Chunk { .. }) {
-            script.hesitate(told).await;
-        }
-        let joins = matches!(request, Request::Join { .. });
-        if let Some(reply) = script.answer(request, &told.served) {
-            replies.send(id, &reply).await?;
-        }
-        if joins {
-            after_join(&mut replies, script).await?;
+        for (id, request) in script.spelled_out(id, request) {
+            if script.manner == Manner::Unasked {
+                let unasked = Reply::Chunk(Bytes::from_static(b"nobody asked for this"));
+                replies.send(id.wrapping_add(0x4000_0000), &unasked).await?;
+            }
+            if matches!(request, Request::Chunk { .. }) {
+                script.hesitate(told).await;
+            }
+            let joins = matches!(request, Request::Join { .. });
+            if let Some(reply) = script.answer(request, &told.served) {
+                replies.send(id, &reply).await?;
+            }
+            if joins {
+                after_join(&mut replies, script).await?;
+            }
         }
     }
     Ok(())
@@ -285,6 +287,37 @@ impl Script {
             bytes = wrong.into();
         }
         Reply::Chunk(bytes)
+    }
+
+    /// What a request stands for.
+    fn spelled_out(&self, id: u32, request: Request) -> Vec<(u32, Request)> {
+        let Request::Begin {
+            address,
+            early_bytes,
+        } = request
+        else {
+            return vec![(id, request)];
+        };
+        let offset = 0;
+        let mut all = vec![(id, Request::Manifest { address, offset })];
+        if self.manner != Manner::EndlessManifest {
+            let chunks = self.manifest.chunk_count();
+            let join = Request::Join {
+                manifest: *self.manifest.id().as_bytes(),
+                chunks,
+                bits: HaveBitmap::new(chunks as usize).to_wire().into(),
+            };
+            all.push((id + 1, join));
+            let early = (0..chunks).zip(self.manifest.chunks());
+            let early = early.take_while(|(index, _)| {
+                self.manifest.chunk_offset(*index as usize) < u64::from(early_bytes)
+            });
+            all.extend(early.zip(id + 2..).map(|((index, chunk), id)| {
+                let hash = *chunk.hash.as_bytes();
+                (id, Request::Chunk { index, hash })
+            }));
+        }
+        all
     }
 
     fn answer(&self, request: Request, served: &AtomicU64) -> Option<Reply> {

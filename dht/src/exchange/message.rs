@@ -12,6 +12,8 @@ use crate::codec;
 pub const MAX_MANIFEST_PART_BYTES: usize = 1 << 20;
 /// The largest chunk in one reply, in bytes.
 pub const MAX_CHUNK_BYTES: usize = 4 << 20;
+/// The most bytes of a file whose chunks a [`Request::Begin`] may ask for.
+pub const MAX_EARLY_BYTES: u32 = 256 << 10;
 /// The most chunks a have-bitmap may speak of.
 pub const MAX_HAVE_CHUNKS: u32 = 1 << 20;
 /// The most chunks that one [`Request::Got`] or [`Reply::Got`] may tell of.
@@ -35,6 +37,7 @@ const KIND_REQUEST_CANCEL: u8 = 0x04;
 const KIND_REQUEST_INTEREST: u8 = 0x05;
 const KIND_REQUEST_GOT: u8 = 0x06;
 const KIND_REQUEST_FILES: u8 = 0x07;
+const KIND_REQUEST_BEGIN: u8 = 0x08;
 const KIND_REPLY_MANIFEST: u8 = 0x81;
 const KIND_REPLY_HAVE: u8 = 0x82;
 const KIND_REPLY_CHUNK: u8 = 0x83;
@@ -47,7 +50,8 @@ const KIND_TELL_CHOKE: u8 = 0x91;
 const KIND_TELL_UNCHOKE: u8 = 0x92;
 const KIND_TELL_PEERS: u8 = 0x93;
 
-/// What the asking side sends. `Manifest`, `Join`, `Chunk` and `Files` get one reply with the same id, the others none.
+/// What the asking side sends. `Manifest`, `Join`, `Chunk` and `Files` get one reply with the same id, `Begin` several, the
+/// others none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Request {
@@ -91,6 +95,15 @@ pub enum Request {
     Files {
         /// Their addresses.
         addresses: Vec<Key>,
+    },
+    /// Everything that a download begins with, in one: `Manifest` from its first byte on, with this id. If the reply is the
+    /// whole manifest, also the `Join` of it by one who has nothing, with the next id, and with those that follow a `Chunk`
+    /// for each chunk that begins in the first bytes of the file. Each gets its reply.
+    Begin {
+        /// Address of the file.
+        address: Key,
+        /// How many bytes, at most [`MAX_EARLY_BYTES`].
+        early_bytes: u32,
     },
 }
 
@@ -154,6 +167,12 @@ struct ManifestRequest {
     offset: u64,
 }
 
+#[derive(Encode, Decode)]
+struct BeginRequest {
+    address: Key,
+    early_bytes: u32,
+}
+
 #[derive(Encode, BorrowDecode)]
 struct JoinRequest<'a> {
     manifest: Key,
@@ -213,6 +232,17 @@ pub(super) fn encode_request(request: &Request) -> Result<(u8, Bytes), ExchangeE
             let body = files::encode_request(KIND_REQUEST_FILES, addresses)?;
             (KIND_REQUEST_FILES, Ok(body))
         }
+        &Request::Begin {
+            address,
+            early_bytes,
+        } => {
+            good(KIND_REQUEST_BEGIN, early_bytes <= MAX_EARLY_BYTES)?;
+            let begin = BeginRequest {
+                address,
+                early_bytes,
+            };
+            (KIND_REQUEST_BEGIN, codec::encode(&begin))
+        }
     };
     Ok((kind, body?.into()))
 }
@@ -250,6 +280,17 @@ pub(super) fn decode_request(frame: &Frame) -> Result<Request, ExchangeError> {
         KIND_REQUEST_FILES => Ok(Request::Files {
             addresses: files::decode_request(frame)?,
         }),
+        KIND_REQUEST_BEGIN => {
+            let BeginRequest {
+                address,
+                early_bytes,
+            } = codec::decode(body)?;
+            good(frame.kind, early_bytes <= MAX_EARLY_BYTES)?;
+            Ok(Request::Begin {
+                address,
+                early_bytes,
+            })
+        }
         KIND_REQUEST_CANCEL => Ok(Request::Cancel {
             target: codec::decode(body)?,
         }),

@@ -20,8 +20,9 @@ pub use files::{FileReply, MAX_FILE_BYTES, MAX_FILES, MAX_FILES_REPLY_BYTES};
 pub use frame::MAX_FRAME_BYTES;
 pub(crate) use frame::{FrameReader, FrameWriter};
 pub use message::{
-    MAX_CHUNK_BYTES, MAX_GOT, MAX_HAVE_CHUNKS, MAX_MANIFEST_PART_BYTES, MAX_SWARM_ADDR_BYTES,
-    MAX_SWARM_ADDRS, MAX_SWARM_PEERS, MAX_TOLD_BYTES, Reply, Request, SwarmPeer,
+    MAX_CHUNK_BYTES, MAX_EARLY_BYTES, MAX_GOT, MAX_HAVE_CHUNKS, MAX_MANIFEST_PART_BYTES,
+    MAX_SWARM_ADDR_BYTES, MAX_SWARM_ADDRS, MAX_SWARM_PEERS, MAX_TOLD_BYTES, Reply, Request,
+    SwarmPeer,
 };
 
 use crate::codec::{self, CodecError};
@@ -202,7 +203,7 @@ pub async fn ask_over<S>(io: S) -> Result<(RequestSender, ReplyReceiver), Exchan
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
-    ask_counted(io, None).await
+    ask_counted(io, &[], None).await
 }
 
 /// The serving side of a stream: sends the greeting.
@@ -213,8 +214,10 @@ where
     serve_counted(io, None, None).await
 }
 
+/// Sends these requests, with their ids, without waiting for the greeting first: that saves a round trip.
 pub(crate) async fn ask_counted<S>(
     io: S,
+    first: &[(u32, Request)],
     counters: Option<Arc<Counters>>,
 ) -> Result<(RequestSender, ReplyReceiver), ExchangeError>
 where
@@ -223,8 +226,16 @@ where
     let (read, write) = split(io);
     let frames = FrameReader::of_chunks(read, Pool::shared());
     let mut replies = ReplyReceiver { frames, counters };
-    replies.hello().await?;
-    Ok((RequestSender(FrameWriter::new(write)), replies))
+    let mut requests = RequestSender(FrameWriter::new(write));
+    let send = async {
+        for (id, request) in first {
+            requests.send(*id, request).await?;
+        }
+        Ok(())
+    };
+    // Why a stream was refused is known better by who reads.
+    tokio::try_join!(replies.hello(), send)?;
+    Ok((requests, replies))
 }
 
 pub(crate) async fn serve_counted<S>(

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, TransportError};
+use libp2p::core::upgrade::Version;
 use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, watch};
@@ -148,6 +149,8 @@ impl Driver {
             .with_idle_connection_timeout(config.limits.idle_connection)
             .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
             .with_dial_concurrency_factor(DIAL_CONCURRENCY)
+            // The name of a stream's protocol goes with its first bytes, and costs no round trip.
+            .with_substream_upgrade_protocol_override(Version::V1Lazy)
             // The default of 7 makes connections wait for the swarm when many answer at once.
             .with_per_connection_event_buffer_size(32)
             .with_notify_handler_buffer_size(NonZeroUsize::new(32).expect("32 is not 0"));

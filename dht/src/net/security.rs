@@ -54,6 +54,16 @@ pub(super) enum SecurityError {
     Noise(#[from] noise::Error),
 }
 
+impl SecurityError {
+    /// The connection's own error, where it was that.
+    pub(super) fn io(&self) -> Option<&io::Error> {
+        match self {
+            Self::Tls(error) | Self::Noise(noise::Error::Io(error)) => Some(error),
+            _ => None,
+        }
+    }
+}
+
 /// A connection that is secured, and what with.
 pub(crate) struct Secured<C> {
     stream: Either<Gather<TlsStream<ReadAhead<C>>>, noise::Output<C>>,

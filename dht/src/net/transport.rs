@@ -12,12 +12,13 @@ use libp2p::core::Transport;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
-use libp2p::{Multiaddr, PeerId, dns, quic, tcp};
+use libp2p::{Multiaddr, PeerId, dns, quic};
 
 use super::cipher::Cipher;
 use super::named::Named;
 use super::security::Security;
-use super::upgrade::{HANDSHAKE, upgrade};
+use super::tcp;
+use super::upgrade::HANDSHAKE;
 use crate::bandwidth::Line;
 use crate::config::DhtConfig;
 
@@ -58,10 +59,7 @@ pub(crate) fn build(config: &DhtConfig, line: &Arc<Line>) -> Result<Boxed<Muxed>
 
 fn by_number(config: &DhtConfig, line: &Arc<Line>) -> Result<Boxed<Muxed>, Error> {
     let security = Security::new(&config.keypair, config.cipher)?;
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-    let window_bytes = config.limits.connection_window_bytes;
-    let tcp =
-        tcp.and_then(move |socket, point| upgrade(socket, point, security, window_bytes).boxed());
+    let tcp = tcp::transport(security, config.limits.connection_window_bytes);
     let tcp = TransportTimeout::new(tcp, HANDSHAKE);
     let (over_tcp, over_quic) = (line.clone(), line.clone());
     let tcp = tcp.map(move |(peer, muxer), point| {

@@ -2,6 +2,7 @@
 //!
 //! As libp2p's own builder does it, with the same bytes on the wire; but that one does not tell what was agreed on.
 
+use std::io;
 use std::time::Duration;
 
 use futures::io::{AsyncRead, AsyncWrite};
@@ -14,7 +15,7 @@ use multistream_select::{
 use yamux::Mode;
 
 use super::multiplex::{MULTIPLEXER, Multiplexed};
-use super::security::{Secured, Security, SecurityError};
+use super::security::{Protocol, Secured, Security, SecurityError};
 
 /// How long a connection may take from its first byte to the multiplexer.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -29,6 +30,23 @@ pub(super) enum UpgradeError {
     Security(#[from] SecurityError),
 }
 
+impl UpgradeError {
+    /// True when the other side does not have the one protocol that it was offered.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Negotiation(error) => matches!(error, NegotiationError::Failed),
+            Self::Security(error) => error.io().is_some_and(is_refusal),
+        }
+    }
+}
+
+/// True when the other side does not have the protocol that was taken for granted, which shows with the first read.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    let inner = inner.and_then(|inner| inner.downcast_ref::<NegotiationError>());
+    matches!(inner, Some(NegotiationError::Failed))
+}
+
 /// A connection that is encrypted and carries many streams.
 pub(super) type Upgraded<C> = Multiplexed<Negotiated<Secured<Negotiated<C>>>>;
 
@@ -41,18 +59,21 @@ fn side(point: &ConnectedPoint) -> Endpoint {
 }
 
 /// Encrypts a connection and puts the multiplexer on it, with so large a window for all streams together.
+///
+/// The side that dials offers `offered` alone, so that its name goes with the first bytes of its handshake and costs no
+/// round trip of its own: see [`UpgradeError::is_refusal`] for where the other side does not have it.
 pub(super) async fn upgrade<C>(
     socket: C,
     point: ConnectedPoint,
     security: Security,
+    offered: Protocol,
     window_bytes: usize,
 ) -> Result<(PeerId, Upgraded<C>), UpgradeError>
 where
     C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     if let Endpoint::Dialer = side(&point) {
-        let names = security.protocol_info();
-        let (name, socket) = dialer_select_proto(socket, names, Version::V1Lazy).await?;
+        let (name, socket) = dialer_select_proto(socket, [offered], Version::V1Lazy).await?;
         let (peer, socket) = security.upgrade_outbound(socket, name).await?;
         let cipher = socket.cipher();
         let (_, socket) = dialer_select_proto(socket, [MULTIPLEXER], Version::V1Lazy).await?;

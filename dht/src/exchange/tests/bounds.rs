@@ -243,13 +243,28 @@ fn what_is_unasked_answers_no_request() {
 }
 
 #[test]
+fn a_begin_asks_for_one_group_at_most() {
+    let begin = |early_bytes| Request::Begin {
+        address: [1; 32],
+        early_bytes,
+    };
+    let (kind, body) = encode_request(&begin(MAX_EARLY_BYTES)).unwrap();
+    let too_many = begin(MAX_EARLY_BYTES + 1);
+    assert!(is_bad(&encode_request(&too_many), kind));
+    let mut body = body.to_vec();
+    let at = body.len() - 4;
+    body[at..].copy_from_slice(&(MAX_EARLY_BYTES + 1).to_le_bytes());
+    assert!(is_bad(&decode_request(&frame(kind, body)), kind));
+}
+
+#[test]
 fn requests_are_no_replies_and_replies_no_requests() {
     for kind in 0..=u8::MAX {
         let nothing = frame(kind, vec![]);
         let unknown = |error: &ExchangeError| matches!(error, ExchangeError::UnknownKind(_));
         let is_request = !decode_request(&nothing).is_err_and(|error| unknown(&error));
         let is_reply = !decode_reply(&nothing).is_err_and(|error| unknown(&error));
-        assert_eq!(is_request, (0x01..=0x07).contains(&kind), "{kind:#x}");
+        assert_eq!(is_request, (0x01..=0x08).contains(&kind), "{kind:#x}");
         let replies = (0x81..=0x87).contains(&kind) || (0x90..=0x93).contains(&kind);
         assert_eq!(is_reply, replies, "{kind:#x}");
     }

@@ -31,6 +31,12 @@ fn any_request() -> impl Strategy<Value = Request> {
         any_indices().prop_map(|indices| Request::Got { indices }),
         proptest::collection::vec(any::<[u8; 32]>(), 1..=MAX_FILES)
             .prop_map(|addresses| Request::Files { addresses }),
+        (any::<[u8; 32]>(), 0..=MAX_EARLY_BYTES).prop_map(|(address, early_bytes)| {
+            Request::Begin {
+                address,
+                early_bytes,
+            }
+        }),
     ]
 }
 
@@ -249,6 +255,23 @@ fn a_stream_without_a_greeting_is_refused_and_a_silent_one_times_out() {
         assert!(matches!(ask_over(ours).await, Err(ExchangeError::Refused)));
         let (_silent, ours) = duplex(64);
         assert!(matches!(ask_over(ours).await, Err(ExchangeError::Stalled)));
+    });
+}
+
+#[test]
+fn what_is_asked_first_does_not_wait_for_the_greeting() {
+    runtime().block_on(async {
+        let (mut raw, ours) = duplex(1 << 16);
+        let first = (7, Request::Cancel { target: 3 });
+        let asking = tokio::spawn(async move { ask_counted(ours, &[first], None).await });
+        let mut frame = [0; 14];
+        raw.read_exact(&mut frame).await.unwrap();
+        assert_eq!(frame[..9], [10, 0, 0, 0, 4, 7, 0, 0, 0]);
+        assert!(!asking.is_finished(), "the greeting has not come");
+        raw.write_all(&[6, 0, 0, 0, 0x80, 0, 0, 0, 0, 1])
+            .await
+            .unwrap();
+        assert!(asking.await.unwrap().is_ok());
     });
 }
 

@@ -82,6 +82,14 @@ fn the_bytes_of_requests_are_pinned() {
             },
             format!("4e000000 07 07000000 01 0200000000000000 {a} {c}"),
         ),
+        (
+            8,
+            Request::Begin {
+                address: [0x11; 32],
+                early_bytes: 256 << 10,
+            },
+            format!("2a000000 08 08000000 01 {a} 00000400"),
+        ),
     ] {
         let (kind, body) = encode_request(&request).unwrap();
         assert_pinned(kind, id, &body, &expected.replace(' ', ""));

@@ -11,12 +11,12 @@ mod swarm;
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU32},
     time::{Duration, Instant},
 };
 
 use casnode_cas::{HaveBitmap, Manifest, ManifestId};
-use casnode_dht::PeerId;
+use casnode_dht::{PeerId, exchange::MAX_EARLY_BYTES};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::DropGuard;
 
@@ -72,6 +72,7 @@ pub(super) struct Attempt<'a> {
     queue: mpsc::Receiver<EngineEvent>,
     goal: watch::Sender<Option<Goal>>,
     manifest_turns: Arc<Semaphore>,
+    early_bytes: Arc<AtomicU32>,
     running: Option<Running>,
     /// A manifest that waits for the name of the output.
     waiting: Option<(Arc<Manifest>, Instant)>,
@@ -92,6 +93,11 @@ impl<'a> Attempt<'a> {
         let (events, queue) = mpsc::channel(EVENT_QUEUE);
         let tasks = job.node.tasks.child();
         let search = Search::new(job.hints.clone(), clock::now());
+        // A stream begins where the file does. Of a file the first chunks are others: see `Order`.
+        let early_bytes = match job.stream {
+            Some(_) => MAX_EARLY_BYTES,
+            None => 0,
+        };
         Self {
             _guard: tasks.token().clone().drop_guard(),
             tasks,
@@ -100,6 +106,7 @@ impl<'a> Attempt<'a> {
             queue,
             goal: watch::Sender::new(None),
             manifest_turns: Arc::new(Semaphore::new(MANIFEST_TURNS)),
+            early_bytes: Arc::new(AtomicU32::new(early_bytes)),
             running: None,
             waiting: None,
             others: false,

@@ -250,6 +250,7 @@ impl Attempt<'_> {
             goal: self.goal.subscribe(),
             events: self.events.clone(),
             manifest_turns: self.manifest_turns.clone(),
+            early_bytes: self.early_bytes.clone(),
             claim,
         };
         self.tasks.spawn("session", async move {

@@ -30,9 +30,9 @@ impl Link<'_> {
         receiver: ReplyReceiver,
         commands: mpsc::Receiver<Command>,
         news: News,
-        heard: Option<(u32, Reply)>,
+        heard: Vec<(u32, Reply)>,
     ) -> Result<(), SessionEnd> {
-        if let Some((id, reply)) = heard {
+        for (id, reply) in heard {
             self.answered(id, reply, None).await?;
         }
         tokio::select! {

@@ -1,12 +1,14 @@
 //! One peer's part in a download: one long-lived stream, requests going out, replies coming in.
 
+mod early;
 mod link;
 mod manners;
 mod news;
+mod opening;
 mod pending;
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, atomic::AtomicU32},
     time::Duration,
 };
 
@@ -19,7 +21,7 @@ use casnode_dht::{
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use self::{link::Link, news::News, pending::Pending};
+use self::{early::Early, news::News};
 use super::{LiveHave, assembler::Job, engine::EngineEvent, incoming::IncomingRoom};
 use crate::sched::PeerSlot;
 
@@ -37,10 +39,6 @@ const MANIFEST_DEADLINE: Duration = Duration::from_secs(600);
 
 /// A part of a manifest is at least this long, or the rest: a manifest cannot be dripped to hold a download up.
 const MIN_MANIFEST_PART_BYTES: u64 = 64 << 10;
-
-/// The only chunk of a file is asked for together with the join when it is no longer: that saves a round trip, and costs little
-/// where several peers send it.
-const MAX_EARLY_BYTES: u32 = 64 << 10;
 
 /// What the engine tells a session.
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +115,8 @@ pub(super) struct Session {
     pub(super) events: mpsc::Sender<EngineEvent>,
     /// Few manifests are fetched at a time: one is enough.
     pub(super) manifest_turns: Arc<Semaphore>,
+    /// What the first session to begin asks for with its manifest: see [`Request::Begin`].
+    pub(super) early_bytes: Arc<AtomicU32>,
     /// A chunk that this peer is known to have although it may not know the file.
     pub(super) claim: Option<u32>,
 }
@@ -133,30 +133,19 @@ impl Session {
     }
 
     async fn work(&mut self, commands: mpsc::Receiver<Command>) -> Result<(), SessionEnd> {
-        let (mut sender, mut receiver) = self
-            .dht
-            .open_exchange(self.peer, &self.addrs, OPEN_DEADLINE)
-            .await?;
-        let goal = self.agree_on_manifest(&mut sender, &mut receiver).await?;
-        let (mine, told) = goal.live.claim();
-        let mut pending = Pending::default();
-        let mut early = early(&goal, &mine, &mut pending);
-        let have = self
-            .first_have(&goal, &mine, &mut early, &mut sender, &mut receiver)
-            .await?;
-        self.tell(EngineEvent::Joined {
-            peer: self.slot,
-            have,
-        })
-        .await;
-        let news = News::new(goal.live.clone(), told);
-        let link = Link {
-            session: self,
-            goal,
-            pending: Mutex::new(pending),
+        let slot = self.slot;
+        let events = self.events.clone();
+        let opened = match self.open(true).await? {
+            Some(opened) => opened,
+            None => self.open(false).await?.ok_or(SessionEnd::Closed)?,
         };
-        let heard = early.and_then(|early| Some((early.id, early.reply?)));
-        link.exchange(sender, receiver, commands, news, heard).await
+        let have = opened.have;
+        let _ = events.send(EngineEvent::Joined { peer: slot, have }).await;
+        let news = News::new(opened.link.goal.live.clone(), opened.told);
+        let (sender, receiver) = (opened.sender, opened.receiver);
+        let link = opened.link;
+        link.exchange(sender, receiver, commands, news, opened.heard)
+            .await
     }
 
     /// Waits for the engine's manifest or offers this peer's.
@@ -174,29 +163,20 @@ impl Session {
         if let Some(goal) = chosen_meanwhile {
             return Ok(goal);
         }
-        let fetched = self.fetch_manifest(sender, receiver).await;
+        let fetched = self.fetch_manifest(sender, receiver, None).await;
         drop(permit);
-        match fetched {
-            Ok(manifest) => {
-                self.tell(EngineEvent::ManifestOffered {
-                    peer: self.slot,
-                    manifest,
-                })
-                .await
-            }
-            // It may still have the one chunk it was found for, once there is a manifest from someone else.
-            Err(SessionEnd::NotHere) if self.claim.is_some() => {}
-            Err(end) => return Err(end),
-        }
+        self.offer(fetched).await?;
         chosen(&mut self.goal).await.ok_or(SessionEnd::Released)
     }
 
+    /// The peer's manifest; `first` is what was answered already.
     async fn fetch_manifest(
         &self,
         sender: &mut RequestSender,
         receiver: &mut ReplyReceiver,
+        first: Option<Reply>,
     ) -> Result<Arc<Manifest>, SessionEnd> {
-        let fetch = self.fetch_parts(sender, receiver);
+        let fetch = self.fetch_parts(sender, receiver, first);
         let bytes = tokio::time::timeout(MANIFEST_DEADLINE, fetch)
             .await
             .unwrap_or(Err(SessionEnd::Silent))?;
@@ -214,6 +194,7 @@ impl Session {
         &self,
         sender: &mut RequestSender,
         receiver: &mut ReplyReceiver,
+        mut first: Option<Reply>,
     ) -> Result<BytesMut, SessionEnd> {
         let mut bytes = BytesMut::new();
         let mut expected = None;
@@ -224,7 +205,11 @@ impl Session {
                 address: *self.address.as_bytes(),
                 offset,
             };
-            let (total, part) = match ask(sender, receiver, id, &request).await? {
+            let reply = match first.take() {
+                Some(first) => first,
+                None => ask(sender, receiver, id, request).await?,
+            };
+            let (total, part) = match reply {
                 Reply::Manifest { total_bytes, bytes } => (total_bytes, bytes),
                 Reply::NotFound => return Err(SessionEnd::NotHere),
                 Reply::Busy { .. } => return Err(SessionEnd::Silent),
@@ -249,21 +234,16 @@ impl Session {
         }
     }
 
-    /// What the peer has of the chosen manifest; it hears what is here.
+    /// What the peer has of the chosen manifest, by its answer to the join.
     async fn first_have(
         &self,
         goal: &Goal,
-        mine: &HaveBitmap,
-        early: &mut Option<Early>,
+        answered: u32,
+        early: &mut Early,
         sender: &mut RequestSender,
         receiver: &mut ReplyReceiver,
     ) -> Result<HaveBitmap, SessionEnd> {
-        let request = Request::Join {
-            manifest: *goal.manifest.id().as_bytes(),
-            chunks: goal.manifest.chunk_count(),
-            bits: mine.to_wire().into(),
-        };
-        match ask_with(sender, receiver, JOIN_ID, &request, early).await? {
+        match hear(receiver, answered, early).await? {
             Reply::Have { chunks, bits } => {
                 self.tell(EngineEvent::KnowsFile { peer: self.slot }).await;
                 parse_have(goal, chunks, &bits)
@@ -275,8 +255,8 @@ impl Session {
                     Ok(have)
                 }
                 None => {
-                    if let Some(early) = early.as_mut().filter(|early| early.reply.is_none()) {
-                        early.reply = Some(hear(receiver, early.id, &mut None).await?);
+                    while early.is_open() {
+                        hear_early(receiver, early).await?;
                     }
                     self.offer_other(goal, sender, receiver).await
                 }
@@ -294,7 +274,7 @@ impl Session {
     ) -> Result<HaveBitmap, SessionEnd> {
         let turns = self.manifest_turns.clone();
         let _turn = turns.acquire().await.map_err(|_| SessionEnd::Released)?;
-        let manifest = self.fetch_manifest(sender, receiver).await?;
+        let manifest = self.fetch_manifest(sender, receiver, None).await?;
         if manifest.id() != goal.manifest.id() {
             self.tell(EngineEvent::ManifestOffered {
                 peer: self.slot,
@@ -337,84 +317,68 @@ async fn chosen(goal: &mut watch::Receiver<Option<Goal>>) -> Option<Goal> {
         .and_then(|g| g.clone())
 }
 
-/// A request that goes with the join.
-struct Early {
-    id: u32,
-    request: Request,
-    /// What was said to it, if that came before the reply to the join.
-    reply: Option<Reply>,
-}
-
-/// Asks for the only chunk of a small file, where it is not here.
-fn early(goal: &Goal, mine: &HaveBitmap, pending: &mut Pending) -> Option<Early> {
-    let [chunk] = goal.manifest.chunks() else {
-        return None;
-    };
-    (!mine.get(0) && chunk.len_bytes <= MAX_EARLY_BYTES).then(|| Early {
-        id: pending.early(0),
-        request: Request::Chunk {
-            index: 0,
-            hash: *chunk.hash.as_bytes(),
-        },
-        reply: None,
-    })
-}
-
 async fn ask(
     sender: &mut RequestSender,
     receiver: &mut ReplyReceiver,
     id: u32,
-    request: &Request,
+    request: Request,
 ) -> Result<Reply, SessionEnd> {
-    ask_with(sender, receiver, id, request, &mut None).await
+    send(sender, &[(id, request)]).await?;
+    hear(receiver, id, &mut Early::default()).await
 }
 
-/// Asks, and for something else without waiting for the answer.
-async fn ask_with(
-    sender: &mut RequestSender,
-    receiver: &mut ReplyReceiver,
-    id: u32,
-    request: &Request,
-    early: &mut Option<Early>,
-) -> Result<Reply, SessionEnd> {
+async fn send(sender: &mut RequestSender, requests: &[(u32, Request)]) -> Result<(), SessionEnd> {
     let send = async {
-        sender.send(id, request).await?;
-        if let Some(early) = early {
-            sender.send(early.id, &early.request).await?;
+        for (id, request) in requests {
+            sender.send(*id, request).await?;
         }
         Ok::<(), SessionEnd>(())
     };
     tokio::time::timeout(REPLY_DEADLINE, send)
         .await
-        .unwrap_or(Err(SessionEnd::Silent))?;
-    hear(receiver, id, early).await
+        .unwrap_or(Err(SessionEnd::Silent))
 }
 
 /// Waits for the reply to a request.
 async fn hear(
     receiver: &mut ReplyReceiver,
     id: u32,
-    early: &mut Option<Early>,
+    early: &mut Early,
 ) -> Result<Reply, SessionEnd> {
-    let hearing = async {
+    within_deadline(async {
         loop {
-            match receiver.next().await? {
-                Some((answered, reply)) if answered == id => return Ok(reply),
-                // Whoever was asked for a manifest once more may have been joined already.
-                Some((TOLD, _)) => {}
-                Some((answered, reply)) => match early {
-                    Some(early) if early.id == answered && early.reply.is_none() => {
-                        early.reply = Some(reply);
-                    }
-                    _ => return Err(SessionEnd::Protocol("a reply to what was not asked")),
-                },
-                None => return Err(SessionEnd::Closed),
+            match receiver.next().await?.ok_or(SessionEnd::Closed)? {
+                (answered, reply) if answered == id => return Ok(reply),
+                (answered, reply) => heard_beside(answered, reply, early)?,
             }
         }
-    };
+    })
+    .await
+}
+
+/// Waits for a reply to one of the early requests, which keep it.
+async fn hear_early(receiver: &mut ReplyReceiver, early: &mut Early) -> Result<(), SessionEnd> {
+    within_deadline(async {
+        let (answered, reply) = receiver.next().await?.ok_or(SessionEnd::Closed)?;
+        heard_beside(answered, reply, early)
+    })
+    .await
+}
+
+async fn within_deadline<T>(
+    hearing: impl Future<Output = Result<T, SessionEnd>>,
+) -> Result<T, SessionEnd> {
     tokio::time::timeout(REPLY_DEADLINE, hearing)
         .await
         .unwrap_or(Err(SessionEnd::Silent))
+}
+
+fn heard_beside(id: u32, reply: Reply, early: &mut Early) -> Result<(), SessionEnd> {
+    // Whoever was asked for a manifest once more may have been joined already.
+    match id == TOLD || early.hears(id, reply) {
+        true => Ok(()),
+        false => Err(SessionEnd::Protocol("a reply to what was not asked")),
+    }
 }
 
 fn parse_have(goal: &Goal, chunks: u32, bits: &[u8]) -> Result<HaveBitmap, SessionEnd> {

@@ -49,9 +49,14 @@ impl Pending {
     /// answer is used if it is the chunk, and whoever asks meanwhile is served by it.
     pub(super) fn early(&mut self, index: u32) -> u32 {
         self.next_id += 1;
-        self.cancelled.push_back((self.next_id, index));
-        self.void.insert(index, self.next_id);
+        self.early_as(index, self.next_id);
         self.next_id
+    }
+
+    /// The same, with an id that is not of this node's counting.
+    pub(super) fn early_as(&mut self, index: u32, id: u32) {
+        self.cancelled.push_back((id, index));
+        self.void.insert(index, id);
     }
 
     /// The peer sends no chunks from now on; false when it did not before.

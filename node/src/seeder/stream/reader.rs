@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use casnode_cas::{Address, ChunkHash, HaveBitmap, ManifestId};
+use casnode_cas::{Address, ChunkHash, HaveBitmap, Manifest, ManifestId};
 use casnode_dht::exchange::{Reply, Request, RequestReceiver};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -21,7 +21,10 @@ use super::{
     news::Tells,
     untold::Untold,
 };
-use crate::swarm::{Counters, Joining};
+use crate::{
+    swarm::{Counters, Joining},
+    tasks::blocking,
+};
 
 /// Chunks that a peer may ask for in a row while it is choked: twice what it may have out, for it has to hear of the choke
 /// first.
@@ -94,14 +97,15 @@ impl<'a> Reader<'a> {
             }
             Request::Cancel { target } => self.stream.desk.cancel(target),
             Request::Manifest { address, offset } => {
-                let address = Address::from_bytes(address);
-                let reply = self.seeder.answers.manifest(address, offset).await;
-                if let Reply::Manifest { total_bytes, bytes } = &reply
-                    && !self.budget.pulls(bytes.len(), *total_bytes)
-                {
-                    return Err(End::Breach("it takes manifests without end"));
-                }
-                self.say(Saying::answer(id, reply)).await;
+                self.manifest(id, Address::from_bytes(address), offset)
+                    .await?;
+            }
+            Request::Begin {
+                address,
+                early_bytes,
+            } => {
+                self.begin(id, Address::from_bytes(address), early_bytes)
+                    .await?;
             }
             Request::Join {
                 manifest,
@@ -149,6 +153,54 @@ impl<'a> Reader<'a> {
             return Err(End::Breach("it goes on asking although it is choked"));
         }
         self.say(Saying::answer(asked.id, Reply::Choked)).await;
+        Ok(())
+    }
+
+    /// Answers with a part of a manifest; the manifest, if that is all of it.
+    async fn manifest(
+        &mut self,
+        id: u32,
+        address: Address,
+        offset: u64,
+    ) -> Result<Option<Bytes>, End> {
+        let reply = self.seeder.answers.manifest(address, offset).await;
+        let mut whole = None;
+        if let Reply::Manifest { total_bytes, bytes } = &reply {
+            if !self.budget.pulls(bytes.len(), *total_bytes) {
+                return Err(End::Breach("it takes manifests without end"));
+            }
+            let is_whole = bytes.len() as u64 == *total_bytes;
+            whole = is_whole.then(|| bytes.clone());
+        }
+        self.say(Saying::answer(id, reply)).await;
+        Ok(whole)
+    }
+
+    /// It asks for everything a download begins with.
+    async fn begin(&mut self, id: u32, address: Address, early_bytes: u32) -> Result<(), End> {
+        // Each id has its answer, so none may stand for two requests.
+        if id > u32::MAX - 2 - early_bytes {
+            return Err(End::Breach("it has no ids for what it asks"));
+        }
+        let Some(bytes) = self.manifest(id, address, 0).await? else {
+            return Ok(());
+        };
+        let decoded = blocking(move || Manifest::decode_for(&address, &bytes)).await;
+        let Ok(Ok(manifest)) = decoded else {
+            return Ok(()); // it was checked when it came, so this is never so
+        };
+        let count = manifest.chunk_count();
+        let nothing = HaveBitmap::new(manifest.chunks().len()).to_wire();
+        self.join(id + 1, manifest.id(), count, nothing.into())
+            .await?;
+        let begins_early =
+            |index: &u32| manifest.chunk_offset(*index as usize) < u64::from(early_bytes);
+        let chunks = (0..count).take_while(begins_early).zip(manifest.chunks());
+        for ((index, chunk), id) in chunks.zip(id + 2..) {
+            let hash = chunk.hash;
+            let what = What::Chunk { index, hash };
+            self.asks(Asked { id, what }).await?;
+        }
         Ok(())
     }
 

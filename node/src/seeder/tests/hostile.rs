@@ -18,6 +18,19 @@ fn is_breach(end: &Result<(), End>) -> bool {
 }
 
 #[tokio::test]
+async fn a_second_begin_or_one_without_room_for_its_ids_ends_the_stream() {
+    let (server, manifest) = Server::with_file();
+    let mut peer = server.open(WIDE).await;
+    peer.send(1, begin(&manifest, 0)).await;
+    peer.send(3, begin(&manifest, 0)).await;
+    assert!(is_breach(&peer.end().await));
+    let mut peer = server.open(WIDE).await;
+    peer.send(u32::MAX - 2, begin(&manifest, 1)).await;
+    assert!(is_breach(&peer.end().await));
+    others_are_served(&server, &manifest).await;
+}
+
+#[tokio::test]
 async fn a_join_with_a_bitmap_of_another_length_ends_the_stream() {
     let (server, manifest) = Server::with_file();
     let mut peer = server.open(WIDE).await;

@@ -263,6 +263,13 @@ fn join(manifest: &Manifest, has: &HaveBitmap) -> Request {
     }
 }
 
+fn begin(manifest: &Manifest, early_bytes: u32) -> Request {
+    Request::Begin {
+        address: *manifest.address().as_bytes(),
+        early_bytes,
+    }
+}
+
 fn chunk(manifest: &Manifest, index: u32) -> Request {
     let hash = *manifest.chunks()[index as usize].hash.as_bytes();
     Request::Chunk { index, hash }

@@ -43,6 +43,42 @@ async fn a_file_is_served_whole() {
 }
 
 #[tokio::test]
+async fn a_begin_brings_the_manifest_what_is_here_and_the_first_chunks() {
+    let (server, manifest) = Server::with_file();
+    let mut peer = server.open(WIDE).await;
+    peer.send(7, begin(&manifest, 1)).await;
+    let (id, reply) = peer.answer().await;
+    let total_bytes = manifest.encode().len() as u64;
+    let bytes = manifest.encode().clone();
+    assert_eq!((id, reply), (7, Reply::Manifest { total_bytes, bytes }));
+    let (id, reply) = peer.answer().await;
+    assert!(id == 8 && matches!(reply, Reply::Have { .. }), "{reply:?}");
+    assert_eq!(peer.news().await, Reply::Unchoke);
+    let (id, reply) = peer.answer().await;
+    let Reply::Chunk(bytes) = reply else {
+        panic!("{reply:?}")
+    };
+    let hash = casnode_cas::ChunkHash::of(&bytes);
+    assert_eq!((id, hash), (9, manifest.chunks()[0].hash));
+    // Nothing more was asked for, and the peer is a member.
+    assert!(matches!(peer.fetch(&manifest, 1).await, Reply::Chunk(_)));
+}
+
+#[tokio::test]
+async fn a_begin_for_what_is_not_here_has_one_answer_and_joins_nothing() {
+    let (server, manifest) = Server::with_file();
+    let mut peer = server.open(WIDE).await;
+    let unknown = Request::Begin {
+        address: [9; 32],
+        early_bytes: 1,
+    };
+    assert_eq!(peer.ask(7, unknown).await, Reply::NotFound);
+    let nothing = HaveBitmap::new(manifest.chunks().len());
+    let reply = peer.join(&manifest, &nothing).await;
+    assert!(matches!(reply, Reply::Have { .. }), "{reply:?}");
+}
+
+#[tokio::test]
 async fn nothing_is_sent_before_a_join() {
     let (server, manifest) = Server::with_file();
     let mut peer = server.open(WIDE).await;
