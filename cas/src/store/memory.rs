@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex};
 use super::index::{Index, Op, Visit};
 use super::lock;
 use super::medium::{Medium, PackFile};
+#[cfg(test)]
+use super::runs::Ordered;
 use crate::direct::direct_align_bytes;
 use crate::error::IndexError;
 
@@ -104,6 +106,15 @@ impl Index for MemoryIndex {
             .iter()
             .map(|(key, value)| (key.len() + value.len()) as u64)
             .sum()
+    }
+}
+
+#[cfg(test)]
+impl Ordered for MemoryIndex {
+    fn last_up_to(&self, key: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, IndexError> {
+        let state = lock(&self.0);
+        let last = state.now.range(..=key.to_vec()).next_back();
+        Ok(last.map(|(key, value)| (key.clone(), value.clone())))
     }
 }
 

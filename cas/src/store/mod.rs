@@ -29,6 +29,7 @@ mod pool;
 mod recovery;
 mod remove;
 mod replace;
+mod runs;
 mod settings;
 mod sled;
 mod small;

@@ -13,6 +13,7 @@ use super::medium::{DirMedium, Medium};
 use super::memory::{MemoryIndex, MemoryMedium};
 use super::pack::Packs;
 use super::recovery::{self, Recovered};
+use super::runs::Runs;
 use super::sled::SledIndex;
 use super::space::Space;
 use super::syncer::Syncer;
@@ -196,9 +197,10 @@ fn open(dir: &Path, config: &StoreConfig) -> Result<(Store, Recovered), StoreErr
 }
 
 /// Opens the index; one that is damaged is put aside, and recovery builds a new one from the packs.
-fn open_index(layout: &Layout, cache_bytes: u64) -> Result<SledIndex, StoreError> {
+fn open_index(layout: &Layout, cache_bytes: u64) -> Result<Runs<SledIndex>, StoreError> {
     let dir = layout.index_dir();
-    let checked = SledIndex::open(&dir, layout.was_clean(), cache_bytes).and_then(|index| {
+    let open = |is_clean| SledIndex::open(&dir, is_clean, cache_bytes).map(Runs::new);
+    let checked = open(layout.was_clean()).and_then(|index| {
         if !layout.was_clean() {
             recovery::check_index(&index)?;
         }
@@ -210,7 +212,7 @@ fn open_index(layout: &Layout, cache_bytes: u64) -> Result<SledIndex, StoreError
         Err(error) => {
             let aside = layout.set_index_aside()?;
             tracing::warn!(%error, aside = %aside.display(), "index unusable: put aside");
-            Ok(SledIndex::open(&dir, false, cache_bytes)?)
+            Ok(open(false)?)
         }
     }
 }

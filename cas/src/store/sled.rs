@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::dir_bytes;
 use super::index::{Index, MAX_BATCH_KEYS, MAX_VALUE_BYTES, Op, Visit};
+use super::runs::{MAX_RUN_BYTES, Ordered};
 use crate::error::IndexError;
 
 /// Page cache of the database where nothing else is said. Measured: enough for two million chunks at full
@@ -22,6 +23,20 @@ pub(super) const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Unit of its log; fixed when the database is created.
 const SEGMENT_BYTES: usize = 512 * 1024;
+
+/// The tree of the entries. sled's own first tree is empty: an index that has something there was written by a version
+/// that knew no runs.
+const TREE: &[u8] = b"runs";
+
+/// A run that is longer has one entry.
+const MAX_BYTES: usize = MAX_RUN_BYTES + MAX_VALUE_BYTES;
+
+/// Each change may cut the run it is about.
+const MAX_BATCH_RUNS: usize = 2 * MAX_BATCH_KEYS;
+
+/// How often a run that a scan meets is used. sled looks whether its cache is too large once in 64 uses of one of 256
+/// shards, and the index of a million chunks has 30 nodes in each: used once, none of them would go.
+const USES_OF_A_RUN: usize = 2;
 
 /// sled gives its own lock back a little after it was closed, from a thread of its own; ours is held, so
 /// nobody else has it.
@@ -43,6 +58,7 @@ fn config(path: &Path, cache_bytes: u64) -> sled::Config {
 
 pub(crate) struct SledIndex {
     db: sled::Db,
+    tree: sled::Tree,
     dir: PathBuf,
 }
 
@@ -70,8 +86,13 @@ impl SledIndex {
                 }
             })?;
         let db = opener.join().map_err(|_| IndexError::Panicked)??;
+        if guarded(|| db.iter().next().transpose())?.is_some() {
+            return Err(IndexError::Malformed);
+        }
+        let tree = guarded(|| db.open_tree(TREE))?;
         let index = Self {
             db,
+            tree,
             dir: dir.to_owned(),
         };
         if !closed_in_order {
@@ -105,27 +126,30 @@ impl SledIndex {
 
 impl Index for SledIndex {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        Ok(guarded(|| self.db.get(key))?.map(|value| value.to_vec()))
+        Ok(guarded(|| self.tree.get(key))?.map(|value| value.to_vec()))
     }
 
     fn apply(&self, ops: Vec<Op>) -> Result<(), IndexError> {
-        debug_assert!(ops.len() <= MAX_BATCH_KEYS, "batch of {} keys", ops.len());
+        debug_assert!(ops.len() <= MAX_BATCH_RUNS, "batch of {} keys", ops.len());
         let mut batch = sled::Batch::default();
         for (key, value) in ops {
             match value {
                 Some(value) => {
-                    debug_assert!(value.len() <= MAX_VALUE_BYTES, "value of {}", value.len());
+                    debug_assert!(value.len() <= MAX_BYTES, "value of {}", value.len());
                     batch.insert(key, value);
                 }
                 None => batch.remove(key),
             }
         }
-        guarded(|| self.db.apply_batch(batch))
+        guarded(|| self.tree.apply_batch(batch))
     }
 
     fn scan_from(&self, prefix: &[u8], from: &[u8], visit: Visit<'_>) -> Result<(), IndexError> {
-        let mut items = self.db.range(from..);
+        let mut items = self.tree.range(from..);
         while let Some((key, value)) = guarded(|| items.next().transpose())? {
+            for _ in 0..USES_OF_A_RUN {
+                guarded(|| self.tree.contains_key(&key))?;
+            }
             if !key.starts_with(prefix) || visit(&key, &value)? == ControlFlow::Break(()) {
                 break;
             }
@@ -142,6 +166,13 @@ impl Index for SledIndex {
 
     fn disk_bytes(&self) -> u64 {
         dir_bytes(&self.dir)
+    }
+}
+
+impl Ordered for SledIndex {
+    fn last_up_to(&self, key: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, IndexError> {
+        let last = guarded(|| self.tree.range(..=key).next_back().transpose())?;
+        Ok(last.map(|(key, value)| (key.to_vec(), value.to_vec())))
     }
 }
 

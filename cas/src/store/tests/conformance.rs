@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::store::index::Op;
 use crate::store::medium::DirMedium;
+use crate::store::runs::Runs;
 use crate::store::sled::{CACHE_BYTES, SledIndex};
 
 fn each_index(test: impl Fn(&dyn Index)) {
     test(&MemoryIndex::default());
     let dir = tempfile::tempdir().unwrap();
     test(&SledIndex::open(&dir.path().join("index"), false, CACHE_BYTES).unwrap());
+    let below = SledIndex::open(&dir.path().join("runs"), false, CACHE_BYTES).unwrap();
+    test(&Runs::new(below));
 }
 
 fn each_medium(test: impl Fn(&dyn Medium)) {
