@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::Key;
 use crate::announce;
-use crate::announce::schedule::Kind;
+use crate::announce::schedule::{BUCKETS, Kind};
 use crate::bandwidth::{Bandwidth, Line, PeerTraffic, Traffic};
 use crate::batch;
 use crate::command::{
@@ -43,8 +43,8 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 const PEER_LOOKUP: Duration = Duration::from_secs(4);
 /// How long leaving may take.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(3);
-/// Parts in which all keys of the schedule are looked at: a millisecond each for a million keys.
-const SCHEDULE_PARTS: usize = 64;
+/// Buckets of the schedule that are looked at while it is locked once: half a millisecond for a million keys.
+const BUCKETS_AT_ONCE: usize = 64;
 
 /// A running node of the network. Clones share it; when the last one goes, the node stops.
 #[derive(Clone)]
@@ -262,30 +262,33 @@ impl Dht {
 
     /// Every key of the schedule, files' and chunks', in no order: 32 bytes of memory each.
     pub fn scheduled_keys(&self) -> Vec<Key> {
-        self.inner.records.due().keys().copied().collect()
+        self.scheduled_keys_where(|_| true)
     }
 
     /// The keys of the schedule of which that is true, in no order. Others may change the schedule meanwhile.
     pub fn scheduled_keys_where(&self, mut is_meant: impl FnMut(&Key) -> bool) -> Vec<Key> {
         let mut found = Vec::new();
-        for part in 0..SCHEDULE_PARTS {
-            // In pieces, so that lookups are answered in between.
-            let due = self.inner.records.due();
-            let keys = due.keys_of_part(part, SCHEDULE_PARTS);
-            found.extend(keys.filter(|key| is_meant(key)).copied());
+        for part in (0..BUCKETS).step_by(BUCKETS_AT_ONCE) {
+            // In pieces, so that others have their turn.
+            let keys = self
+                .inner
+                .records
+                .due()
+                .keys_of(part..part + BUCKETS_AT_ONCE);
+            found.extend(keys.into_iter().filter(|key| is_meant(key)));
         }
         found
     }
 
-    /// Keeps those of these keys that are not in the schedule.
-    pub fn retain_unscheduled(&self, keys: &mut Vec<Key>) {
-        let mut scheduled = Vec::with_capacity(keys.len());
-        for piece in keys.chunks(4096) {
-            let due = self.inner.records.due();
-            scheduled.extend(piece.iter().map(|key| due.contains(key)));
-        }
-        let mut scheduled = scheduled.into_iter();
-        keys.retain(|_| !scheduled.next().unwrap_or(false));
+    /// Whether the key is in the schedule, from memory: no is certain, and yes but for a chance of one in ten billion with a
+    /// schedule of a million keys.
+    pub fn may_announce(&self, key: &Key) -> bool {
+        self.inner.records.provides(key)
+    }
+
+    /// Whether the key is in the schedule, as far as [`Self::may_announce`] knows, and a value to be published with it.
+    pub fn announces_file(&self, key: &Key) -> bool {
+        self.may_announce(key) && self.inner.records.tables().own_value(key).is_some()
     }
 
     /// How far announcing has come.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::run::Announcement;
@@ -49,7 +50,10 @@ pub(crate) async fn run(inner: Arc<Inner>) {
         }
         look_around(&inner);
         let now = inner.records.now();
-        let run = inner.records.due().take_run(now, &limits);
+        let task = inner.clone();
+        // Most of a large schedule is on the disk.
+        let run = spawn_blocking(move || task.records.due().take_run(now, &limits)).await;
+        let run = run.unwrap_or_default();
         if run.keys.is_empty() {
             wait_for_work(&inner, now).await;
             continue;
@@ -122,7 +126,7 @@ async fn announce(inner: &Arc<Inner>, run: Run) {
     let keys = run.keys.into_iter().map(|(key, _)| key);
     // Sorting a hundred thousand keys by their points takes a while.
     let seed = rand::random();
-    let planned = tokio::task::spawn_blocking(move || Announcement::new(keys, depth, seed)).await;
+    let planned = spawn_blocking(move || Announcement::new(keys, depth, seed)).await;
     let Ok(mut run) = planned else { return };
     let now = inner.records.now();
     inner.announcer.state().regions.tell(run.plan_mut(), now);

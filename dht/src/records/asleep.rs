@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use super::disk::{Disk, StoreError};
-use super::layout::Entry;
-use super::system_clock;
+use super::disk::StoreError;
+use super::{loading, system_clock};
 use crate::announce::schedule::Schedule;
 use crate::key::Point;
 use crate::report::{KeysStatus, ProvideStatus};
@@ -35,11 +34,7 @@ impl SleepingSchedule {
         // Whose it is decides only at which hour keys are renewed.
         let nobody = Point([0; 32]);
         let mut schedule = Schedule::new(&AnnounceTimes::default(), &nobody);
-        Disk::open(&dir)?.load(|entry| match entry {
-            Entry::Due { key, stored } => schedule.load(key, stored),
-            Entry::NotDue { key } => schedule.unload(&key),
-            _ => {}
-        })?;
+        loading::load_schedule(&dir, &mut schedule, system_clock()())?;
         Ok(Some(Self(schedule)))
     }
 
@@ -49,7 +44,7 @@ impl SleepingSchedule {
     }
 
     /// How some keys stand.
-    pub fn keys_status(&self, keys: &[Key]) -> KeysStatus {
+    pub fn keys_status(&mut self, keys: &[Key]) -> KeysStatus {
         self.0.status_of(keys, system_clock()())
     }
 }

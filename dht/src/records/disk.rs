@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use super::layout::{self, DiskOp, Entry};
 
-/// Version of the layout as a whole. Version 1 had an entry for each record.
-pub(crate) const LAYOUT_VERSION: u32 = 2;
+/// Version of the layout as a whole. Version 1 had an entry for each record, version 2 the schedule in the log.
+pub(crate) const LAYOUT_VERSION: u32 = 3;
 /// Changes per batch: 42 KiB of provider records. sled 0.34's memory grows with the size of its largest batches.
 pub(crate) const BATCH_OPS: usize = 1024;
 
@@ -30,8 +30,6 @@ const LOG: u8 = b'l';
 const PART_BYTES: usize = 2048;
 /// Parts that are removed together.
 const REMOVED_AT_ONCE: usize = 256;
-/// sled's page cache, where nothing else is said. The disk is read only at the start.
-const CACHE_BYTES: u64 = 8 << 20;
 /// How often a part is used when it is read. sled 0.34 looks whether its cache is too large once in 64 uses of one of 256
 /// shards, and a log of 40 MB has but five nodes in each: read once, none of them would ever go. So each node, of up
 /// to 16 parts, is used often enough by itself; a use takes a microsecond.
@@ -60,6 +58,9 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// The announce schedule could not be read or written.
+    #[error("the file of the announce schedule")]
+    Schedule(#[source] io::Error),
     /// The database refused.
     #[error("database")]
     Database(#[from] sled::Error),
@@ -95,23 +96,26 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Opens or creates the log in `dir`. Blocking.
+    #[cfg(test)]
     pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
-        Self::open_with(dir, CACHE_BYTES)
+        Self::open_with(dir, 8 << 20)
     }
 
-    /// The same, with about so many bytes of it in memory.
+    /// Opens or creates the log in `dir`, with about so many bytes of it in memory. Blocking.
     pub(crate) fn open_with(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         std::fs::create_dir_all(dir).map_err(at(dir))?;
         let folder = dir.join(FOLDER);
         let mut db = open_or_set_aside(dir, &folder, cache_bytes)?;
         match version_of(&db)? {
             Some(LAYOUT_VERSION) => {}
-            Some(1) => {
+            Some(old @ (1 | 2)) => {
                 // What it held comes again within a day, and the schedule is made from the content store.
                 drop(db);
                 std::fs::remove_dir_all(&folder).map_err(at(&folder))?;
-                tracing::info!("a record store of version 1 was dropped; its records come again");
+                tracing::info!(
+                    old,
+                    "a record store of an old version was dropped; its records come again"
+                );
                 db = create(dir, &folder, cache_bytes)?;
             }
             Some(other) => return Err(StoreError::Version(other)),
@@ -391,7 +395,7 @@ fn sync_folder(path: &Path) -> Result<(), StoreError> {
     synced.map_err(at(path))
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Folder { path, source }
 }
@@ -400,21 +404,15 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
 mod tests {
     use super::*;
     use crate::Key;
-    use crate::announce::schedule::{Kind, Stored};
 
-    fn due(n: u8) -> DiskOp {
-        let stored = Stored {
-            kind: Kind::Chunk,
-            copies: n,
-            last_ok: 1,
-        };
-        layout::due_op(&[n; 32], Some(stored))
+    fn provided(n: u8) -> DiskOp {
+        layout::provider_op(&[n; 32], 1, Some(9))
     }
 
     fn keys(disk: &mut Disk) -> (Vec<Key>, u64) {
         let mut keys = Vec::new();
         let unreadable = disk.load(|entry| match entry {
-            Entry::Due { key, .. } => keys.push(key),
+            Entry::Provider { key, .. } => keys.push(key),
             other => panic!("{other:?}"),
         });
         (keys, unreadable.unwrap())
@@ -423,8 +421,8 @@ mod tests {
     #[test]
     fn changes_come_back_in_their_order_and_go_on_behind() {
         let dir = tempfile::tempdir().unwrap();
-        // One entry of 39 bytes a change: several parts, whose ends fall into the middle of changes.
-        let all: Vec<DiskOp> = (0..200).map(due).collect();
+        // One entry of 41 bytes a change: several parts, whose ends fall into the middle of changes.
+        let all: Vec<DiskOp> = (0..200).map(provided).collect();
         let mut disk = Disk::open(dir.path()).unwrap();
         disk.apply(&all[..150]).unwrap();
         disk.sync().unwrap();
@@ -443,7 +441,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut disk = Disk::open(dir.path()).unwrap();
         for n in 1..=3 {
-            disk.apply(&[due(n)]).unwrap();
+            disk.apply(&[provided(n)]).unwrap();
         }
         let (name, mut bytes) = disk.dump().swap_remove(2);
         bytes[0] = b'?';
@@ -451,7 +449,7 @@ mod tests {
         disk.sync().unwrap();
         drop(disk);
         let (kept, unreadable) = keys(&mut Disk::open(dir.path()).unwrap());
-        assert_eq!((kept.len(), unreadable), (2, 39));
+        assert_eq!((kept.len(), unreadable), (2, 41));
     }
 
     #[test]
@@ -459,18 +457,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut disk = Disk::open(dir.path()).unwrap();
         for n in 0..100 {
-            disk.apply(&[due(n % 7)]).unwrap();
+            disk.apply(&[provided(n % 7)]).unwrap();
         }
         let mut unfinished = disk.begin().unwrap();
-        unfinished.apply(&[due(9)]).unwrap();
+        unfinished.apply(&[provided(9)]).unwrap();
         disk.sync().unwrap();
         drop((disk, unfinished));
         let mut disk = Disk::open(dir.path()).unwrap();
         assert_eq!(keys(&mut disk).0.len(), 100);
         let mut new = disk.begin().unwrap();
-        new.apply(&[due(1), due(2)]).unwrap();
+        new.apply(&[provided(1), provided(2)]).unwrap();
         disk.replace(new).unwrap();
-        disk.apply(&[due(3)]).unwrap();
+        disk.apply(&[provided(3)]).unwrap();
         disk.sync().unwrap();
         drop(disk);
         let mut disk = Disk::open(dir.path()).unwrap();
@@ -480,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_refused_and_version_1_goes() {
+    fn another_version_is_refused_and_older_ones_go() {
         let dir = tempfile::tempdir().unwrap();
         let set_version = |version: u32| {
             let disk = Disk::open(dir.path()).unwrap();
@@ -491,8 +489,10 @@ mod tests {
                 .unwrap();
             disk.sync().unwrap();
         };
-        set_version(1);
-        assert_eq!(Disk::open(dir.path()).unwrap().dump().len(), 1);
+        for old in [1, 2] {
+            set_version(old);
+            assert_eq!(Disk::open(dir.path()).unwrap().dump().len(), 1);
+        }
         set_version(9);
         let refused = Disk::open(dir.path());
         assert!(matches!(refused, Err(StoreError::Version(9))));

@@ -93,7 +93,7 @@ impl RecordStore for KadStore {
         let Some(own) = own_key(key) else {
             return Vec::new();
         };
-        let mine = self.0.due().contains(&own);
+        let mine = self.0.provides(&own);
         let now = self.0.now();
         let tables = self.0.tables();
         let mut records = Vec::new();

@@ -5,7 +5,6 @@
 //! 'a' peer u32 | length u32 | StoredPeer            a peer that announces; length 0: forgotten
 //! 'p' key [32] | peer u32 | expires u32             a provider record; expires 0: gone
 //! 'v' key [32] | length u32 | source u32, envelope  a value record; length 0: gone
-//! 'd' key [32] | state u8 | copies u8 | last u32    a key this node announces; state 0: gone, 1: chunk, 2: file
 //! 'k' length u32 | list of StoredKnown              the remembered peers, all of them
 //! ```
 
@@ -15,35 +14,22 @@ use super::known::Remembered;
 use super::peers::Peer;
 use super::values::StoredValue;
 use crate::Key;
-use crate::announce::schedule::{Kind, Stored};
 use crate::codec::{self, Decode, Encode};
 use crate::origin::Origin;
 
 const PEER: u8 = b'a';
 const PROVIDER: u8 = b'p';
 const VALUE: u8 = b'v';
-const DUE: u8 = b'd';
 const KNOWN: u8 = b'k';
 
-const GONE: u8 = 0;
-const CHUNK: u8 = 1;
-const FILE: u8 = 2;
-
-/// What a provider record and a key of the schedule take, in bytes.
+/// What a provider record takes, in bytes.
 pub(crate) const PROVIDER_BYTES: u64 = 41;
-pub(crate) const DUE_BYTES: u64 = 39;
 
 /// An entry for the log.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct DiskOp(Vec<u8>);
 
 impl DiskOp {
-    /// Whether it says that a key is gone from the schedule.
-    #[cfg(test)]
-    pub(crate) fn is_removal(&self) -> bool {
-        self.0.first() == Some(&DUE) && self.0.get(33) == Some(&GONE)
-    }
-
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -64,13 +50,6 @@ pub(crate) enum Entry {
     Value {
         key: Key,
         stored: Option<StoredValue>,
-    },
-    Due {
-        key: Key,
-        stored: Stored,
-    },
-    NotDue {
-        key: Key,
     },
     Known(Vec<Remembered>),
 }
@@ -116,17 +95,6 @@ pub(super) fn value_op(key: &Key, stored: Option<&StoredValue>) -> DiskOp {
     sized(about(VALUE, key, 4 + body.len()), &body)
 }
 
-pub(crate) fn due_op(key: &Key, due: Option<Stored>) -> DiskOp {
-    let mut bytes = about(DUE, key, 6);
-    bytes.push(due.map_or(GONE, |due| match due.kind {
-        Kind::Chunk => CHUNK,
-        Kind::File => FILE,
-    }));
-    bytes.push(due.map_or(0, |due| due.copies));
-    bytes.extend_from_slice(&due.map_or(0, |due| due.last_ok).to_le_bytes());
-    DiskOp(bytes)
-}
-
 pub(super) fn known_op(known: &[Remembered]) -> DiskOp {
     let stored: Vec<_> = known
         .iter()
@@ -166,23 +134,6 @@ pub(super) fn take(bytes: &mut &[u8]) -> Option<Entry> {
                 }
             };
             Some(Entry::Value { key, stored })
-        }
-        [DUE] => {
-            let key = take_array(bytes)?;
-            let [state, copies] = take_array(bytes)?;
-            let last_ok = take_u32(bytes)?;
-            let kind = match state {
-                GONE => return Some(Entry::NotDue { key }),
-                CHUNK => Kind::Chunk,
-                FILE => Kind::File,
-                _ => return None,
-            };
-            let stored = Stored {
-                kind,
-                copies,
-                last_ok,
-            };
-            Some(Entry::Due { key, stored })
         }
         [KNOWN] => {
             let stored: Vec<StoredKnown> = codec::decode(take_sized(bytes)?).ok()?;

@@ -1,28 +1,28 @@
 //! How the tables are filled from the disk.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
 
-use super::disk::{Disk, StoreError};
+use super::disk::{Disk, StoreError, at};
 use super::held::Entry as Provided;
-use super::layout::{DUE_BYTES, Entry, PROVIDER_BYTES};
+use super::layout::{Entry, PROVIDER_BYTES};
+use super::shelf::Shelf;
 use super::tables::{SELF, Tables};
-use crate::announce::schedule::Schedule;
+use crate::Key;
+use crate::announce::schedule::{MAX_KEYS_HERE, Schedule};
 
-/// Reads everything in; what has expired, or belongs to nobody, is left out.
+/// Reads the tables in; what has expired, or belongs to nobody, is left out. `files` are those that are announced.
 pub(super) fn load(
     disk: &mut Disk,
     tables: &mut Tables,
-    due: &mut Schedule,
+    files: &HashSet<Key>,
     now: u32,
 ) -> Result<(), StoreError> {
-    let unreadable_bytes = disk.load(|entry| match entry {
-        Entry::Due { key, stored } => due.load(key, stored),
-        Entry::NotDue { key } => due.unload(&key),
-        other => tables.load(other),
-    })?;
+    let unreadable_bytes = disk.load(|entry| tables.load(entry))?;
     tables.loaded(now);
     // The key may have been lost, or its removal kept, when the node was killed in between.
-    let ownerless = tables.retain_own_values(|key| due.is_file(key));
+    let ownerless = tables.retain_own_values(|key| files.contains(key));
     if ownerless > 0 {
         tracing::debug!(ownerless, "values of files that are not announced dropped");
     }
@@ -32,13 +32,26 @@ pub(super) fn load(
             "the end of the record log could not be read"
         );
     }
-    disk.set_fresh_bytes(tables.log_bytes() + due.len() as u64 * DUE_BYTES);
-    tracing::debug!(
-        scheduled = due.len(),
-        held = tables.held.len(),
-        "record store opened"
-    );
+    disk.set_fresh_bytes(tables.log_bytes());
+    tracing::debug!(held = tables.held.len(), "record store opened");
     Ok(())
+}
+
+/// Has the schedule kept in `dir`, and takes what is there; returns the keys of files.
+pub(super) fn load_schedule(
+    dir: &Path,
+    due: &mut Schedule,
+    now: u32,
+) -> Result<HashSet<Key>, StoreError> {
+    let mut files = HashSet::new();
+    let shelf = Shelf::open(dir, |bucket, stored| {
+        due.load(bucket, stored, now, |key| {
+            files.insert(key);
+        });
+    });
+    due.keep_on(Arc::new(shelf.map_err(at(dir))?), MAX_KEYS_HERE);
+    tracing::debug!(scheduled = due.len(), "announce schedule opened");
+    Ok(files)
 }
 
 impl Tables {
@@ -92,7 +105,6 @@ impl Tables {
                 }
             }
             Entry::Known(known) => self.known = known,
-            Entry::Due { .. } | Entry::NotDue { .. } => {}
         }
     }
 

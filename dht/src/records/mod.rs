@@ -16,6 +16,7 @@ pub(crate) mod layout;
 mod loading;
 mod peers;
 mod room;
+pub(crate) mod shelf;
 pub(crate) mod tables;
 #[cfg(test)]
 mod tests;
@@ -38,7 +39,7 @@ pub(crate) use known::Remembered;
 pub(crate) use tables::Refused;
 
 use crate::Key;
-use crate::announce::schedule::{Kind, Schedule};
+use crate::announce::schedule::{Kind, Schedule, Tags, by_bucket};
 use crate::config::{AnnounceTimes, Limits};
 use crate::key::Point;
 use crate::neighbourhood::Neighbourhood;
@@ -55,6 +56,8 @@ pub(crate) const KEYS_AT_ONCE: usize = 64;
 /// How old the envelope of an own value may be when it goes out. As young as that, it outlives the records
 /// of those who took it a little later.
 const RESEAL_SECS: u32 = 3600;
+/// Keys that enter the schedule while it is locked once: a few milliseconds, if most of it is away.
+const PIECE_KEYS: usize = 1024;
 /// How long announcers are made to wait for the disk.
 const ROOM_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -117,6 +120,8 @@ pub(crate) struct Records {
     /// Never locked together with `due`.
     tables: Mutex<Tables>,
     due: Mutex<Schedule>,
+    /// Which keys the schedule has, for who must not wait for it.
+    tags: Arc<Tags>,
     /// `None` when everything stays in memory.
     writer: Option<Writer>,
     /// Told whenever changes have been written.
@@ -143,14 +148,16 @@ impl Records {
             .transpose()?;
         let mut tables = Tables::new(me, limits, disk.is_some());
         let mut due = Schedule::new(times, &Point::of_peer(&me));
-        if let Some(disk) = &mut disk {
-            loading::load(disk, &mut tables, &mut due, clock())?;
+        if let (Some(disk), Some(dir)) = (&mut disk, dir) {
+            let files = loading::load_schedule(dir, &mut due, clock())?;
+            loading::load(disk, &mut tables, &files, clock())?;
         }
         let writer = disk.as_ref().map(|_| Writer::new());
         let records = Arc::new(Self {
             me,
             keypair: keypair.clone(),
             tables: Mutex::new(tables),
+            tags: due.tags(),
             due: Mutex::new(due),
             writer: writer.clone(),
             written: Notify::new(),
@@ -182,12 +189,23 @@ impl Records {
 
     /// Adds keys to the schedule; durable when this returns.
     pub(crate) async fn schedule(&self, keys: &[Key], kind: Kind) -> Result<(), StoreError> {
-        // In pieces, so that lookups are answered in between.
-        for piece in keys.chunks(4096) {
-            let mut due = self.due();
-            piece.iter().for_each(|key| due.insert(*key, kind));
+        // In pieces, so that others have their turn, and that what is in memory stays little.
+        for piece in by_bucket(keys).chunks(PIECE_KEYS) {
+            let is_crowded = {
+                let mut due = self.due();
+                piece.iter().for_each(|(_, key)| due.insert(**key, kind));
+                due.is_crowded()
+            };
+            if is_crowded {
+                self.sync().await?;
+            }
         }
         self.sync().await
+    }
+
+    /// Whether this node announces the key. Nobody waits for the disk: one key of billions may be taken for another.
+    pub(crate) fn provides(&self, key: &Key) -> bool {
+        self.tags.may_have(key)
     }
 
     /// Adds a file whose announcement is under way until then; durable when this returns.
@@ -198,8 +216,14 @@ impl Records {
 
     /// Takes keys off the schedule, with their values; durable when this returns.
     pub(crate) async fn unschedule(&self, keys: &[Key]) -> Result<(), StoreError> {
-        for key in keys {
-            let was = self.due().remove(key);
+        for (_, key) in by_bucket(keys) {
+            let (was, is_crowded) = {
+                let mut due = self.due();
+                (due.remove(key), due.is_crowded())
+            };
+            if is_crowded {
+                self.sync().await?;
+            }
             if was == Some(Kind::File) {
                 let mut tables = self.tables();
                 if tables.own_value(key).is_some() {
@@ -369,6 +393,6 @@ impl Records {
 
     /// Nobody writes them.
     fn forget_changes(&self) {
-        while !self.due().take_dirty(disk::BATCH_OPS).is_empty() {}
+        self.due().forget_changes();
     }
 }

@@ -13,6 +13,7 @@ use super::Records;
 use super::changes::Change;
 use super::disk::{BATCH_OPS, Disk, Sink, StoreError};
 use super::layout::DiskOp;
+use super::shelf::Written;
 
 /// Requests to sync that may wait: callers are a few at a time, and one sync serves all waiting.
 const MAX_WAITING: usize = 1024;
@@ -20,8 +21,8 @@ const MAX_WAITING: usize = 1024;
 const WRITE_EVERY: Duration = Duration::from_millis(500);
 /// How long a written change may stay unsynced when nobody asks for it.
 const SYNC_EVERY: Duration = Duration::from_secs(10);
-/// Parts in which the schedule is written anew.
-const SCHEDULE_PARTS: usize = 64;
+/// Buckets of the schedule that are written at a time: of a million keys, 700 KiB.
+const BATCH_BUCKETS: usize = 256;
 
 enum Order {
     /// Write at once, but nobody waits for a sync.
@@ -130,7 +131,7 @@ fn run(disk: Disk, inbox: &Receiver<Order>, records: &Weak<Records>) {
         }
         let due = unsynced && synced_at.elapsed() >= SYNC_EVERY;
         if result.is_ok() && (!waiting.is_empty() || due) {
-            result = disk.sync();
+            result = sync(&disk, &records);
             synced_at = Instant::now();
             unsynced = result.is_err();
         }
@@ -157,10 +158,21 @@ fn run(disk: Disk, inbox: &Receiver<Order>, records: &Weak<Records>) {
     }
 }
 
+/// The schedule first: a value whose file is not in it would go at the next start.
+fn sync(disk: &Disk, records: &Records) -> Result<(), StoreError> {
+    let shelf = records.due().shelf();
+    if let Some(shelf) = shelf {
+        shelf.sync().map_err(StoreError::Schedule)?;
+    }
+    disk.sync()
+}
+
 /// Changes that have been taken from the tables and are not on the disk yet.
 #[derive(Default)]
 pub(super) struct Backlog {
     ops: Vec<DiskOp>,
+    /// As [`Self::ops`], of the schedule.
+    buckets: Vec<Written>,
     wrote: bool,
 }
 
@@ -180,11 +192,23 @@ impl Backlog {
             records.written.notify_waiters();
             self.write(disk)?;
         }
-        let batches = records.due().dirty_len().div_ceil(BATCH_OPS);
+        self.write_buckets(records)?;
+        let batches = records.due().dirty_len().div_ceil(BATCH_BUCKETS);
         for _ in 0..batches {
-            self.ops = records.due().take_dirty(BATCH_OPS);
-            self.write(disk)?;
+            self.buckets = records.due().take_dirty(BATCH_BUCKETS);
+            self.write_buckets(records)?;
         }
+        Ok(())
+    }
+
+    fn write_buckets(&mut self, records: &Records) -> Result<(), StoreError> {
+        let shelf = records.due().shelf();
+        if let Some(shelf) = shelf.filter(|_| !self.buckets.is_empty()) {
+            shelf.write(&self.buckets).map_err(StoreError::Schedule)?;
+            records.due().written(&self.buckets);
+            self.wrote = true;
+        }
+        self.buckets.clear();
         Ok(())
     }
 
@@ -232,10 +256,6 @@ pub(super) fn write_anew(disk: &mut Disk, records: &Records) -> Result<(), Store
     }
     let known = records.tables().ops([Change::Known]);
     new.apply(&known)?;
-    for part in 0..SCHEDULE_PARTS {
-        let ops = records.due().ops_of_part(part, SCHEDULE_PARTS);
-        new.apply(&ops)?;
-    }
     disk.replace(new)
 }
 

@@ -54,8 +54,8 @@ pub(super) async fn status(node: &Arc<Node>, address: Option<&str>) -> Outcome {
             blocking(move || (dht.keys_status(&[keys.own]), dht.keys_status(&chunks))).await
         }
         None => {
-            let schedule = sleeping(node).await?;
-            let of = move |keys: &[Key]| match &schedule {
+            let mut schedule = sleeping(node).await?;
+            let mut of = move |keys: &[Key]| match &mut schedule {
                 Some(schedule) => schedule.keys_status(keys),
                 None => unscheduled(keys),
             };

@@ -1,8 +1,8 @@
 //! At the start of a daemon: store and announce schedule are made to agree.
 //!
-//! Most starts find that they do. So what is cheap to know is asked first: the schedule is in memory, while the index of
-//! the store, asked for a million chunks one by one in no order, takes a minute. Only what the schedule lacks is looked up
-//! there, and the rest is compared with one pass over the index in its own order.
+//! Most starts find that they do, and each has a million keys on the disk, in its own order. So what tells whether a key is
+//! in the schedule is in memory, and the index of the store is gone through in its own order, twice: for chunks that the
+//! schedule lacks, and for keys that the store has not. A manifest is read only of files that may lack some.
 
 use std::ops::{ControlFlow, RangeInclusive};
 use std::{collections::HashSet, sync::Arc};
@@ -15,8 +15,6 @@ use crate::{node::Node, tasks::blocking};
 
 /// Chunks of which is noted at once that they are here: 8 MiB.
 const PART_CHUNKS: u64 = 1 << 20;
-/// Keys of a file that are looked up together: 2 MiB.
-const LOOKUP_KEYS: usize = 1 << 16;
 
 /// Whatever was stored while no network was there enters the schedule, and what the schedule has but the store lacks
 /// leaves it. A file that cannot be read is passed over.
@@ -24,8 +22,10 @@ pub(crate) async fn reconcile(node: Arc<Node>) -> Result<(), PublishError> {
     let Some(dht) = node.dht.clone() else {
         return Ok(());
     };
-    let store = node.store.clone();
-    let files: Vec<FileEntry> = blocking(move || store.files()).await??;
+    let (store, task) = (node.store.clone(), dht.clone());
+    let found = blocking(move || Ok::<_, StoreError>((store.files()?, lacking(&store, &task)?)));
+    let (files, lacking) = found.await??;
+    let lacking = Arc::new(lacking);
     let mut over = Vec::new();
     for entry in files {
         let address = entry.address;
@@ -33,7 +33,10 @@ pub(crate) async fn reconcile(node: Arc<Node>) -> Result<(), PublishError> {
             over.push(address);
             continue;
         }
-        match schedule_entry(&dht, &node.store, entry).await {
+        if lacking.is_empty() && dht.announces_file(address.as_bytes()) {
+            continue;
+        }
+        match schedule_entry(&dht, &node.store, entry, lacking.clone()).await {
             Err(PublishError::Store(error)) => {
                 tracing::warn!(file = %address, %error, "a stored file cannot be announced");
             }
@@ -57,17 +60,25 @@ pub(crate) async fn reconcile(node: Arc<Node>) -> Result<(), PublishError> {
 }
 
 /// Enters a stored file in the schedule, with those of its chunks that are here and not in it.
-async fn schedule_entry(dht: &Dht, store: &Store, entry: FileEntry) -> Result<(), PublishError> {
-    let (store, task) = (store.clone(), dht.clone());
-    let lacking = blocking(move || {
+async fn schedule_entry(
+    dht: &Dht,
+    store: &Store,
+    entry: FileEntry,
+    lacking: Arc<Vec<u64>>,
+) -> Result<(), PublishError> {
+    let store = store.clone();
+    let found = blocking(move || {
         let Some(manifest) = store.manifest(&entry.address)? else {
             return Ok(None);
         };
-        let (keys, any) = lacking(&store, &task, &manifest)?;
+        if !is_any_here(&store, &manifest)? {
+            return Ok(None);
+        }
+        let keys = lacking_of(&store, &lacking, &manifest)?;
         let record = FileRecord::for_manifest(&manifest, entry.name.as_deref()).encode();
-        Ok::<_, StoreError>(any.then_some((keys, *entry.address.as_bytes(), record)))
+        Ok::<_, StoreError>(Some((keys, *entry.address.as_bytes(), record)))
     });
-    let Some((keys, file, record)) = lacking.await?? else {
+    let Some((keys, file, record)) = found.await?? else {
         return Ok(());
     };
     schedule_keys(dht, keys.into_iter()).await?;
@@ -75,37 +86,53 @@ async fn schedule_entry(dht: &Dht, store: &Store, entry: FileEntry) -> Result<()
     Ok(())
 }
 
-/// The chunks of a file that are here and not in the schedule, and whether any of it is here.
-fn lacking(store: &Store, dht: &Dht, manifest: &Manifest) -> Result<(Vec<Key>, bool), StoreError> {
-    // The empty file has no chunks, and all of it is here.
-    let (mut lacking, mut any) = (Vec::new(), manifest.chunks().is_empty());
-    let mut keys = chunk_keys(manifest);
-    loop {
-        let mut part: Vec<Key> = keys.by_ref().take(LOOKUP_KEYS).collect();
-        if part.is_empty() {
-            return Ok((lacking, any));
+/// The chunks that are here and not in the schedule, in order, by the first eight bytes of their hashes.
+fn lacking(store: &Store, dht: &Dht) -> Result<Vec<u64>, StoreError> {
+    let mut lacking = Vec::new();
+    store.for_each_chunk_from(0, |hash, _| {
+        if !dht.may_announce(hash.as_bytes()) {
+            lacking.push(prefix(hash.as_bytes()));
         }
-        let before = part.len();
-        dht.retain_unscheduled(&mut part);
-        any |= part.len() < before;
-        // Neighbours in the index are read together.
-        part.sort_unstable();
-        part.dedup();
-        for key in part {
-            if store.has(&ChunkHash::from_bytes(key))? {
-                lacking.push(key);
-            }
+        ControlFlow::Continue(())
+    })?;
+    Ok(lacking)
+}
+
+/// Those of the chunks of a file that are here and lacking.
+fn lacking_of(store: &Store, lacking: &[u64], manifest: &Manifest) -> Result<Vec<Key>, StoreError> {
+    let keys = chunk_keys(manifest);
+    let mut keys: Vec<Key> = keys
+        .filter(|key| lacking.binary_search(&prefix(key)).is_ok())
+        .collect();
+    // Neighbours in the index are read together.
+    keys.sort_unstable();
+    keys.dedup();
+    let mut here = Vec::with_capacity(keys.len());
+    for key in keys {
+        if store.has(&ChunkHash::from_bytes(key))? {
+            here.push(key);
         }
-        any |= !lacking.is_empty();
     }
+    Ok(here)
+}
+
+/// Whether any of a file is here. The empty file has no chunks, and all of it is.
+fn is_any_here(store: &Store, manifest: &Manifest) -> Result<bool, StoreError> {
+    for key in chunk_keys(manifest) {
+        if store.has(&ChunkHash::from_bytes(key))? {
+            return Ok(true);
+        }
+    }
+    Ok(manifest.chunks().is_empty())
 }
 
 /// Those of the scheduled keys of which the store has neither a file nor a chunk, and the scheduled among these that are
 /// served no more.
 fn stale(store: &Store, dht: &Dht, over: HashSet<Key>) -> Result<HashSet<Key>, StoreError> {
     let mut stale = HashSet::new();
-    for first_bytes in parts(store.stats()?.chunks) {
-        let here = Here::read(store, first_bytes.clone())?;
+    let chunks = store.stats()?.chunks;
+    for first_bytes in parts(chunks) {
+        let here = Here::read(store, first_bytes.clone(), chunks)?;
         let suspects = dht.scheduled_keys_where(|key| {
             first_bytes.contains(&key[0]) && (over.contains(key) || !here.may_have(key))
         });
@@ -137,8 +164,10 @@ fn parts(chunks: u64) -> impl Iterator<Item = RangeInclusive<u8>> {
 struct Here(Vec<u64>);
 
 impl Here {
-    fn read(store: &Store, first_bytes: RangeInclusive<u8>) -> Result<Self, StoreError> {
-        let mut here = Vec::new();
+    fn read(store: &Store, first_bytes: RangeInclusive<u8>, all: u64) -> Result<Self, StoreError> {
+        // At once: what is left behind by growing would stay with the allocator.
+        let about = usize::try_from(all.min(PART_CHUNKS + PART_CHUNKS / 64)).unwrap_or(0);
+        let mut here = Vec::with_capacity(about);
         let last = *first_bytes.end();
         store.for_each_chunk_from(*first_bytes.start(), |hash, _| {
             if hash.as_bytes()[0] > last {

@@ -1,4 +1,8 @@
+//! When keys are due.
+
 use super::*;
+
+mod paged;
 
 const NOW: u32 = 2_000_000_000;
 const HOUR: u32 = 3600;
@@ -13,12 +17,9 @@ fn key(n: u8) -> Key {
     [n; 32]
 }
 
-fn announced(last_ok: u32) -> Stored {
-    Stored {
-        kind: Kind::Chunk,
-        copies: 20,
-        last_ok,
-    }
+fn announce(schedule: &mut Schedule, key: Key, last_ok: u32) {
+    schedule.insert(key, Kind::Chunk);
+    schedule.acknowledged([(key, 20)], last_ok);
 }
 
 fn run(schedule: &mut Schedule, now: u32) -> Vec<Key> {
@@ -34,7 +35,7 @@ fn done_and_due(schedule: &mut Schedule, now: u32) -> (u64, u64) {
 #[test]
 fn files_come_before_new_chunks_before_renewals() {
     let mut schedule = schedule();
-    schedule.load(key(1), announced(NOW - 42 * HOUR));
+    announce(&mut schedule, key(1), NOW - 42 * HOUR);
     schedule.insert(key(2), Kind::Chunk);
     schedule.insert(key(3), Kind::File);
     let mut order = Vec::new();
@@ -61,7 +62,7 @@ fn each_class_has_its_own_limit_and_goes_on_where_it_was() {
     for n in 0..10 {
         schedule.insert(key(n), Kind::File);
         schedule.insert(key(n + 10), Kind::Chunk);
-        schedule.load(key(n + 20), announced(NOW - 42 * HOUR));
+        announce(&mut schedule, key(n + 20), NOW - 42 * HOUR);
     }
     let mut runs = Vec::new();
     loop {
@@ -102,7 +103,7 @@ fn a_run_lies_together_in_the_keyspace() {
 fn nothing_is_announced_again_within_the_interval_after_a_restart() {
     let mut schedule = schedule();
     for n in 0..200 {
-        schedule.load(key(n), announced(NOW - 19 * HOUR));
+        announce(&mut schedule, key(n), NOW - 19 * HOUR);
     }
     assert!(run(&mut schedule, NOW).is_empty());
     let renewed = run(&mut schedule, NOW + 11 * HOUR).len();
@@ -113,7 +114,7 @@ fn nothing_is_announced_again_within_the_interval_after_a_restart() {
 #[test]
 fn a_shorter_interval_makes_keys_due_and_a_longer_one_does_not() {
     let mut schedule = schedule();
-    (0..200).for_each(|n| schedule.load(key(n), announced(NOW - 4 * HOUR)));
+    (0..200).for_each(|n| announce(&mut schedule, key(n), NOW - 4 * HOUR));
     assert!(run(&mut schedule, NOW).is_empty());
     schedule.set_interval(2 * HOUR);
     assert_eq!(run(&mut schedule, NOW).len(), 200);
@@ -163,7 +164,7 @@ fn a_thin_key_is_announced_again_when_the_network_has_grown() {
 #[test]
 fn an_expired_success_counts_as_none() {
     let mut schedule = schedule();
-    schedule.load(key(1), announced(NOW));
+    announce(&mut schedule, key(1), NOW);
     assert_eq!(schedule.totals(NOW + 47 * HOUR).done, 1);
     assert_eq!(done_and_due(&mut schedule, NOW + 48 * HOUR), (0, 1));
     assert_eq!(schedule.totals(NOW).last_success, NOW);
@@ -172,7 +173,7 @@ fn an_expired_success_counts_as_none() {
 #[test]
 fn a_clock_set_back_does_not_stop_renewals() {
     let mut schedule = schedule();
-    schedule.load(key(1), announced(NOW));
+    announce(&mut schedule, key(1), NOW);
     assert!(run(&mut schedule, NOW).is_empty());
     let past = NOW - 24 * 365 * HOUR;
     assert_eq!(done_and_due(&mut schedule, past), (0, 1));
@@ -197,7 +198,7 @@ fn a_wait_longer_than_any_is_none() {
 #[test]
 fn what_is_asked_for_by_hand_is_due_once() {
     let mut schedule = schedule();
-    (0..5).for_each(|n| schedule.load(key(n), announced(NOW - HOUR)));
+    (0..5).for_each(|n| announce(&mut schedule, key(n), NOW - HOUR));
     assert!(schedule.force(&key(3)) && !schedule.force(&key(9)));
     assert_eq!(run(&mut schedule, NOW), [key(3)]);
     schedule.acknowledged([(key(3), 20)], NOW);
@@ -210,8 +211,8 @@ fn what_is_asked_for_by_hand_is_due_once() {
 #[test]
 fn some_keys_are_told_of() {
     let mut schedule = schedule();
-    schedule.load(key(1), announced(NOW - 2 * HOUR));
-    schedule.load(key(2), announced(NOW - HOUR));
+    announce(&mut schedule, key(1), NOW - 2 * HOUR);
+    announce(&mut schedule, key(2), NOW - HOUR);
     schedule.insert(key(3), Kind::Chunk);
     schedule.failed([key(3)], NOW - 3);
     let status = schedule.status_of(&[key(1), key(2), key(3), key(4)], NOW);
@@ -231,48 +232,10 @@ fn some_keys_are_told_of() {
 }
 
 #[test]
-fn changes_reach_the_disk_once() {
-    let mut schedule = schedule();
-    schedule.insert(key(1), Kind::Chunk);
-    schedule.acknowledged([(key(1), 1)], NOW);
-    schedule.insert(key(2), Kind::File);
-    schedule.remove(&key(2));
-    assert_eq!(schedule.dirty_len(), 2);
-    let ops = schedule.take_dirty(100);
-    assert_eq!(ops.len(), 2);
-    assert!(ops[0].is_removal());
-    assert!(!ops[1].is_removal());
-    assert!(schedule.take_dirty(100).is_empty());
-    schedule.insert(key(2), Kind::File);
-    schedule.remove(&key(2));
-    schedule.insert(key(2), Kind::File);
-    let ops = schedule.take_dirty(100);
-    assert!(ops.iter().all(|op| !op.is_removal()), "{ops:?}");
-    assert_eq!(schedule.dirty_len(), 0);
-}
-
-#[test]
-fn changes_are_handed_out_in_pieces() {
-    let mut schedule = schedule();
-    for n in 0..=255 {
-        schedule.insert(key(n), Kind::Chunk);
-    }
-    let mut names = std::collections::BTreeSet::new();
-    while schedule.dirty_len() > 0 {
-        let ops = schedule.take_dirty(10);
-        assert!((1..=10).contains(&ops.len()));
-        for op in ops {
-            assert!(!op.is_removal() && names.insert(op));
-        }
-    }
-    assert_eq!(names.len(), 256);
-}
-
-#[test]
 fn what_runs_out_while_it_waits_comes_before_renewals() {
     let mut schedule = schedule();
     for n in 0..100 {
-        schedule.load(key(n), announced(NOW - 47 * HOUR));
+        announce(&mut schedule, key(n), NOW - 47 * HOUR);
     }
     let limits = RunLimits {
         renewals: 10,
