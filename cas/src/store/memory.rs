@@ -14,7 +14,7 @@ use super::index::{Index, Op, Visit};
 use super::lock;
 use super::medium::{Medium, PackFile};
 #[cfg(test)]
-use super::runs::Ordered;
+use super::runs::{Ordered, Pair};
 use crate::direct::direct_align_bytes;
 use crate::error::IndexError;
 
@@ -111,7 +111,7 @@ impl Index for MemoryIndex {
 
 #[cfg(test)]
 impl Ordered for MemoryIndex {
-    fn last_up_to(&self, key: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, IndexError> {
+    fn last_up_to(&self, key: &[u8]) -> Result<Option<Pair>, IndexError> {
         let state = lock(&self.0);
         let last = state.now.range(..=key.to_vec()).next_back();
         Ok(last.map(|(key, value)| (key.clone(), value.clone())))

@@ -23,10 +23,13 @@ const CUT_BYTES: usize = MAX_RUN_BYTES * 2 / 3;
 /// Length of the key u16, length of the value u16.
 const ENTRY_HEADER_BYTES: usize = 4;
 
+/// A key and its value.
+pub(crate) type Pair = (Vec<u8>, Vec<u8>);
+
 /// An index that finds neighbours.
 pub(crate) trait Ordered: Index {
     /// The last entry whose key is not behind `key`.
-    fn last_up_to(&self, key: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, IndexError>;
+    fn last_up_to(&self, key: &[u8]) -> Result<Option<Pair>, IndexError>;
 }
 
 /// An index whose entries lie in runs in another.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::dir_bytes;
 use super::index::{Index, MAX_BATCH_KEYS, MAX_VALUE_BYTES, Op, Visit};
-use super::runs::{MAX_RUN_BYTES, Ordered};
+use super::runs::{MAX_RUN_BYTES, Ordered, Pair};
 use crate::error::IndexError;
 
 /// Page cache of the database where nothing else is said. Measured: enough for two million chunks at full
@@ -170,7 +170,7 @@ impl Index for SledIndex {
 }
 
 impl Ordered for SledIndex {
-    fn last_up_to(&self, key: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, IndexError> {
+    fn last_up_to(&self, key: &[u8]) -> Result<Option<Pair>, IndexError> {
         let last = guarded(|| self.tree.range(..=key).next_back().transpose())?;
         Ok(last.map(|(key, value)| (key.to_vec(), value.to_vec())))
     }

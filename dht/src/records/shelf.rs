@@ -20,7 +20,7 @@ const FILE: &str = "schedule";
 const NEW_FILE: &str = "schedule.new";
 const MAGIC: [u8; 8] = *b"CASSCHED";
 const VERSION: u32 = 1;
-const HEADER_BYTES: u64 = 12;
+const HEADER_BYTES: usize = 12;
 const RECORD_HEADER_BYTES: usize = 10;
 /// Far more than the keys of a bucket of a schedule of a billion.
 const MAX_BUCKET_BYTES: u32 = 16 << 20;
@@ -60,11 +60,11 @@ impl Shelf {
         let mut inner = Inner {
             file: Arc::new(file),
             places: vec![(0, 0); BUCKETS],
-            end: HEADER_BYTES,
+            end: HEADER_BYTES as u64,
             live_bytes: 0,
         };
-        let mut header = [0; HEADER_BYTES as usize];
-        let known = len >= HEADER_BYTES && {
+        let mut header = [0; HEADER_BYTES];
+        let known = len >= HEADER_BYTES as u64 && {
             inner.file.read_exact_at(&mut header, 0)?;
             header == head()
         };
@@ -149,7 +149,7 @@ impl Inner {
     fn find_buckets(&mut self, len: u64) -> io::Result<u64> {
         let file = self.file.clone();
         let mut file = BufReader::with_capacity(1 << 16, &*file);
-        let mut skipped = vec![0; HEADER_BYTES as usize];
+        let mut skipped = vec![0; HEADER_BYTES];
         file.read_exact(&mut skipped)?;
         let (mut lost, mut keys) = (0, Vec::new());
         loop {
@@ -205,7 +205,7 @@ impl Inner {
             .open(&new_path)?;
         let mut out = BufWriter::with_capacity(1 << 16, &new);
         out.write_all(&head())?;
-        let (mut places, mut end) = (vec![(0, 0); BUCKETS], HEADER_BYTES);
+        let (mut places, mut end) = (vec![(0, 0); BUCKETS], HEADER_BYTES as u64);
         for (bucket, place) in (0..).zip(&self.places) {
             // What cannot be read any more is left out.
             let Ok(keys) = read_at(&self.file, bucket, *place) else {
@@ -236,8 +236,8 @@ impl Inner {
     }
 }
 
-fn head() -> [u8; HEADER_BYTES as usize] {
-    let mut head = [0; HEADER_BYTES as usize];
+fn head() -> [u8; HEADER_BYTES] {
+    let mut head = [0; HEADER_BYTES];
     head[..8].copy_from_slice(&MAGIC);
     head[8..].copy_from_slice(&VERSION.to_le_bytes());
     head
