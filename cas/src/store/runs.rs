@@ -1,7 +1,7 @@
 //! Neighbouring entries of the index in one value of the database.
 //!
 //! sled 0.34 holds some 11 entries a page, and keeps a few hundred bytes in memory for each page it has, read or
-//! not: for a million chunks 60 MiB. So a value is a *run*: entries that follow each other, with their keys. A run is
+//! not; a million chunks would be ninety thousand of them. So a value is a *run*: entries that follow each other, with their keys. A run is
 //! named by a key that is not behind its first, and reaches up to the name of the next. One that grows too long is cut;
 //! one that is empty goes, and its part of the keys belongs to the run before. Runs are never joined, so an entry moves
 //! only to a run behind the one it was in, and a scan that meets it twice knows.
