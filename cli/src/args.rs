@@ -18,7 +18,7 @@ use crate::rate::Rate;
 use crate::size;
 
 pub(crate) use self::bench::{BenchArgs, BenchPartArgs, Step};
-pub(crate) use self::files::{GetArgs, StoreArgs, StoreCommand};
+pub(crate) use self::files::{CatArgs, GetArgs, StoreArgs, StoreCommand};
 pub(crate) use self::network::{NetworkArgs, Or};
 
 /// Content-addressed storage on a Kademlia DHT. The address of a file is its BLAKE3 hash, the one `b3sum` prints.
@@ -90,6 +90,8 @@ pub(crate) enum Command {
     Store(StoreArgs),
     /// Fetch a file by its address
     Get(GetArgs),
+    /// Write a file, or a part of it, to standard output
+    Cat(CatArgs),
     /// List the files that are here
     Ls,
     /// Show one file's facts

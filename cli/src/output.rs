@@ -78,6 +78,7 @@ pub(crate) fn json_lines(response: &Response) -> Result<String> {
         Response::Store(report) => json_line(report),
         Response::StoreMany { outcomes } => outcomes.iter().flatten().map(json_line).collect(),
         Response::Get(report) => json_line(report),
+        Response::Cat(report) => json_line(report),
         Response::GetMany(report) => list_lines(report),
         Response::Ls { files } => lines_of(files),
         Response::Linger(seed) => json_line(seed),
@@ -117,6 +118,7 @@ fn text(response: &Response) -> String {
             .path
             .as_deref()
             .map_or_else(String::new, |path| format!("{}\n", printable(path))),
+        Response::Cat(_) => String::new(),
         Response::Ls { files } => files.iter().map(file_line).collect(),
         Response::GetMany(report) => list_summary(report),
         Response::Linger(seed) => swarm::seed_summary(seed),

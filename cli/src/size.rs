@@ -85,6 +85,16 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     Ok(bytes)
 }
 
+/// Reads a place in a file, or a length: bytes, or a number with a unit.
+pub(crate) fn parse_place(text: &str) -> Result<u64, String> {
+    match text.trim() {
+        digits if !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit()) => digits
+            .parse()
+            .map_err(|_| format!("{text} is beyond any file")),
+        text => parse_bytes(text),
+    }
+}
+
 /// Reads a number with a unit: `100GiB`, `1.5 TB`.
 fn parse_bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
@@ -123,6 +133,16 @@ pub(crate) fn times(number: &str, factor: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_are_bytes_or_have_units() {
+        for (text, bytes) in [("0", 0), ("4096", 4096), ("1.5MiB", 3 << 19), (" 7 ", 7)] {
+            assert_eq!(parse_place(text), Ok(bytes), "{text}");
+        }
+        for wrong in ["", "-1", "1.5", "x", "99999999999999999999", "1 byte"] {
+            assert!(parse_place(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn sizes_have_units() {

@@ -23,6 +23,7 @@ pub mod lab;
 mod node;
 mod ops;
 mod publish;
+mod read;
 mod rebuild;
 mod repair;
 mod room;

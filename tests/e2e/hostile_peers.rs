@@ -24,7 +24,7 @@ fn key(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// A true manifest; every chunk has a wrong bit.
-fn wrong_bytes(sample: &Sample) -> Script {
+pub(crate) fn wrong_bytes(sample: &Sample) -> Script {
     let chunks = chunks_of(&sample.bytes);
     let lies = chunks.iter().map(|chunk| (key(chunk), flipped(chunk)));
     Script {
@@ -68,7 +68,7 @@ fn part_of<'a>(report: &'a Value, peer: &str) -> Option<&'a Value> {
 }
 
 #[test]
-fn wrong_bytes_beside_an_honest_peer_are_rejected_counted_and_named() {
+pub(crate) fn wrong_bytes_beside_an_honest_peer_are_rejected_counted_and_named() {
     let sample = Sample::new(60, 80 * CHUNK);
     let honest = Node::start(&[]);
     honest.store(&sample.path);
@@ -112,7 +112,7 @@ fn liars_with_a_cutting_of_their_own_do_not_stop_a_download() {
 }
 
 #[test]
-fn wrong_bytes_alone_give_no_file() {
+pub(crate) fn wrong_bytes_alone_give_no_file() {
     let sample = Sample::new(61, 20 * CHUNK);
     let liar = Hostile::start(wrong_bytes(&sample), &[]);
     get(&sample, &[&liar.addr])

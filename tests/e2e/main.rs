@@ -30,6 +30,7 @@ mod output;
 mod port;
 mod provide;
 mod quota;
+mod ranges;
 mod resume;
 mod sharing;
 mod swarm;

@@ -9,6 +9,7 @@ use clap::{Subcommand, ValueEnum};
 
 use super::network::{self, NetworkArgs};
 use crate::address::{self, Address};
+use crate::size;
 
 /// Of `casnode store`.
 #[derive(Debug, clap::Args)]
@@ -119,6 +120,32 @@ pub(crate) struct GetArgs {
     /// [default: as the daemon was told; without one, as a daemon's own]
     #[arg(long, value_name = "fair|trusted", value_parser = network::parse_swarm)]
     pub(crate) swarm: Option<SwarmMode>,
+    /// Ask this peer first; may be given several times
+    #[arg(long, value_name = "MULTIADDR")]
+    pub(crate) peer: Vec<String>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// Of `casnode cat`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Of a file that is not here no more is fetched than the range needs; it is kept for the next time.\n\
+                  Each byte is proven before it is written. The report of --json goes to standard error."
+)]
+pub(crate) struct CatArgs {
+    /// 64 hex digits
+    #[arg(value_parser = address::parse)]
+    pub(crate) address: Address,
+    /// Begin here: bytes, or a size like 1.5GiB [default: the beginning of the file]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_place)]
+    pub(crate) offset: Option<u64>,
+    /// Write so much [default: up to the end of the file]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_place)]
+    pub(crate) length: Option<u64>,
+    /// Give up after this long, e.g. 30s or 5m [default: 30 s to find a provider, 5 min without progress]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
     /// Ask this peer first; may be given several times
     #[arg(long, value_name = "MULTIADDR")]
     pub(crate) peer: Vec<String>,

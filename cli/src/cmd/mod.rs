@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod bench;
+mod cat;
 mod completions;
 mod daemon;
 mod dht;
@@ -41,6 +42,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Daemon(daemon) => daemon::run(&context, daemon).await,
         Command::Store(store) => store::run(&context, store).await,
         Command::Get(get) => get::run(&context, get).await,
+        Command::Cat(cat) => cat::run(&context, cat).await,
         Command::Ls => local::ls(&context).await,
         Command::Stat(one) => local::stat(&context, one.address).await,
         Command::Rm(one) => local::rm(&context, one.address).await,

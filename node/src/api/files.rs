@@ -61,6 +61,23 @@ pub struct GetReport {
     pub providers: Vec<ProviderUse>,
 }
 
+/// What `cat` did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CatReport {
+    /// What was asked for.
+    pub address: String,
+    /// Where in the file the bytes begin that were written.
+    pub offset_bytes: u64,
+    /// How many they are.
+    pub bytes: u64,
+    /// The file's length.
+    pub size_bytes: u64,
+    /// The name that it is published with, where that is known.
+    pub name: Option<String>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
 /// One provider's part in a download.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProviderUse {

@@ -8,11 +8,11 @@ use std::ffi::OsString;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ApiError, DhtGetReport, DhtLookupReport, DhtMode, DhtModeReport, DhtPutTestReport, FileInfo,
-    FileStat, FileUsage, GcPlanReport, GcReport, GetReport, LimitsChange, LimitsReport, ListReport,
-    ListedFile, MetricReport, PeerReport, PinReport, ProvideFileReport, ProvideNowReport,
-    ProvideReport, ProvidersReport, RmReport, SeedReport, StatusReport, StoreReport, SwarmReport,
-    VerifyReport,
+    ApiError, CatReport, DhtGetReport, DhtLookupReport, DhtMode, DhtModeReport, DhtPutTestReport,
+    FileInfo, FileStat, FileUsage, GcPlanReport, GcReport, GetReport, LimitsChange, LimitsReport,
+    ListReport, ListedFile, MetricReport, PeerReport, PinReport, ProvideFileReport,
+    ProvideNowReport, ProvideReport, ProvidersReport, RmReport, SeedReport, StatusReport,
+    StoreReport, SwarmReport, VerifyReport,
 };
 use crate::choke::SwarmMode;
 
@@ -127,6 +127,20 @@ pub enum Request {
         seed: Option<String>,
         /// Whether the peers of its swarm owe each other anything; absent: as the node was told.
         swarm: Option<SwarmMode>,
+    },
+    /// Write a range of a file to the byte stream that accompanies the call, in order, each byte proven before it leaves.
+    /// What is not here is fetched, and no more of the file than that takes.
+    Cat {
+        /// 64 hex digits.
+        address: String,
+        /// Where the range begins; at most the file's length.
+        offset_bytes: u64,
+        /// How long it is; up to the end of the file when absent.
+        length_bytes: Option<u64>,
+        /// Give up after this long; by default, after the phases' own limits.
+        timeout_ms: Option<u64>,
+        /// Multiaddrs of peers to ask first, with or without `/p2p/…`.
+        peers: Vec<String>,
     },
     /// Fetch many files into a folder. That some cannot be had is told in the report, and is no error of the call.
     GetMany {
@@ -326,6 +340,8 @@ pub enum Response {
     },
     /// Of [`Request::Get`].
     Get(GetReport),
+    /// Of [`Request::Cat`].
+    Cat(CatReport),
     /// Of [`Request::GetMany`].
     GetMany(ListReport),
     /// Of [`Request::Linger`].

@@ -11,6 +11,7 @@ mod unsynced;
 
 use std::{
     collections::HashMap,
+    ops::Range,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -18,7 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use casnode_cas::{ChunkHash, ExportError, HaveBitmap, Manifest, Put, Store, StoreError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub(super) use self::behind::{Behind, behind};
 use self::{groups::Groups, local::Local, unsynced::Unsynced};
@@ -85,6 +86,10 @@ pub(super) struct Assembler {
     pub(super) events: mpsc::Sender<EngineEvent>,
     /// Only for the wait with a time limit; the thread is a blocking one.
     pub(super) runtime: tokio::runtime::Handle,
+    /// The chunks that readers need soon.
+    pub(super) needs: watch::Receiver<Vec<Range<u32>>>,
+    /// Of what is here nothing is looked at but what readers need.
+    pub(super) is_on_demand: bool,
     /// Chunks that occur more than once.
     pub(super) twins: HashMap<ChunkHash, Vec<u32>>,
     /// Held until the output is let go, so that the next get of this address finds it free.
@@ -136,7 +141,7 @@ impl Assembler {
         if self.is_proven {
             self.trust(here, &mut groups);
         }
-        let mut local = Local::new(here, groups.here());
+        let mut local = Local::new(here, groups.here(), self.is_on_demand);
         let mut handed_over = clock::now();
         let mut ended = None;
         while !groups.all_proven() {
@@ -177,21 +182,24 @@ impl Assembler {
     }
 
     /// What to do next: first what arrived, then what is here; waits when there is neither.
-    fn next(&self, jobs: &mut mpsc::Receiver<Job>, local: &mut Local) -> Next {
+    fn next(&mut self, jobs: &mut mpsc::Receiver<Job>, local: &mut Local) -> Next {
         match jobs.try_recv() {
             Ok(job) => return Next::Arrived(job),
             Err(mpsc::error::TryRecvError::Disconnected) => return Next::Closed,
             Err(mpsc::error::TryRecvError::Empty) => {}
         }
-        if let Some(index) = local.next(&self.store, &self.manifest) {
+        let needed = local.needed(&self.needs.borrow_and_update());
+        if let Some(index) = needed.or_else(|| local.next(&self.store, &self.manifest)) {
             return Next::Local(index);
         }
-        let wait = async { tokio::time::timeout(unsynced::SPAN, jobs.recv()).await };
-        match self.runtime.block_on(wait) {
-            Ok(Some(job)) => Next::Arrived(job),
-            Ok(None) => Next::Closed,
-            Err(_) => Next::Quiet,
-        }
+        let needs = &mut self.needs;
+        self.runtime.block_on(async {
+            tokio::select! {
+                job = jobs.recv() => job.map_or(Next::Closed, Next::Arrived),
+                Ok(()) = needs.changed() => Next::Quiet,
+                () = tokio::time::sleep(unsynced::SPAN) => Next::Quiet,
+            }
+        })
     }
 
     /// A chunk from a peer: hash, store, output, groups.
@@ -333,6 +341,7 @@ impl Assembler {
     /// Takes what lies in groups that are all here for what the manifest says, and proven.
     fn trust(&self, here: &HaveBitmap, groups: &mut Groups) {
         self.believe();
+        let mut proven = Vec::new();
         for index in groups::untouched(&self.manifest, here) {
             self.live.set(index);
             self.tell(EngineEvent::Local {
@@ -340,9 +349,10 @@ impl Assembler {
             });
             for group in groups.add(&self.manifest, index) {
                 groups.prove(group);
+                proven.push(group);
             }
         }
-        self.live.proven(groups.proven_prefix);
+        self.live.proven(proven, groups.proven_prefix);
     }
 
     fn write_out(&mut self, index: usize, bytes: &[u8]) -> Result<(), AssembleError> {
@@ -412,7 +422,7 @@ impl Assembler {
             if groups.proven_count == 1 {
                 self.believe();
             }
-            self.live.proven(groups.proven_prefix);
+            self.live.proven([group], groups.proven_prefix);
         }
         Ok(Step::Go)
     }
@@ -448,7 +458,7 @@ enum Next {
     Arrived(Job),
     /// A chunk that may be here, by its index.
     Local(usize),
-    /// Nothing came for a while.
+    /// Nothing came for a while, or readers need something else.
     Quiet,
     /// Nothing comes any more.
     Closed,

@@ -6,6 +6,9 @@ use casnode_cas::{Assembly, ExportError, FileState, HaveBitmap, Manifest, Store,
 
 use crate::{api::Keep, room};
 
+/// On demand room is made for so much at a time.
+pub(super) const ROOM_BYTES: u64 = 32 << 20;
+
 /// Smaller files are put into packs: one that shares blocks is a file of its own, to be synced and looked up.
 const MIN_SHARED_BYTES: u64 = 1 << 20;
 
@@ -77,12 +80,13 @@ impl Output {
 }
 
 /// Enters the download of a file in the store, and sees what is here of it: its chunks, of whatever file, and what an
-/// earlier output left.
+/// earlier output left. Where little of it will be fetched, on demand, there is not made room for all of it.
 pub(super) fn begin(
     store: &Store,
     manifest: &Manifest,
     name: Option<&str>,
     keep: Keep,
+    is_on_demand: bool,
     output: Option<Assembly>,
 ) -> Result<Begun, StoreError> {
     let before = store.file(&manifest.address())?;
@@ -107,7 +111,9 @@ pub(super) fn begin(
         }
     }
     if keep == Keep::Store && !here.is_complete() {
-        room::make(store, missing_bytes(manifest, &here))?;
+        let missing_bytes = missing_bytes(manifest, &here);
+        let most_bytes = if is_on_demand { ROOM_BYTES } else { u64::MAX };
+        room::make(store, missing_bytes.min(most_bytes))?;
     }
     Ok(Begun {
         here,

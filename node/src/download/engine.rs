@@ -21,6 +21,7 @@ use crate::{
     api::{ApiError, ErrorKind, GetReport, Keep, events::EventSink},
     clock, errors,
     node::Node,
+    read::Readers,
     sched::{Fault, PeerSlot},
     tasks::blocking,
 };
@@ -136,6 +137,8 @@ pub(super) struct Job {
     pub(super) deadline: Option<std::time::Instant>,
     /// Downloads of one address take turns.
     pub(super) turn: Arc<Turn>,
+    /// Who reads ranges of the address: what they need goes before the rest.
+    pub(super) readers: Arc<Readers>,
     pub(super) sources: Sources,
     pub(super) bad_manifests: HashMap<ManifestId, Bad>,
     pub(super) record: Option<FileRecord>,
@@ -185,9 +188,12 @@ pub(crate) async fn get(
     }
     let deadline = timeout.map(|t| started + t);
     let turn = node.downloads.turn(&address);
+    let readers = node.downloads.readers(&address);
     let turn = match turn.clone().try_lock_owned() {
         Ok(turn) => turn,
         Err(_) => {
+            // What is fetched for readers alone makes way.
+            let _waits = (!matches!(target, Target::Readers)).then(|| readers.wait());
             events
                 .warn("another get of this address is running; waiting for it")
                 .await;
@@ -212,6 +218,7 @@ pub(crate) async fn get(
         started,
         deadline,
         turn: Arc::new(turn),
+        readers,
         sources: Sources::default(),
         bad_manifests: HashMap::new(),
         record: None,

@@ -22,7 +22,7 @@ mod verdict;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -30,8 +30,11 @@ use std::{
 use casnode_cas::{Address, HaveBitmap, Manifest, ManifestId};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
+use crate::read::Readers;
+
 pub(crate) use assembler::AssembleError;
 pub(crate) use engine::{GetOptions, Stay, Target, get};
+pub(crate) use verdict::GIVE_UP_AFTER;
 
 /// What a running download has, as others see it: the seeder answers from it, the emitter follows it.
 #[derive(Debug)]
@@ -40,8 +43,9 @@ pub(crate) struct LiveHave {
     have: Mutex<Had>,
     /// Number of chunks here; changes wake whoever waits for more.
     count: watch::Sender<usize>,
-    /// Groups proven from the start without a gap.
+    /// Groups proven from the start without a gap; changes, too, when another one is.
     proven: watch::Sender<usize>,
+    proofs: Mutex<HaveBitmap>,
     /// Some group is proven: what the manifest claims may be told to others.
     believed: AtomicBool,
     /// The download has ended.
@@ -61,9 +65,11 @@ impl LiveHave {
             bits: HaveBitmap::new(manifest.chunks().len()),
             log: Vec::new(),
         });
+        let proofs = HaveBitmap::new(manifest.proof().group_count());
         Self {
             manifest,
             have,
+            proofs: Mutex::new(proofs),
             count: watch::Sender::new(0),
             proven: watch::Sender::new(0),
             believed: AtomicBool::new(false),
@@ -124,8 +130,25 @@ impl LiveHave {
         self.count.send_replace(count);
     }
 
-    fn proven(&self, groups: usize) {
-        self.proven.send_replace(groups);
+    /// These groups are proven, and so are so many from the start without a gap.
+    fn proven(&self, groups: impl IntoIterator<Item = usize>, prefix: usize) {
+        let mut proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
+        for group in groups {
+            proofs.set(group);
+        }
+        drop(proofs);
+        self.proven.send_replace(prefix);
+    }
+
+    /// Whether the bytes of a group are here and the file's.
+    pub(crate) fn is_proven(&self, group: usize) -> bool {
+        let proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
+        proofs.get(group)
+    }
+
+    /// Changes when another group is proven, and ends with the download.
+    pub(crate) fn watch_proofs(&self) -> watch::Receiver<usize> {
+        self.proven.subscribe()
     }
 
     /// What is being downloaded.
@@ -160,6 +183,7 @@ impl LiveHave {
 pub(crate) struct Downloads {
     live: Mutex<HashMap<ManifestId, Arc<LiveHave>>>,
     turns: Mutex<HashMap<Address, Arc<AsyncMutex<()>>>>,
+    readers: Mutex<HashMap<Address, Weak<Readers>>>,
 }
 
 impl Downloads {
@@ -185,14 +209,29 @@ impl Downloads {
         turns.get(address).is_some_and(in_use) || self.is_running(address)
     }
 
+    /// The readers of an address.
+    pub(crate) fn readers(&self, address: &Address) -> Arc<Readers> {
+        let mut all = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(readers) = all.get(address).and_then(Weak::upgrade) {
+            return readers;
+        }
+        all.retain(|_, readers| readers.strong_count() > 0);
+        let readers = Arc::new(Readers::default());
+        all.insert(*address, Arc::downgrade(&readers));
+        readers
+    }
+
     fn enter(self: &Arc<Self>, live: Arc<LiveHave>) -> Registered {
         let id = live.manifest.id();
+        let readers = self.readers(&live.manifest.address());
+        readers.live(Some(live.clone()));
         self.live
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(id, live);
         Registered {
             downloads: self.clone(),
+            readers,
             id,
         }
     }
@@ -217,6 +256,7 @@ impl Downloads {
 /// A download's entry in [`Downloads`]; gone when dropped.
 pub(crate) struct Registered {
     downloads: Arc<Downloads>,
+    readers: Arc<Readers>,
     id: ManifestId,
 }
 
@@ -229,6 +269,7 @@ impl Drop for Registered {
             .unwrap_or_else(PoisonError::into_inner);
         let gone = all.remove(&self.id);
         drop(all);
+        self.readers.live(None);
         if let Some(live) = gone {
             live.end();
         }

@@ -20,6 +20,8 @@ pub(crate) enum Target {
     Stream,
     /// Nowhere but the store: what of the file is not here, or is damaged, is fetched.
     Keep,
+    /// The same for what readers of ranges need, and nothing else.
+    Readers,
 }
 
 /// What is at the place of the output.
@@ -35,7 +37,7 @@ impl Target {
     /// The folder that must exist before anything is fetched.
     pub(super) fn check_folder(&self) -> Result<(), ApiError> {
         let folder = match self {
-            Self::Stream | Self::Keep => return Ok(()),
+            Self::Stream | Self::Keep | Self::Readers => return Ok(()),
             Self::Folder { path, .. } => path.as_path(),
             Self::File { path, .. } => match path.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -56,7 +58,7 @@ impl Target {
     /// The file to make, if it is one.
     pub(super) fn resolve(&self, name: Option<&str>, address: &Address) -> Option<(PathBuf, bool)> {
         match self {
-            Self::Stream | Self::Keep => None,
+            Self::Stream | Self::Keep | Self::Readers => None,
             Self::File { path, force } => Some((path.clone(), *force)),
             Self::Folder { path, force } => {
                 let name = name.and_then(casnode_cas::safe_file_name);

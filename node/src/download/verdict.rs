@@ -15,7 +15,7 @@ use crate::{
 pub(super) const FIND_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A download of a file that somebody offers, and that makes no progress for this long, gives up with what it has.
-pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
+pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
 
 /// The same while somebody has what is wanted and chokes this node: the line may be long, and it is an honest one.
 pub(super) const TURN_PATIENCE: Duration = Duration::from_secs(30 * 60);

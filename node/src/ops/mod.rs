@@ -1,5 +1,6 @@
 //! What each call does.
 
+mod cat;
 mod collect;
 mod dht;
 mod files;
@@ -95,6 +96,24 @@ pub(crate) async fn execute(
             get::get(node, call, streams, events, cancel)
                 .await
                 .map(Response::Get)
+        }
+        Request::Cat {
+            address,
+            offset_bytes,
+            length_bytes,
+            timeout_ms,
+            peers,
+        } => {
+            let call = cat::CatCall {
+                address,
+                offset_bytes,
+                length_bytes,
+                timeout_ms,
+                peers,
+            };
+            cat::cat(node, call, streams, &events, cancel)
+                .await
+                .map(Response::Cat)
         }
         Request::GetMany {
             files,

@@ -1,5 +1,7 @@
 //! What goes into the scheduler and what comes out.
 
+use std::ops::Range;
+
 use casnode_cas::HaveBitmap;
 
 use super::PeerSlot;
@@ -92,6 +94,14 @@ pub enum Event {
         index: u32,
         /// The first chunk that it does without for now: it can take those before it together only.
         end: u32,
+    },
+    /// Readers of ranges need these chunks soon, each from where it is on, and no others as far as they are concerned.
+    /// They go before whatever else is wanted.
+    Ranges {
+        /// What each reader needs.
+        ranges: Vec<Range<u32>>,
+        /// The chunks of a group that is to be proven before the rest is asked for; empty where that is not called for.
+        first: Vec<u32>,
     },
     /// This side cannot take more chunks at the moment: nobody is late for it.
     OwnStall,

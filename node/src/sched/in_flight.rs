@@ -1,6 +1,6 @@
 //! Who is asked for which chunk.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use super::PeerSlot;
 
@@ -80,9 +80,11 @@ impl InFlight {
         flight.is_some_and(|f| f.second.is_none())
     }
 
-    /// All chunks, in order, with the peer that was asked first or took them over.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, PeerSlot)> + '_ {
-        self.chunks.iter().map(|(index, f)| (*index, f.holder))
+    /// The chunks of a range, in order, with the peer that was asked first or took them over.
+    pub(super) fn within(&self, range: Range<u32>) -> impl Iterator<Item = (u32, PeerSlot)> + '_ {
+        let chunks = (!range.is_empty()).then(|| self.chunks.range(range));
+        let chunks = chunks.into_iter().flatten();
+        chunks.map(|(index, f)| (*index, f.holder))
     }
 
     /// Whether the chunk was taken over from a peer that may send it all the same.

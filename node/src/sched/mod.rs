@@ -54,6 +54,8 @@ pub struct PeerSlot(pub u32);
 pub enum Order {
     /// From the first to the last, for a stream.
     Sequential,
+    /// Nothing but what readers of ranges need soon, nearest to its reader first.
+    OnDemand,
     /// A few at random, then whatever fewest of the present peers have; ties in stretches, these at random by the seed.
     RarestFirst,
 }

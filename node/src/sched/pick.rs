@@ -46,8 +46,13 @@ impl Scheduler {
     fn pick_any(&mut self, slot: PeerSlot, now: Mono) -> Option<u32> {
         let peer = self.peers.get(slot)?;
         let wanted = self.wants.wanted();
+        if self.is_for_readers()
+            && let Some(index) = self.pick_in_windows(peer, now)
+        {
+            return Some(index);
+        }
         match self.order {
-            Order::Sequential => self.pick_in_window(peer, now),
+            Order::Sequential | Order::OnDemand => None,
             Order::RarestFirst if self.here() < self.cfg.random_first => {
                 let nth = self.availability.draw(self.wanted_of(peer));
                 wanted.nth_of_both(&peer.have, nth)

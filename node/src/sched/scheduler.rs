@@ -1,6 +1,6 @@
 //! The state machine itself: events in, actions out.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
 use casnode_cas::HaveBitmap;
 
@@ -35,6 +35,8 @@ pub struct Scheduler {
     pub(super) stretch: u32,
     /// The chunk that the reader of a stream needs next, and the first that it does without, once that was told.
     pub(super) reader: Option<(u32, u32)>,
+    /// The chunks that readers of ranges need soon, each from where it is on.
+    pub(super) ranges: Vec<Range<u32>>,
     /// When to look again for chunks that had better come of another peer.
     pub(super) relief_due: Mono,
     /// Chunks that were asked of two peers, and that came although they had been taken over.
@@ -70,6 +72,7 @@ impl Scheduler {
             stretch: cfg.stretch(chunk_bytes, have.len()),
             cfg,
             reader: None,
+            ranges: Vec::new(),
             relief_due: Mono::default(),
             duplicates: 0,
             actions: VecDeque::new(),
@@ -101,7 +104,7 @@ impl Scheduler {
                 let is_useless = |p| self.wanted_of(p) == 0;
                 self.wants.wanted().count() > 0 && self.peers.iter().all(is_useless)
             }
-            Order::Sequential => {
+            Order::Sequential | Order::OnDemand => {
                 let mut wanted = self.wanted_now().peekable();
                 wanted.peek().is_some() && !wanted.any(|i| self.is_held(i))
             }
@@ -138,6 +141,12 @@ impl Scheduler {
             Event::Here { index } => self.complete(None, index),
             Event::Arrived { peer, index } => self.arrived(peer, index, now),
             Event::Position { index, end } => self.reader = self.reader.max(Some((index, end))),
+            Event::Ranges { ranges, first } => {
+                if self.gate.is_empty() {
+                    self.gate = first;
+                }
+                self.look(ranges);
+            }
             Event::OwnStall => self.peers.iter_mut().for_each(|p| p.excuse(now)),
             Event::Verified { peer, index } => self.complete(Some(peer), index),
             Event::Failed { peer, index, fault } => self.failed(peer, index, fault, now),

@@ -75,7 +75,11 @@ impl Scheduler {
 
     /// Nothing is left to be asked for, or nothing but the first group may be.
     pub(super) fn is_endgame(&self) -> bool {
-        self.wants.wanted().count() == 0 || !self.gate.is_empty()
+        let is_all_asked = match self.order {
+            Order::OnDemand => self.wanted_now().next().is_none(),
+            Order::Sequential | Order::RarestFirst => self.wants.wanted().count() == 0,
+        };
+        is_all_asked || !self.gate.is_empty()
     }
 
     /// The most chunks that may be asked of two peers, and come twice.
@@ -125,10 +129,12 @@ impl Scheduler {
     /// What a stream needs next and would wait for is moved, whatever else is wanted; the very first chunk is
     /// duplicated if need be. Whether anything was.
     pub(super) fn relieve_head(&mut self, now: Mono) -> bool {
-        if self.order != Order::Sequential || !self.gate.is_empty() {
+        if !self.is_for_readers() || !self.gate.is_empty() {
             return false;
         }
-        let next = self.in_flight.iter().take(HEAD);
+        let next = self
+            .windows()
+            .flat_map(|w| self.in_flight.within(w).take(HEAD));
         let found = { next }.find_map(|(index, holder)| self.for_chunk(index, holder, now));
         found.is_some_and(|relief| self.carry_out(&relief, now))
     }

@@ -1,5 +1,7 @@
 //! The order in which what is here is read, with the disk told what comes next.
 
+use std::ops::Range;
+
 use casnode_cas::{ChunkHash, HaveBitmap, Manifest, Store};
 
 /// Bytes that the disk is asked for before they are read.
@@ -9,6 +11,9 @@ const AHEAD_BYTES: u64 = 16 << 20;
 #[derive(Debug)]
 pub(super) struct Local {
     indices: Vec<usize>,
+    /// Those of them that were not handed out.
+    left: HaveBitmap,
+    is_on_demand: bool,
     /// How many of them were handed out, and how many the disk knows of.
     taken: usize,
     asked: usize,
@@ -18,24 +23,47 @@ pub(super) struct Local {
 
 impl Local {
     /// Those of `here` that `taken` does not have.
-    pub(super) fn new(here: &HaveBitmap, taken: &HaveBitmap) -> Self {
+    pub(super) fn new(here: &HaveBitmap, taken: &HaveBitmap, is_on_demand: bool) -> Self {
+        let indices: Vec<usize> = here.iter_ones().filter(|i| !taken.get(*i)).collect();
+        let mut left = HaveBitmap::new(here.len());
+        for index in &indices {
+            left.set(*index);
+        }
         Self {
-            indices: here.iter_ones().filter(|i| !taken.get(*i)).collect(),
+            indices,
+            left,
+            is_on_demand,
             taken: 0,
             asked: 0,
             ahead_bytes: 0,
         }
     }
 
-    /// The next one, by its index in the manifest.
-    pub(super) fn next(&mut self, store: &Store, manifest: &Manifest) -> Option<usize> {
-        let index = *self.indices.get(self.taken)?;
-        if self.ahead_bytes < AHEAD_BYTES / 2 {
-            store.will_need(&self.ask(manifest));
-        }
-        self.taken += 1;
-        self.ahead_bytes = self.ahead_bytes.saturating_sub(len_bytes(manifest, index));
+    /// One that a reader needs, of the first reader first.
+    pub(super) fn needed(&mut self, needs: &[Range<u32>]) -> Option<usize> {
+        let indices = needs.iter().flat_map(|needs| needs.clone());
+        let mut indices = indices.map(|index| index as usize);
+        let index = indices.find(|index| self.left.get(*index))?;
+        self.left.unset(index);
         Some(index)
+    }
+
+    /// The next one, by its index in the manifest; none where only those are handed out that readers need.
+    pub(super) fn next(&mut self, store: &Store, manifest: &Manifest) -> Option<usize> {
+        if self.is_on_demand {
+            return None;
+        }
+        loop {
+            let index = *self.indices.get(self.taken)?;
+            if self.ahead_bytes < AHEAD_BYTES / 2 {
+                store.will_need(&self.ask(manifest));
+            }
+            self.taken += 1;
+            self.ahead_bytes = self.ahead_bytes.saturating_sub(len_bytes(manifest, index));
+            if self.left.unset(index) {
+                return Some(index);
+            }
+        }
     }
 
     /// What the disk is to be asked for now.
@@ -81,7 +109,7 @@ mod tests {
         (0..50).for_each(|i| {
             taken.set(i);
         });
-        let mut local = Local::new(&here, &taken);
+        let mut local = Local::new(&here, &taken, false);
         let mut seen = Vec::new();
         while let Some(index) = local.next(&store, &manifest) {
             seen.push(index);

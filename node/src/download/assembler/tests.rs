@@ -117,7 +117,8 @@ fn assemble_with(setup: Setup, manifest: &Manifest, jobs: Vec<(u32, Vec<u8>)>) -
         options.resume = setup.keep != Keep::Store;
         Assembly::create(path, &manifest.address(), manifest.size_bytes(), &options).unwrap()
     });
-    let Begun { here, output, .. } = begin(&store, &manifest, None, setup.keep, output).unwrap();
+    let Begun { here, output, .. } =
+        begin(&store, &manifest, None, setup.keep, false, output).unwrap();
     let is_stores = output.as_ref().is_some_and(Output::is_stores);
     let kept_outside = output
         .as_ref()
@@ -147,6 +148,8 @@ fn assemble_with(setup: Setup, manifest: &Manifest, jobs: Vec<(u32, Vec<u8>)>) -
         live: Arc::new(LiveHave::new(manifest.clone())),
         events,
         runtime: runtime.handle().clone(),
+        needs: watch::Sender::new(Vec::new()).subscribe(),
+        is_on_demand: false,
         twins: twins(&manifest),
         _turn: turn(),
     };

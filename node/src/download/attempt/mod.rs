@@ -3,6 +3,7 @@
 mod claims;
 mod naming;
 mod pace;
+mod readers;
 mod report;
 mod running;
 mod search;
@@ -10,6 +11,7 @@ mod swarm;
 
 use std::{
     collections::HashMap,
+    ops::Range,
     path::PathBuf,
     sync::{Arc, atomic::AtomicU32},
     time::{Duration, Instant},
@@ -31,6 +33,7 @@ use super::{
 use crate::{
     api::ApiError,
     clock, errors,
+    read::Table,
     sched::{Action, DropReason, Event, Fault, Mono},
     tasks::Tasks,
 };
@@ -71,6 +74,9 @@ pub(super) struct Attempt<'a> {
     events: mpsc::Sender<EngineEvent>,
     queue: mpsc::Receiver<EngineEvent>,
     goal: watch::Sender<Option<Goal>>,
+    /// Who reads ranges of the file, and the chunks that they need.
+    readers: watch::Receiver<Table>,
+    needs: watch::Sender<Vec<Range<u32>>>,
     manifest_turns: Arc<Semaphore>,
     early_bytes: Arc<AtomicU32>,
     running: Option<Running>,
@@ -101,6 +107,8 @@ impl<'a> Attempt<'a> {
         Self {
             _guard: tasks.token().clone().drop_guard(),
             tasks,
+            readers: job.readers.watch(),
+            needs: watch::Sender::default(),
             job,
             events,
             queue,
@@ -151,6 +159,7 @@ impl<'a> Attempt<'a> {
                 {
                     return Ok(end);
                 },
+                Ok(()) = self.readers.changed() => self.look_at_readers(),
                 Some(peer) = newcomer(&mut self.running) => self.newcomer(peer),
                 () = tokio::time::sleep_until(wake.into()) => {}
                 _ = tick.tick() => if let Some(end) = self.tick().await? {
@@ -188,7 +197,7 @@ impl<'a> Attempt<'a> {
 
     /// True when something must come from the network.
     fn needs_network(&self) -> bool {
-        self.running.as_ref().is_none_or(|r| !r.sched.is_complete())
+        self.running.as_ref().is_none_or(|r| r.sched.is_needed())
     }
 
     /// Carries out what the scheduler wants.
@@ -322,6 +331,7 @@ impl<'a> Attempt<'a> {
         self.report_to_swarm();
         self.retry_told(clock::now());
         if !self.needs_network() {
+            self.rest();
             return if self.out_of_time() {
                 Err(self.output_too_slow())
             } else {

@@ -41,6 +41,13 @@ impl Pace {
         self.span.1 += bytes;
     }
 
+    /// Nothing is needed: the time counts for nothing.
+    pub(super) fn rests(&mut self, now: Instant) {
+        self.last_chunk = now;
+        self.last_choked = now;
+        self.span = (now, 0);
+    }
+
     /// Somebody has what is wanted and chokes this node.
     pub(super) fn is_choked(&mut self, now: Instant) {
         self.last_choked = now;

@@ -49,7 +49,11 @@ pub(super) struct Running {
     /// Peers that join the swarm at this node.
     pub(super) newcomers: mpsc::Receiver<PeerId>,
     /// At least one group is the file's.
-    is_proven: bool,
+    pub(super) is_proven: bool,
+    /// A reader has said what it needs.
+    pub(super) has_begun_to_read: bool,
+    /// Bytes that came since room was made for them.
+    pub(super) unmade_bytes: u64,
     announced: bool,
     _registered: Registered,
 }
@@ -82,7 +86,9 @@ impl Attempt<'_> {
             );
         }
         let (store, m) = (self.job.node.store.clone(), manifest.clone());
-        let begun = blocking(move || begin(&store, &m, name.as_deref(), keep, output)).await;
+        let is_on_demand = matches!(self.job.target, Target::Readers);
+        let begun =
+            blocking(move || begin(&store, &m, name.as_deref(), keep, is_on_demand, output)).await;
         let begun = begun
             .map_err(errors::panicked)?
             .map_err(|e| errors::keep("the download could not begin", &e))?;
@@ -105,6 +111,7 @@ impl Attempt<'_> {
             output,
             was_whole,
         } = begun;
+        let is_on_demand = matches!(self.job.target, Target::Readers);
         let file = output.as_ref().map(|o| o.written().file().clone());
         let stays = match output.as_ref().is_some_and(Output::is_stores) {
             true => Some(lent::Stay::WithTheStore),
@@ -143,22 +150,28 @@ impl Attempt<'_> {
             behind,
             lent: lent.clone(),
             // What was fetched before is checked again on its way to an output.
-            is_proven: was_whole && matches!(self.job.target, Target::Keep),
+            is_proven: was_whole && matches!(self.job.target, Target::Keep | Target::Readers),
+            needs: self.needs.subscribe(),
+            is_on_demand,
             live,
             events: self.events.clone(),
             runtime: tokio::runtime::Handle::current(),
             twins: twins(&manifest),
             _turn: self.job.turn.clone(),
         };
-        let order = if emitted {
-            Order::RarestFirst
-        } else {
-            Order::Sequential
+        let order = match emitted {
+            true if is_on_demand => Order::OnDemand,
+            true => Order::RarestFirst,
+            false => Order::Sequential,
         };
         let seed = rand::random();
-        // At random: a forger cannot know which group must be true. A stream begins where it begins.
-        let start = if emitted { seed } else { 0 };
-        let first = first_group(&manifest, &here, start);
+        // At random: a forger cannot know which group must be true. A stream begins where it begins, and a reader will
+        // say where it is.
+        let first = match order {
+            Order::OnDemand => Vec::new(),
+            Order::RarestFirst => first_group(&manifest, &here, seed),
+            Order::Sequential => first_group(&manifest, &here, 0),
+        };
         let chunk_bytes = typical_chunk(&manifest);
         let sched = Scheduler::new(
             SchedulerConfig::default(),
@@ -184,9 +197,12 @@ impl Attempt<'_> {
             pace: Pace::new(clock::now()),
             newcomers: self.job.node.swarms.subscribe(&manifest),
             is_proven: false,
+            has_begun_to_read: false,
+            unmade_bytes: 0,
             announced: false,
             _registered: registered,
         });
+        self.look_at_readers();
         self.goal.send_replace(Some(Goal {
             incoming: IncomingRoom::new(self.job.node.incoming.clone(), &manifest),
             manifest,
@@ -214,6 +230,7 @@ impl Attempt<'_> {
         if let Some(r) = &mut self.running {
             r.pace.came(bytes, now);
         }
+        self.came_for_readers(bytes);
         self.schedule(Event::Verified { peer: slot, index });
         self.announce();
     }

@@ -58,7 +58,7 @@ const BAN: Duration = Duration::from_secs(600);
 pub(super) struct Search {
     discovering: bool,
     record_asked: bool,
-    record_done: bool,
+    pub(super) record_done: bool,
     lookup_runs: bool,
     pub(super) lookups: u32,
     pub(super) lookups_since_ban: u32,
@@ -110,6 +110,15 @@ impl Search {
         self.hints.iter().filter(|h| !h.tried).count()
     }
 
+    /// More peers are named.
+    pub(super) fn hint(&mut self, addrs: &[Multiaddr]) {
+        for addr in addrs {
+            if self.hints.iter().all(|hint| hint.addr != *addr) {
+                self.hints.push(Hint::new(addr.clone(), clock::now()));
+            }
+        }
+    }
+
     /// How the last dials to peers named by hand failed.
     pub(super) fn dial_failures(&self) -> String {
         let failures: Vec<&str> = self
@@ -150,7 +159,7 @@ impl Search {
 impl Attempt<'_> {
     /// Starts what looks for peers, and lookups when they are due.
     pub(super) async fn discover(&mut self) {
-        if !self.needs_network() && !self.is_unnamed() {
+        if !self.needs_network() && !self.is_unnamed() && !self.is_named_for_readers() {
             return;
         }
         let Some(dht) = self.job.node.dht.clone() else {
@@ -175,7 +184,8 @@ impl Attempt<'_> {
         if self.search.network_peers.is_none() {
             return;
         }
-        if !self.search.record_asked && (self.running.is_none() || self.is_unnamed()) {
+        let is_name_needed = self.is_unnamed() || self.is_named_for_readers();
+        if !self.search.record_asked && (self.running.is_none() || is_name_needed) {
             self.search.record_asked = true;
             self.tasks.spawn("record", discovery.clone().record());
         }
@@ -278,6 +288,7 @@ impl Attempt<'_> {
         record: Option<FileRecord>,
     ) -> Result<Option<End>, ApiError> {
         self.search.record_done = true;
+        self.tell_name(record.as_ref());
         if self.is_unnamed() {
             self.job.record = record;
             return self.name_output().await;

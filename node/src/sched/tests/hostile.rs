@@ -104,6 +104,11 @@ fn any_event(chunks: u32) -> impl Strategy<Value = Event> {
         }),
         index.clone().prop_map(|index| Event::Lost { index }),
         (index.clone(), index.clone()).prop_map(|(index, end)| Event::Position { index, end }),
+        proptest::collection::vec((index.clone(), index.clone()), 0..4).prop_map(|ranges| {
+            let ranges = ranges.into_iter().map(|(a, b)| a..b).collect();
+            let first = Vec::new();
+            Event::Ranges { ranges, first }
+        }),
         index.prop_map(|index| Event::Here { index }),
         Just(Event::Proven),
         Just(Event::OwnStall),
@@ -139,6 +144,8 @@ struct Told {
     interested: BTreeSet<PeerSlot>,
     /// The furthest that the window reached.
     window_end: u32,
+    /// The first group.
+    first: Vec<u32>,
 }
 
 impl Told {
@@ -171,8 +178,15 @@ impl Told {
                 prop_assert!(peer.asked.len() <= peer.depth());
                 let is_alone = sched.in_flight.is_single(index);
                 prop_assert!(is_alone || sched.is_endgame() || sched.is_head(index));
-                let is_stream = sched.order == Order::Sequential;
-                prop_assert!(!is_stream || index < self.window_end, "beyond the window");
+                let is_read = sched.ranges.iter().any(|r| r.contains(&index));
+                let is_first = self.first.contains(&index);
+                match sched.order {
+                    Order::Sequential => {
+                        prop_assert!(index < self.window_end || is_read, "beyond the window");
+                    }
+                    Order::OnDemand => prop_assert!(is_read || is_first, "nobody needs it"),
+                    Order::RarestFirst => {}
+                }
             }
             Action::Interest { peer, wants } => {
                 let news = if wants {
@@ -210,13 +224,14 @@ proptest! {
     fn invariants_hold_under_arbitrary_events(
         events in proptest::collection::vec((any_event(24), 0u64..3000), 0..120),
         seed in any::<u64>(),
-        order in prop_oneof![Just(Order::RarestFirst), Just(Order::Sequential)],
+        order in prop_oneof![Just(Order::RarestFirst), Just(Order::Sequential), Just(Order::OnDemand)],
         first in prop_oneof![Just(vec![]), Just(vec![3u32, 4, 5])],
     ) {
         let window_bytes = 8 * u64::from(CHUNK);
         let cfg = SchedulerConfig { window_bytes, ..SchedulerConfig::default() };
         let mut sched = Scheduler::new(cfg, &HaveBitmap::new(24), CHUNK, order, &first, seed);
-        let (mut now, mut told) = (Mono::default(), Told::default());
+        let mut now = Mono::default();
+        let mut told = Told { first, ..Told::default() };
         for (event, wait_ms) in events {
             now = now.plus(ms(wait_ms));
             told.event(&event);
@@ -240,6 +255,8 @@ proptest! {
         sched.handle(Event::Unchoked { peer }, now);
         sched.handle(Event::Proven, now);
         sched.handle(Event::Position { index: 24, end: 24 }, now);
+        let (ranges, first) = (vec![0..12, 6..24], Vec::new());
+        sched.handle(Event::Ranges { ranges, first }, now);
         for _ in 0..200 {
             while let Some(action) = sched.poll(now) {
                 if let Action::Request { peer: asked, index } = action {

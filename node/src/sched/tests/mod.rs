@@ -4,6 +4,7 @@ mod choke;
 mod endgame;
 mod hostile;
 mod pipeline;
+mod ranges;
 mod rarest;
 mod stream;
 mod transfer;

@@ -42,6 +42,8 @@ fn their_memory_is_free_while_the_output_waits_for_its_name() {
         live: Arc::new(LiveHave::new(manifest.clone())),
         events,
         runtime: runtime.handle().clone(),
+        needs: watch::Sender::new(Vec::new()).subscribe(),
+        is_on_demand: false,
         twins: twins(&manifest),
         _turn: turn(),
     };

@@ -1,0 +1,121 @@
+//! `cat`: a range of a file, to a stream.
+
+use std::{io, sync::Arc, time::Duration};
+
+use casnode_cas::Address;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{ApiError, CatReport, ErrorKind, Phase, Progress, events::EventSink},
+    client::Streams,
+    clock,
+    node::{Node, multiaddrs},
+    read::{OpenFile, RangeReader, ReadOptions},
+};
+
+/// The fields of [`crate::api::Request::Cat`].
+pub(super) struct CatCall {
+    pub(super) address: String,
+    pub(super) offset_bytes: u64,
+    pub(super) length_bytes: Option<u64>,
+    pub(super) timeout_ms: Option<u64>,
+    pub(super) peers: Vec<String>,
+}
+
+pub(super) async fn cat(
+    node: &Arc<Node>,
+    call: CatCall,
+    streams: Streams,
+    events: &EventSink,
+    cancel: CancellationToken,
+) -> Result<CatReport, ApiError> {
+    let address: Address = super::parse("an address", &call.address)?;
+    let begun = clock::now();
+    let options = ReadOptions {
+        hints: multiaddrs("--peer", &call.peers)?,
+        deadline: call.timeout_ms.map(|ms| begun + Duration::from_millis(ms)),
+        name_patience: Duration::ZERO,
+    };
+    let reading = async {
+        let file = OpenFile::open(node, address, options, events).await?;
+        let size_bytes = file.size_bytes();
+        let offset_bytes = call.offset_bytes;
+        let end = match call.length_bytes {
+            Some(length_bytes) => offset_bytes.checked_add(length_bytes),
+            None => Some(size_bytes.max(offset_bytes)),
+        };
+        let Some(end) = end.filter(|end| *end <= size_bytes) else {
+            return Err(beyond(&address, size_bytes));
+        };
+        let mut reader = file.read(offset_bytes..end)?;
+        let length_bytes = end - offset_bytes;
+        write_out(&mut reader, length_bytes, streams.output, events).await?;
+        super::touch(node, address).await;
+        Ok(CatReport {
+            address: address.to_string(),
+            offset_bytes,
+            bytes: length_bytes,
+            size_bytes,
+            name: file.name().map(str::to_owned),
+            seconds: begun.elapsed().as_secs_f64(),
+        })
+    };
+    tokio::select! {
+        report = reading => report,
+        () = cancel.cancelled() => Err(interrupted(&address)),
+    }
+}
+
+/// Copies what is read to the stream of the call.
+async fn write_out(
+    reader: &mut RangeReader,
+    length_bytes: u64,
+    output: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    events: &EventSink,
+) -> Result<(), ApiError> {
+    let mut output = output.unwrap_or_else(|| Box::new(tokio::io::sink()));
+    let mut done_bytes = 0;
+    while let Some(bytes) = reader.next().await? {
+        output
+            .write_all(&bytes)
+            .await
+            .map_err(|e| not_written(&e))?;
+        done_bytes += bytes.len() as u64;
+        events.progress(Progress {
+            phase: Phase::Fetching,
+            done_bytes,
+            total_bytes: Some(length_bytes),
+            sources: 0,
+            detail: String::new(),
+        });
+    }
+    output.shutdown().await.map_err(|e| not_written(&e))
+}
+
+fn beyond(address: &Address, size_bytes: u64) -> ApiError {
+    ApiError::new(
+        ErrorKind::Usage,
+        format!("nothing of {address} was read"),
+        format!("the range ends beyond the file, which has {size_bytes} bytes"),
+        "choose a smaller --offset or --length, or leave --length out to read to the end",
+    )
+}
+
+fn not_written(error: &io::Error) -> ApiError {
+    ApiError::new(
+        ErrorKind::Failure,
+        "the output stream was not written to its end",
+        error.to_string(),
+        "run the command again; what was fetched is kept",
+    )
+}
+
+fn interrupted(address: &Address) -> ApiError {
+    ApiError::new(
+        ErrorKind::Interrupted,
+        format!("{address} was not read to the end of the range"),
+        "it was interrupted",
+        "what was fetched is kept: the same call fetches the rest",
+    )
+}
