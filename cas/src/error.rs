@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::directory::ListingError;
 use crate::id::{Address, ChunkHash};
 use crate::manifest::ManifestError;
 
@@ -125,6 +126,22 @@ pub enum StoreError {
     /// There is no entry for this file.
     #[error("{0} is not in the store")]
     UnknownFile(Address),
+    /// A file that is no directory was to be treated as one.
+    #[error("{address} is not a directory: {source}")]
+    NotADirectory {
+        /// Which file.
+        address: Address,
+        /// Why not.
+        source: ListingError,
+    },
+    /// A file is kept by a directory alone, and goes with it.
+    #[error("{address} is part of the directory {directory}")]
+    IsMember {
+        /// Which file.
+        address: Address,
+        /// A directory that lists it.
+        directory: Address,
+    },
     /// A chunk of no bytes, or of more than the largest allowed.
     #[error("a chunk of {len_bytes} bytes cannot be stored")]
     ChunkLength {

@@ -31,7 +31,7 @@ use crate::error::StoreError;
 use crate::id::{Address, ChunkHash};
 use crate::manifest::{ChunkRef, Manifest};
 use crate::name::is_valid_hint;
-use crate::store::{FileEntry, Hold, Put, Store};
+use crate::store::{Claim, FileEntry, Hold, Put, Store};
 
 pub(crate) use self::address::address_of_file;
 pub use self::dry::{ImportPlan, plan_file, scan_file};
@@ -67,8 +67,8 @@ pub struct ImportOptions {
     pub chunking: Chunking,
     /// The name to remember; [`import_file`] takes the file's own when there is none.
     pub name: Option<String>,
-    /// Keep it whatever the garbage collector and quota say.
-    pub pinned: bool,
+    /// What keeps it, beside the directories that list it.
+    pub claim: Claim,
     /// Where its bytes are to be.
     pub placement: Placement,
 }
@@ -78,7 +78,7 @@ impl Default for ImportOptions {
         Self {
             chunking: Chunking::Fixed,
             name: None,
-            pinned: true,
+            claim: Claim::Pinned,
             placement: Placement::Copy,
         }
     }
@@ -214,7 +214,7 @@ fn import(
     .and_then(|cut| {
         check(cut.proof.size_bytes())?;
         let manifest = Manifest::new(params, cut.chunks, cut.proof)?;
-        let entry = store.add_file(&manifest, options.name.as_deref(), options.pinned)?;
+        let entry = store.add_file(&manifest, options.name.as_deref(), options.claim)?;
         Ok((manifest, entry))
     });
     drop(hold);

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use casnode_cas::{
-    Address, Assembly, ImportOptions, Imported, OutputOptions, Placement, SourceKind, Store,
+    Address, Assembly, Claim, ImportOptions, Imported, OutputOptions, Placement, SourceKind, Store,
     StoreConfig, import_file,
 };
 use rand::{RngCore, SeedableRng};
@@ -141,7 +141,7 @@ fn a_fetched_file_is_written_once_for_the_store_and_its_output() {
         assert!(!elsewhere.path().join("store/unfinished").exists());
     }
     let before = xfs.free_bytes();
-    store.begin_partial(&manifest, None).unwrap();
+    store.begin_partial(&manifest, None, Claim::Own).unwrap();
     let file = store.begin_unfinished(&address, size_bytes);
     let file = file.unwrap().unwrap();
     file.write_at(0, &bytes).unwrap();
@@ -150,7 +150,7 @@ fn a_fetched_file_is_written_once_for_the_store_and_its_output() {
     assert!(output.take_over(&file).unwrap(), "it was copied");
     output.finish().unwrap();
     drop(file);
-    store.add_unfinished(&manifest, None, false).unwrap();
+    store.add_unfinished(&manifest, None, Claim::Own).unwrap();
     assert!(
         before - xfs.free_bytes() < 52 * MIB as u64,
         "it takes space twice"

@@ -124,6 +124,11 @@ pub(crate) fn store(what: &str, error: &StoreError) -> ApiError {
             ErrorKind::Failure,
             "use the version of casnode that wrote it, or name another folder with --data-dir",
         )
+    } else if matches!(error, StoreError::IsMember { .. }) {
+        (
+            ErrorKind::Usage,
+            "remove that directory: what only it lists goes with it",
+        )
     } else if error.is_no_space() {
         (
             ErrorKind::NoSpace,

@@ -163,30 +163,38 @@ fn readable_manifest(store: &Store, address: &Address) -> Result<Option<Manifest
     }
 }
 
-/// Takes a file that is gone, and the chunks that went with it, off the schedule. What has come back meanwhile stays.
+/// Takes files that are gone, and the chunks that went with them, off the schedule. What has come back meanwhile stays.
 pub(crate) async fn withdraw(
     node: &Node,
-    address: &Address,
+    gone_files: &[Address],
     gone_chunks: &[ChunkHash],
 ) -> Result<(), PublishError> {
     let Some(dht) = &node.dht else { return Ok(()) };
     withdraw_chunks(node, gone_chunks).await?;
-    let (store, address) = (node.store.clone(), *address);
-    let (is_file, is_chunk) = blocking(move || {
-        let is_file = match store.file(&address)? {
-            Some(entry) => Here::of(&store, &entry).is_ok_and(|here| here.is_some()),
-            None => false,
-        };
-        let is_chunk = store.has(&ChunkHash::from_bytes(*address.as_bytes()))?;
-        Ok::<_, StoreError>((is_file, is_chunk))
-    })
-    .await??;
-    if !is_file {
-        let key = vec![*address.as_bytes()];
-        dht.unschedule(key.clone()).await?;
-        // A file of one chunk has the chunk's hash for its address, and another file may have that chunk.
-        if is_chunk {
-            dht.schedule(key).await?;
+    for part in gone_files.chunks(SCHEDULE_BATCH) {
+        let (store, part) = (node.store.clone(), part.to_vec());
+        let (gone, chunks) = blocking(move || {
+            let (mut gone, mut chunks): (Vec<Key>, Vec<Key>) = Default::default();
+            for address in part {
+                let is_file = match store.file(&address)? {
+                    Some(entry) => Here::of(&store, &entry).is_ok_and(|here| here.is_some()),
+                    None => false,
+                };
+                if is_file {
+                    continue;
+                }
+                gone.push(*address.as_bytes());
+                // A file of one chunk has the chunk's hash for its address, and another file may have that chunk.
+                if store.has(&ChunkHash::from_bytes(*address.as_bytes()))? {
+                    chunks.push(*address.as_bytes());
+                }
+            }
+            Ok::<_, StoreError>((gone, chunks))
+        })
+        .await??;
+        dht.unschedule(gone).await?;
+        if !chunks.is_empty() {
+            dht.schedule(chunks).await?;
         }
     }
     Ok(())

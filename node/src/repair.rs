@@ -23,7 +23,7 @@ pub(crate) struct Repaired {
     pub(crate) bytes: u64,
 }
 
-/// Fetches the absent chunks of a file into the store, and only those. A pinned file stays pinned. Nothing is
+/// Fetches the absent chunks of a file into the store, and only those. What keeps it stays the same. Nothing is
 /// fetched where nothing is absent, or where nobody relies on the file being here.
 pub(crate) async fn repair(
     node: &Arc<Node>,
@@ -50,7 +50,7 @@ pub(crate) async fn repair(
         mode: None,
         stay: Stay {
             keep: Keep::Store,
-            pin: entry.pinned,
+            claim: entry.claim,
         },
     };
     let fetched = download::get(node, options, events, cancel).await?;

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use casnode_cas::{
-    ChunkHash, ChunkRef, ChunkerParams, MAX_CHUNK_BYTES, Manifest, ProofBuilder, Store, StoreConfig,
+    ChunkHash, ChunkRef, ChunkerParams, Claim, MAX_CHUNK_BYTES, Manifest, ProofBuilder, Store,
+    StoreConfig,
 };
 
 use crate::content::Sample;
@@ -34,7 +35,9 @@ fn put_in_largest_chunks(data_dir: &Path, bytes: &[u8]) {
         chunk_bytes: MAX_CHUNK_BYTES,
     };
     let manifest = Manifest::new(params, chunks, proof.finish()).unwrap();
-    store.add_file(&manifest, Some("large"), true).unwrap();
+    store
+        .add_file(&manifest, Some("large"), Claim::Pinned)
+        .unwrap();
 }
 
 /// Memory of a process that is no file's, in MiB.

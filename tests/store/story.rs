@@ -14,8 +14,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use casnode_cas::{
-    Address, ChunkHash, Chunking, ImportError, ImportOptions, Store, StoreConfig, StoreError,
-    import_reader,
+    Address, ChunkHash, Chunking, Claim, EntryKind, ImportError, ImportOptions, Listing, SmallFile,
+    Store, StoreConfig, StoreError, import_reader,
 };
 
 /// Whole files that a writer keeps at a time; one more, and one of them is removed.
@@ -46,9 +46,45 @@ pub(crate) fn bytes_of(name: &str, seed: u64, len: u64) -> Vec<u8> {
     bytes
 }
 
+/// Files that a directory lists.
+const MEMBERS: u64 = 40;
+
+/// Every eleventh file is the listing of a directory.
+fn is_dir(seed: u64) -> bool {
+    seed % 11 == 10
+}
+
+fn members(seed: u64) -> Vec<SmallFile> {
+    let member = |n| {
+        let bytes = bytes_of("member", seed * MEMBERS + n, 1 + n * 97 % 3_000);
+        SmallFile {
+            address: Address::of(&bytes),
+            bytes: bytes.into(),
+            name: None,
+        }
+    };
+    (0..MEMBERS).map(member).collect()
+}
+
+fn listing_bytes(seed: u64) -> Vec<u8> {
+    let mut builder = Listing::builder();
+    for (n, member) in members(seed).into_iter().enumerate() {
+        let kind = EntryKind::File {
+            address: member.address,
+            bytes: member.bytes.len() as u64,
+            executable: false,
+        };
+        builder.push(&format!("folder {seed}/{n}"), kind).unwrap();
+    }
+    builder.finish().unwrap().encode()
+}
+
 /// A file of up to 1.2 MB, and now and then of more than a write to the disk takes at once. Every second
 /// one begins like its neighbours, so that they share chunks.
 pub(crate) fn file_bytes(seed: u64) -> Vec<u8> {
+    if is_dir(seed) {
+        return listing_bytes(seed);
+    }
     let mut bytes = Vec::new();
     if seed.is_multiple_of(2) {
         bytes = bytes_of("family", seed / 8, 300_000);
@@ -69,8 +105,19 @@ fn loose_chunks(seed: u64) -> [Vec<u8>; 3] {
     [(0, len), (1, 20_000), (2, 1 + len % 900)].map(|(n, len)| bytes_of("chunk", seed * 3 + n, len))
 }
 
-/// Stores file `seed`; every third is cut by content.
+/// Stores file `seed`; every third is cut by content. A directory comes with its members.
 pub(crate) fn import(store: &Store, seed: u64) -> Result<Address, ImportError> {
+    if !is_dir(seed) {
+        return import_file(store, seed);
+    }
+    let _hold = store.hold_members();
+    store.add_small_files(&members(seed), Claim::Member)?;
+    let address = import_file(store, seed)?;
+    store.enter_directory(&address, Claim::Pinned)?;
+    Ok(address)
+}
+
+fn import_file(store: &Store, seed: u64) -> Result<Address, ImportError> {
     let bytes = file_bytes(seed);
     let by_content = seed.is_multiple_of(3);
     let options = ImportOptions {
@@ -262,6 +309,15 @@ pub(crate) fn verify(store: &Store) {
     assert!(found.bad_manifests.is_empty(), "{found:?}");
 }
 
+/// All members of a directory are here, or none.
+fn check_members(store: &Store, seed: u64, fate: Fate) {
+    for member in members(seed) {
+        let found = read_back(store, &member.address).unwrap();
+        let expected = (fate == Fate::Stored).then(|| member.bytes.to_vec());
+        assert!(found == expected, "a member of directory {seed}");
+    }
+}
+
 /// Panics unless every promise was kept; `unless` names files of which bytes may be reported as damaged or
 /// missing, and never be wrong.
 pub(crate) fn check(store: &Store, story: &Story, unless: &BTreeSet<u64>) {
@@ -279,10 +335,14 @@ pub(crate) fn check(store: &Store, story: &Story, unless: &BTreeSet<u64>) {
                 assert!(found.is_some(), "file {seed} is gone");
                 let entry = store.file(&address).unwrap().unwrap();
                 assert_eq!(entry.name, Some(format!("file {seed}")));
-                assert!(entry.pinned);
+                assert!(entry.is_pinned());
+                assert_eq!(entry.directory, is_dir(seed));
             }
             Fate::Removed => assert!(matches!(found, Ok(None)), "file {seed} is back"),
             Fate::Open => {}
+        }
+        if is_dir(seed) && fate != Fate::Open && !unless.contains(&seed) {
+            check_members(store, seed, fate);
         }
     }
     for &seed in &story.chunks {

@@ -15,6 +15,7 @@ use crate::id::Address;
 
 pub use self::builder::ListingBuilder;
 pub use self::path::{MAX_COMPONENT_BYTES, MAX_PATH_BYTES, PathError, RelPath};
+pub(crate) use self::wire::decode_each as each_entry;
 
 /// No encoded listing is larger.
 pub const MAX_LISTING_BYTES: usize = 64 * 1024 * 1024;

@@ -121,7 +121,7 @@ pub(super) fn encode(entries: &[Entry]) -> Vec<u8> {
 
 /// Decodes and checks the entries one by one: all that makes bytes a listing, with no more memory than a
 /// few paths take. What it has called `each` with is of no use when it fails.
-pub(super) fn decode_each(bytes: &[u8], each: &mut dyn FnMut(Entry)) -> Result<(), ListingError> {
+pub(crate) fn decode_each(bytes: &[u8], each: &mut dyn FnMut(Entry)) -> Result<(), ListingError> {
     let body = bytes.strip_prefix(MAGIC).ok_or(ListingError::NotAListing)?;
     if bytes.len() > MAX_LISTING_BYTES {
         return Err(ListingError::TooLarge);

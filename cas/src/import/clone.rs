@@ -44,7 +44,7 @@ pub(super) fn import(
         return Ok(None);
     }
     let name = options.name.as_deref();
-    let added = store.add_clone(&manifest, &clone, name, options.pinned)?;
+    let added = store.add_clone(&manifest, &clone, name, options.claim)?;
     drop((hold, clone));
     let (entry, new_bytes) = (added.entry, added.bytes);
     let manifest = if entry.manifest == manifest.id() {

@@ -20,7 +20,7 @@ pub(super) fn import(
     };
     let (manifest, identity) = scan_file(path, options, &mut hold_chunk, progress)?;
     let name = options.name.as_deref();
-    let added = store.add_in_place(&manifest, path, &identity, name, options.pinned)?;
+    let added = store.add_in_place(&manifest, path, &identity, name, options.claim)?;
     drop(hold);
     let (entry, referenced_bytes) = (added.entry, added.bytes);
     let manifest = if entry.manifest == manifest.id() {

@@ -26,7 +26,7 @@ pub(super) fn import(
     let Some(manifest) = find(store, &hold, source, options.placement, progress)? else {
         return Ok(None);
     };
-    let entry = match store.add_file(&manifest, options.name.as_deref(), options.pinned) {
+    let entry = match store.add_file(&manifest, options.name.as_deref(), options.claim) {
         // Found damaged just now: storing it anew heals it.
         Err(StoreError::MissingChunks { .. }) => return Ok(None),
         entry => entry?,

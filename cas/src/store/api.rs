@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::core::Core;
-use super::entry::{self, FileEntry};
+use super::entry::{self, Claim, FileEntry};
 use super::types::{LostSource, Put, Removed, StoreStats};
 use super::{Added, Hold, NewClone, Store};
 use crate::bitmap::HaveBitmap;
@@ -77,7 +77,7 @@ impl Store {
 
     /// Records a file whose chunks are all here. Durable when it returns.
     ///
-    /// If the file is here already and whole, its manifest stays, and only name and pin are taken over.
+    /// If the file is here already and whole, its manifest stays, and only name and claim are taken over.
     ///
     /// # Errors
     /// [`StoreError::MissingChunks`] when not all chunks are here.
@@ -85,9 +85,9 @@ impl Store {
         &self,
         manifest: &Manifest,
         name: Option<&str>,
-        pinned: bool,
+        claim: Claim,
     ) -> Result<FileEntry, StoreError> {
-        self.core.add_file(manifest, name, pinned)
+        self.core.add_file(manifest, name, claim)
     }
 
     /// Remembers the manifest of a download that begins; its chunks are protected from then on. Durable
@@ -101,8 +101,9 @@ impl Store {
         &self,
         manifest: &Manifest,
         name: Option<&str>,
+        claim: Claim,
     ) -> Result<FileEntry, StoreError> {
-        self.core.begin_partial(manifest, name)
+        self.core.begin_partial(manifest, name, claim)
     }
 
     /// Makes a download complete. Durable when it returns.
@@ -113,9 +114,9 @@ impl Store {
     pub fn complete_partial(
         &self,
         address: &Address,
-        pinned: bool,
+        claim: Claim,
     ) -> Result<FileEntry, StoreError> {
-        self.core.complete_partial(address, pinned)
+        self.core.complete_partial(address, claim)
     }
 
     /// A file's entry.
@@ -132,6 +133,27 @@ impl Store {
     /// When the index fails.
     pub fn files(&self) -> Result<Vec<FileEntry>, StoreError> {
         self.core.files()
+    }
+
+    /// The entries of files that were stored or fetched by themselves, by address: directories among them,
+    /// but not what is here for directories alone.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn own_files(&self) -> Result<Vec<FileEntry>, StoreError> {
+        self.core.files_that(FileEntry::is_own)
+    }
+
+    /// Visits all entries by address, without memory for all of them. Their last uses are not looked up:
+    /// each is when the file was stored.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn for_each_file(
+        &self,
+        mut visit: impl FnMut(FileEntry) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.core.each_file(&mut visit)
     }
 
     /// A file's manifest, verified; a [`crate::FileState::Remnant`] has none.
@@ -161,8 +183,12 @@ impl Store {
     /// Forgets a file, and gives back the space of the chunks that no other file, unfinished download or
     /// running import needs. `None` when it is not here.
     ///
+    /// A directory goes with the members that have no claim of their own and are in no other directory, in
+    /// steps between which others have their turn; where it is interrupted, [`Store::drop_orphans`] does the
+    /// rest. A file that a directory lists stays, and only its own claim goes ([`Removed::kept_by`]).
+    ///
     /// # Errors
-    /// What the medium says.
+    /// [`StoreError::IsMember`] for a file that is here for a directory alone, or what the medium says.
     pub fn remove_file(&self, address: &Address) -> Result<Option<Removed>, StoreError> {
         self.core.remove_file(address)
     }
@@ -177,7 +203,8 @@ impl Store {
     }
 
     /// Gives back the space of all chunks that nothing needs: left by a crash in the middle of an import,
-    /// or put for a download whose entry was removed meanwhile. Visits every chunk of the index.
+    /// or put for a download whose entry was removed meanwhile; and before that, of members that no directory
+    /// lists, unless somebody holds them ([`Store::hold_members`]). Visits every file and chunk of the index.
     ///
     /// # Errors
     /// What the medium says.
@@ -243,7 +270,19 @@ impl Store {
         self.core.set_name(address, name)
     }
 
-    /// Pins a file, or lets go of it; `None` when it is not here. Durable when it returns.
+    /// Gives a file at least this claim; `None` when it is not here. Durable when it returns.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn claim_file(
+        &self,
+        address: &Address,
+        claim: Claim,
+    ) -> Result<Option<FileEntry>, StoreError> {
+        self.core.claim_file(address, claim)
+    }
+
+    /// Pins a file, or lets go of it: it is then a file of its own, unless it was none before. `None` when it is not here. Durable when it returns.
     ///
     /// # Errors
     /// What the medium says.
@@ -301,14 +340,14 @@ impl Store {
         manifest: &Manifest,
         path: &Path,
         name: Option<&str>,
-        pinned: bool,
+        claim: Claim,
     ) -> Result<FileEntry, StoreError> {
         let data = std::fs::metadata(path).map_err(|source| StoreError::Io {
             action: "look at",
             path: path.to_owned(),
             source,
         })?;
-        self.add_in_place(manifest, path, &FileIdentity::of(&data), name, pinned)
+        self.add_in_place(manifest, path, &FileIdentity::of(&data), name, claim)
             .map(|added| added.entry)
     }
 
@@ -319,10 +358,10 @@ impl Store {
         path: &Path,
         identity: &FileIdentity,
         name: Option<&str>,
-        pinned: bool,
+        claim: Claim,
     ) -> Result<Added, StoreError> {
         self.core
-            .add_in_place(manifest, path, identity, name, pinned)
+            .add_in_place(manifest, path, identity, name, claim)
     }
 
     /// A clone of a file that is to be stored, where the file system shares blocks.
@@ -336,9 +375,9 @@ impl Store {
         manifest: &Manifest,
         clone: &NewClone,
         name: Option<&str>,
-        pinned: bool,
+        claim: Claim,
     ) -> Result<Added, StoreError> {
-        self.core.add_clone(manifest, clone, name, pinned)
+        self.core.add_clone(manifest, clone, name, claim)
     }
 
     /// Visits every committed chunk with its length in bytes, until told to stop.

@@ -6,7 +6,7 @@
 //! (entry, manifest, reference of its chunk) is in one batch of it, so no reference is counted too low.
 
 use super::core::{Committed, Core, Extra};
-use super::entry::{self, FileEntry, FileState, FileValue, INLINE_BYTES, ManifestEntry};
+use super::entry::{self, Claim, FileEntry, FileState, FileValue, INLINE_BYTES, ManifestEntry};
 use super::files::{distinct, valid_name};
 use super::index::{MAX_BATCH_KEYS, Op};
 use super::pack::{Location, RecordKind};
@@ -52,14 +52,14 @@ impl Core {
     pub(super) fn enter(
         &self,
         files: &[Entering<'_>],
-        pinned: bool,
+        claim: Claim,
     ) -> Result<Vec<Option<FileEntry>>, StoreError> {
         self.room_for_records(files.len() as u64 * RECORDS_BYTES)?;
         let mut committed = lock(&self.commit);
         let mut changes = Vec::new();
         let mut entries = Vec::with_capacity(files.len());
         for file in files {
-            entries.push(self.plan(file, pinned, &mut changes)?);
+            entries.push(self.plan(file, claim, &mut changes)?);
         }
         let mut appended = Vec::new();
         let listed = self.collect_listings(&mut changes, &mut appended);
@@ -93,7 +93,7 @@ impl Core {
     fn plan<'a>(
         &self,
         file: &'a Entering<'_>,
-        pinned: bool,
+        claim: Claim,
         changes: &mut Vec<Change<'a>>,
     ) -> Result<Option<FileEntry>, StoreError> {
         let manifest = &file.manifest;
@@ -108,7 +108,8 @@ impl Core {
                 manifest: manifest.id(),
                 stored_unix_ms,
                 last_used_unix_ms: stored_unix_ms,
-                pinned,
+                claim,
+                directory: false,
                 state: FileState::Complete,
                 source: None,
             };
@@ -124,7 +125,7 @@ impl Core {
             return Ok(None);
         }
         let entry = FileEntry {
-            pinned: old.pinned || pinned,
+            claim: old.claim.max(claim),
             name: name.or_else(|| old.name.clone()),
             ..old.clone()
         };

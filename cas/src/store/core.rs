@@ -4,11 +4,11 @@
 //! entry therefore never points at bytes that a power cut could take back.
 //!
 //! Locks, in the order in which they may be taken: `collecting` (one eviction or rewriting of a pack at a
-//! time), `commit` (one flush or metadata change at a time), `holds`, `writer` (one append at a time), `pending`. Reading takes only `pending` and `lent`, shared and
+//! time), `membership` (one change of what is in directories at a time), `commit` (one flush or metadata change at a time), `holds`, `writer` (one append at a time), `pending`. Reading takes only `pending` and `lent`, shared and
 //! briefly.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::batch::Entered;
@@ -21,6 +21,7 @@ use super::index::{Index, MAX_BATCH_KEYS, Op};
 use super::ledger::Ledger;
 use super::lock;
 use super::pack::{Location, Packs, RecordKind, SyncPoint};
+use super::remove::Leaving;
 use super::source::SourceFiles;
 use super::space::Space;
 use super::syncer::Syncer;
@@ -58,6 +59,8 @@ pub(super) struct Extra {
     pub(super) counting: Option<(ManifestId, ManifestEntry)>,
     /// Small files, each with all that it adds to the index.
     pub(super) entered: Vec<Entered>,
+    /// Files that go, each with all that the index is to forget of it.
+    pub(super) leaving: Vec<Leaving>,
     /// Applied last, in one batch with the pack checkpoints.
     pub(super) last: Vec<Op>,
     /// Where the records are and were that those point at.
@@ -81,6 +84,12 @@ pub(crate) struct Core {
     pub(super) evictions: Mutex<Evictions>,
     /// Held by whoever evicts or rewrites a pack: one at a time. Taken before all others.
     pub(super) collecting: Mutex<()>,
+    /// Held by whoever enters or removes a directory, or sweeps: one at a time.
+    pub(super) membership: Mutex<()>,
+    /// Held by whoever changes what is remembered of files outside.
+    pub(super) stamps: Mutex<()>,
+    /// Guards that keep members which no directory lists yet.
+    pub(super) member_holds: AtomicUsize,
     measuring: Mutex<()>,
     /// Records of changes that failed before they were durable.
     not_done: Mutex<Vec<Location>>,
@@ -127,6 +136,9 @@ impl Core {
             holds: Mutex::default(),
             evictions: Mutex::default(),
             collecting: Mutex::default(),
+            membership: Mutex::default(),
+            stamps: Mutex::default(),
+            member_holds: AtomicUsize::new(0),
             measuring: Mutex::default(),
             not_done: Mutex::default(),
             writer: Mutex::default(),
@@ -334,6 +346,7 @@ impl Core {
             self.apply(ops)?;
         }
         self.index_entered(committed, extra.entered)?;
+        self.index_leaving(committed, &extra.leaving)?;
         committed.durable.extend(durable);
         if !extra.is_first_half {
             for (pack, end) in std::mem::take(&mut committed.durable) {

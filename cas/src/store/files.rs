@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use super::core::{Committed, Core, Extra};
-use super::entry::{self, FileEntry, FileState, FileValue};
+use super::entry::{self, Claim, FileEntry, FileState, FileValue};
 use super::{lock, unix_ms};
 use crate::bitmap::HaveBitmap;
 use crate::error::StoreError;
@@ -18,6 +18,9 @@ use crate::name::is_valid_hint;
 
 /// The last use of a file is noted at most this often.
 const TOUCH_MS: u64 = 60_000;
+
+/// The use of a file counts for so many directories that list it.
+const MAX_TOUCHED: usize = 128;
 
 impl Core {
     /// A file's entry and where its record is; its last use is not looked up.
@@ -34,11 +37,30 @@ impl Core {
     }
 
     pub(crate) fn files(&self) -> Result<Vec<FileEntry>, StoreError> {
+        self.files_that(|_| true)
+    }
+
+    /// Visits all entries by address; last uses are not looked up.
+    pub(super) fn each_file(
+        &self,
+        visit: &mut dyn FnMut(FileEntry) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let mut visit = |_: &[u8], value: &[u8]| Ok(visit(FileValue::decode(value)?.entry));
+        self.noting(self.index.scan(entry::FILE_PREFIX, &mut visit))
+    }
+
+    /// The entries that this holds of, by address.
+    pub(super) fn files_that(
+        &self,
+        holds: impl Fn(&FileEntry) -> bool,
+    ) -> Result<Vec<FileEntry>, StoreError> {
         let mut files = Vec::new();
-        self.noting(self.index.scan(entry::FILE_PREFIX, &mut |_, value| {
-            files.push(FileValue::decode(value)?.entry);
-            Ok(ControlFlow::Continue(()))
-        }))?;
+        self.each_file(&mut |file| {
+            if holds(&file) {
+                files.push(file);
+            }
+            ControlFlow::Continue(())
+        })?;
         let files = files.into_iter().map(|entry| self.with_last_use(entry));
         files.collect()
     }
@@ -52,22 +74,26 @@ impl Core {
         Ok(file)
     }
 
-    /// Notes that a file was used. A clock that was set back changes nothing.
+    /// Notes that a file was used, and with it the directories that list it. A clock that was set back
+    /// changes nothing.
     pub(crate) fn touch(&self, address: &Address) -> Result<(), StoreError> {
         let now = unix_ms();
-        let Some(file) = self.file(address)? else {
+        let is_due = |file: &FileEntry| now >= file.last_used_unix_ms.saturating_add(TOUCH_MS);
+        let Some(file) = self.file(address)?.filter(is_due) else {
             return Ok(());
         };
-        if self.is_read_only() || now < file.last_used_unix_ms.saturating_add(TOUCH_MS) {
+        if self.is_read_only() {
             return Ok(());
         }
         self.check_writable()?;
         self.space.check_index()?;
-        let op = (
-            entry::last_use_key(address),
-            Some(now.to_le_bytes().to_vec()),
-        );
-        self.apply(vec![op])
+        let mut used = vec![file.address];
+        for directory in self.keepers_of(address, MAX_TOUCHED)? {
+            used.extend(self.file(&directory)?.filter(is_due).map(|_| directory));
+        }
+        let noted = Some(now.to_le_bytes().to_vec());
+        let op = |address| (entry::last_use_key(address), noted.clone());
+        self.apply(used.iter().map(op).collect())
     }
 
     pub(crate) fn have(&self, manifest: &Manifest) -> Result<HaveBitmap, StoreError> {
@@ -95,7 +121,7 @@ impl Core {
         &self,
         manifest: &Manifest,
         name: Option<&str>,
-        pinned: bool,
+        claim: Claim,
     ) -> Result<FileEntry, StoreError> {
         self.room_for_metadata(manifest)?;
         let mut committed = lock(&self.commit);
@@ -105,17 +131,18 @@ impl Core {
             && old.state == FileState::Complete
             && self.is_whole(old)?
         {
-            return self.update_entry(&mut committed, &old.address, name, pinned);
+            return self.update_entry(&mut committed, &old.address, name, claim);
         }
         // Also when it is known under this manifest: a chunk may have been found damaged meanwhile.
         self.require_chunks(manifest)?;
-        self.replace(&mut committed, manifest, name, pinned, FileState::Complete)
+        self.replace(&mut committed, manifest, name, claim, FileState::Complete)
     }
 
     pub(crate) fn begin_partial(
         &self,
         manifest: &Manifest,
         name: Option<&str>,
+        claim: Claim,
     ) -> Result<FileEntry, StoreError> {
         self.room_for_metadata(manifest)?;
         let mut committed = lock(&self.commit);
@@ -124,18 +151,22 @@ impl Core {
             && ((old.manifest == manifest.id() && self.is_listed(old)?)
                 || (old.state == FileState::Complete && self.is_whole(old)?))
         {
-            return Ok(old.clone());
+            return if old.claim >= claim {
+                Ok(old.clone())
+            } else {
+                self.update_entry(&mut committed, &old.address, None, claim)
+            };
         }
         // A complete file whose manifest was damaged stays one: its references are counted.
         let repaired = old.as_ref().filter(|old| old.manifest == manifest.id());
         let state = repaired.map_or(FileState::Partial, |old| old.state);
-        self.replace(&mut committed, manifest, name, false, state)
+        self.replace(&mut committed, manifest, name, claim, state)
     }
 
     pub(crate) fn complete_partial(
         &self,
         address: &Address,
-        pinned: bool,
+        claim: Claim,
     ) -> Result<FileEntry, StoreError> {
         let mut committed = lock(&self.commit);
         self.flush(&mut committed, Extra::default())?;
@@ -145,9 +176,9 @@ impl Core {
         let manifest = self.manifest_of(&old)?;
         self.require_chunks(&manifest)?;
         if old.state == FileState::Complete {
-            return self.update_entry(&mut committed, address, None, pinned);
+            return self.update_entry(&mut committed, address, None, claim);
         }
-        self.replace(&mut committed, &manifest, None, pinned, FileState::Complete)
+        self.replace(&mut committed, &manifest, None, claim, FileState::Complete)
     }
 
     pub(super) fn require_chunks(&self, manifest: &Manifest) -> Result<(), StoreError> {
@@ -169,19 +200,19 @@ impl Core {
         }
     }
 
-    /// Changes name and pin of an entry that stays otherwise; pins are only added here. A source that
+    /// Changes name and claim of an entry that stays otherwise; a claim only grows here. A source that
     /// nothing is read from any more, because all was copied since, is given up.
     pub(super) fn update_entry(
         &self,
         committed: &mut Committed,
         address: &Address,
         name: Option<&str>,
-        pinned: bool,
+        claim: Claim,
     ) -> Result<FileEntry, StoreError> {
         let old = self.file_value(address)?;
         let old = old.ok_or(StoreError::UnknownFile(*address))?;
         let mut new = old.entry.clone();
-        new.pinned |= pinned;
+        new.claim = new.claim.max(claim);
         new.name = valid_name(name).or(new.name);
         if let Some(id) = new.intact_source()
             && committed
@@ -202,8 +233,24 @@ impl Core {
     /// Gives a file that is here a name.
     pub(crate) fn set_name(&self, address: &Address, name: &str) -> Result<(), StoreError> {
         let mut committed = lock(&self.commit);
-        let named = self.update_entry(&mut committed, address, Some(name), false);
+        let named = self.update_entry(&mut committed, address, Some(name), Claim::Member);
         named.map(drop)
+    }
+
+    /// Gives a file at least this claim. `None` when it is not here.
+    pub(crate) fn claim_file(
+        &self,
+        address: &Address,
+        claim: Claim,
+    ) -> Result<Option<FileEntry>, StoreError> {
+        match self.file(address)? {
+            Some(file) if file.claim < claim => {
+                let mut committed = lock(&self.commit);
+                let claimed = self.update_entry(&mut committed, address, None, claim);
+                claimed.map(Some)
+            }
+            file => Ok(file),
+        }
     }
 
     /// Pins a file, or lets go of it. `None` when it is not here.
@@ -216,14 +263,19 @@ impl Core {
         let Some(old) = self.file_value(address)? else {
             return Ok(None);
         };
+        let claim = match (pinned, old.entry.claim) {
+            (true, _) => Claim::Pinned,
+            (false, Claim::Member) => Claim::Member,
+            (false, Claim::Own | Claim::Pinned) => Claim::Own,
+        };
         let new = FileEntry {
-            pinned,
+            claim,
             ..old.entry.clone()
         };
         self.rewrite_entry(&mut committed, &old, new).map(Some)
     }
 
-    fn rewrite_entry(
+    pub(super) fn rewrite_entry(
         &self,
         committed: &mut Committed,
         old: &FileValue,

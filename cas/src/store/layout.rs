@@ -12,7 +12,11 @@ use crate::error::StoreError;
 const FORMAT_FILE: &str = "FORMAT";
 
 /// Version of the whole layout.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
+
+/// The version before, which is read, too. A program of that version would not know the entries of this one:
+/// the store gets this version when it is opened to be changed.
+const READ_VERSION: u16 = 2;
 const MAGIC: [u8; 8] = *b"CASSTORE";
 /// magic 8 | version 2 | store id 16 | inline limit 4 | crc 4
 const FORMAT_BYTES: usize = 34;
@@ -62,14 +66,24 @@ impl Layout {
         create_private(dir).map_err(failed("create", dir))?;
         let lock = take_lock(dir)?;
         let store_id = match read_format(dir)? {
-            Some(store_id) => store_id,
+            Some(Format { store_id, version }) => {
+                if version != VERSION {
+                    write_format(dir, store_id)?;
+                }
+                store_id
+            }
             // Whose packs they are is only known from there.
             None if has_packs(dir) => {
                 return Err(StoreError::NotAStore {
                     path: dir.join(FORMAT_FILE),
                 });
             }
-            None => write_format(dir)?,
+            None => {
+                let store_id = new_store_id()?;
+                write_format(dir, store_id)?;
+                sync_parent(dir)?;
+                store_id
+            }
         };
         let clean = dir.join("CLEAN");
         let was_clean = match fs::remove_file(&clean) {
@@ -88,9 +102,10 @@ impl Layout {
 
     /// Shares the folder with other readers; nothing is written, and a store must be there.
     pub(crate) fn open_read_only(dir: &Path) -> Result<Self, StoreError> {
-        let store_id = read_format(dir)?.ok_or_else(|| StoreError::NotAStore {
+        let format = read_format(dir)?.ok_or_else(|| StoreError::NotAStore {
             path: dir.join(FORMAT_FILE),
         })?;
+        let store_id = format.store_id;
         let path = dir.join("LOCK");
         let lock = OpenOptions::new().read(true).open(&path);
         let mut lock = lock.map_err(failed("open", &path))?;
@@ -236,7 +251,13 @@ pub(crate) fn locked_by(dir: &Path) -> io::Result<Option<Option<u32>>> {
     }
 }
 
-fn read_format(dir: &Path) -> Result<Option<[u8; 16]>, StoreError> {
+/// What `FORMAT` says.
+struct Format {
+    store_id: [u8; 16],
+    version: u16,
+}
+
+fn read_format(dir: &Path) -> Result<Option<Format>, StoreError> {
     let path = dir.join(FORMAT_FILE);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
@@ -252,7 +273,7 @@ fn read_format(dir: &Path) -> Result<Option<[u8; 16]>, StoreError> {
     if found > known {
         return Err(StoreError::NewerVersion { found, known });
     }
-    if found < known {
+    if found < READ_VERSION {
         return Err(StoreError::OlderVersion { found, known });
     }
     let (store_id, _) = fields.split_first_chunk::<16>().ok_or_else(foreign)?;
@@ -260,14 +281,21 @@ fn read_format(dir: &Path) -> Result<Option<[u8; 16]>, StoreError> {
     if bytes.len() != FORMAT_BYTES || crc32fast::hash(covered) != u32::from_le_bytes(*crc) {
         return Err(foreign());
     }
-    Ok(Some(*store_id))
+    Ok(Some(Format {
+        store_id: *store_id,
+        version: found,
+    }))
 }
 
-fn write_format(dir: &Path) -> Result<[u8; 16], StoreError> {
+fn new_store_id() -> Result<[u8; 16], StoreError> {
     let source = Path::new("/dev/urandom");
     let mut store_id = [0u8; 16];
     let random = File::open(source).and_then(|mut file| file.read_exact(&mut store_id));
     random.map_err(failed("read", source))?;
+    Ok(store_id)
+}
+
+fn write_format(dir: &Path, store_id: [u8; 16]) -> Result<(), StoreError> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&VERSION.to_le_bytes());
     bytes.extend_from_slice(&store_id);
@@ -281,12 +309,14 @@ fn write_format(dir: &Path) -> Result<[u8; 16], StoreError> {
     });
     written.map_err(failed("write", &temp))?;
     fs::rename(&temp, &path).map_err(failed("rename", &temp))?;
-    sync_dir(dir)?;
+    sync_dir(dir)
+}
+
+fn sync_parent(dir: &Path) -> Result<(), StoreError> {
     match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent)?,
-        _ => {}
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        _ => Ok(()),
     }
-    Ok(store_id)
 }
 
 /// Whether there is a store in `dir`, of whatever version, or something that keeps from looking.

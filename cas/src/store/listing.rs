@@ -120,10 +120,8 @@ impl Core {
             return Ok(Arc::clone(wanted));
         }
         let mut wanted = HashSet::new();
-        for file in self.files()? {
-            if file.state != FileState::Complete {
-                wanted.extend(self.listed_chunks(&file)?);
-            }
+        for file in self.files_that(|file| file.state != FileState::Complete)? {
+            wanted.extend(self.listed_chunks(&file)?);
         }
         let wanted = Arc::new(wanted);
         committed.wanted = Some(Arc::clone(&wanted));

@@ -21,6 +21,7 @@ mod layout;
 mod ledger;
 mod listing;
 mod medium;
+mod members;
 mod memory;
 mod mend;
 mod open;
@@ -35,6 +36,7 @@ mod sled;
 mod small;
 mod source;
 mod space;
+mod stamps;
 mod syncer;
 mod types;
 mod unfinished;
@@ -56,10 +58,12 @@ use self::layout::Layout;
 
 pub use self::collect::GcProgressFn;
 pub(crate) use self::entry::INLINE_BYTES;
-pub use self::entry::{FileEntry, FileSource, FileState, SourceKind, SourceState};
+pub use self::entry::{Claim, FileEntry, FileSource, FileState, SourceKind, SourceState};
+pub use self::members::{DirectorySize, EnteredDirectory, MemberHold};
 pub use self::small::{MAX_SMALL_FILE_BYTES, MAX_SMALL_FILES, SmallFile};
 pub(crate) use self::source::Added;
 pub(crate) use self::space::free_bytes;
+pub use self::stamps::{FileStamp, KnownFile, MAX_STAMPS};
 pub use self::types::{
     BadChunk, Evicted, FileUsage, GcFile, GcPlan, GcProgress, GcReport, InUse, LostSource, Put,
     Rebuilt, Removed, Scrubbed, StoreConfig, StoreStats, Verified,

@@ -65,6 +65,7 @@ impl Store {
             true,
         );
         core.load_max_bytes()?;
+        core.settle_directories()?;
         Ok(Self::around(Arc::new(core), Some(layout)))
     }
 
@@ -135,6 +136,7 @@ impl Store {
             false,
         );
         core.load_max_bytes()?;
+        core.settle_directories()?;
         Ok(Self::around(Arc::new(core), None))
     }
 
@@ -192,6 +194,7 @@ fn open(dir: &Path, config: &StoreConfig) -> Result<(Store, Recovered), StoreErr
         false,
     );
     core.load_max_bytes()?;
+    core.settle_directories()?;
     core.take_up_unfinished();
     Ok((Store::around(Arc::new(core), Some(layout)), found))
 }

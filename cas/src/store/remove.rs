@@ -1,12 +1,13 @@
 //! Removing files and chunks: what nobody needs any more goes, and its space comes back.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::core::{BATCH_CHUNKS, Committed, Core, Extra};
-use super::entry::{self, ChunkEntry, FileEntry, FileState};
-use super::pack::Location;
+use super::entry::{self, ChunkEntry, Claim, FileEntry, FileState, FileValue, ManifestEntry};
+use super::index::{MAX_BATCH_KEYS, Op};
+use super::pack::{Location, RecordKind};
 use super::{Removed, lock};
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash, ManifestId};
@@ -14,67 +15,219 @@ use crate::id::{Address, ChunkHash, ManifestId};
 /// Chunks that are looked at without letting others have their turn.
 const RELEASE_STEP: usize = 4096;
 
+/// Files of one batch of the index: each takes entry, last use, manifest and perhaps the account of a
+/// directory away, adds a tombstone and a mark that references are being changed, and may change the counters
+/// of two packs and a source.
+const BATCH_FILES: usize = (MAX_BATCH_KEYS - 16) / 9;
+
+/// What the index is to be told of a file that goes.
+pub(super) struct Leaving {
+    old: FileValue,
+    listing: Option<ManifestEntry>,
+    tombstone: Location,
+}
+
+impl Leaving {
+    /// The manifest whose chunks it has references of.
+    fn counted(&self) -> Option<ManifestId> {
+        let is_counted = self.old.entry.state == FileState::Complete && self.listing.is_some();
+        is_counted.then_some(self.old.entry.manifest)
+    }
+}
+
+/// What is to be done for files that the index has durably forgotten, which needs no lock.
+pub(super) struct Left {
+    removed: Removed,
+    /// Records whose space may be given back.
+    freed: Vec<Location>,
+    sources: Vec<u32>,
+}
+
 impl Core {
+    /// Removes a file, a directory with its members, or only the claim of a file that a directory lists.
     pub(crate) fn remove_file(&self, address: &Address) -> Result<Option<Removed>, StoreError> {
-        self.remove_file_if(address, |_| true)
+        let removed = self.remove_any(address, &mut |_| Ok(true));
+        self.measure();
+        removed
     }
 
-    /// Removes a file if its entry, as it is then, may go.
-    pub(super) fn remove_file_if(
+    /// The same if its entry, as it is then, may go. Whoever calls it measures afterwards.
+    pub(super) fn remove_any(
         &self,
         address: &Address,
-        may_go: impl FnOnce(&FileEntry) -> bool,
+        may_go: &mut dyn FnMut(&FileEntry) -> Result<bool, StoreError>,
+    ) -> Result<Option<Removed>, StoreError> {
+        match self.file_value(address)? {
+            None => Ok(None),
+            Some(old) if old.entry.directory => self.remove_directory_if(address, may_go),
+            Some(_) => self.remove_file_if(address, may_go),
+        }
+    }
+
+    fn remove_file_if(
+        &self,
+        address: &Address,
+        may_go: &mut dyn FnMut(&FileEntry) -> Result<bool, StoreError>,
     ) -> Result<Option<Removed>, StoreError> {
         let mut committed = lock(&self.commit);
         self.flush(&mut committed, Extra::default())?;
         let Some(old) = self.file_value(address)? else {
             return Ok(None);
         };
-        if !may_go(&self.with_last_use(old.entry.clone())?) {
+        if !may_go(&self.with_last_use(old.entry.clone())?)? {
             return Ok(None);
         }
-        let listed = self.listed_chunks(&old.entry)?;
-        self.copy_out_for_others(&mut committed, &old.entry)?;
-        let mut freed = vec![old.at];
-        let mut extra = Extra::default();
-        let counted = self.begin_release(&mut extra, &old.entry)?;
-        freed.extend(self.forget_listing(&mut extra, &old.entry)?);
-        self.append_tombstone(&mut extra, &old)?;
-        let source = old.entry.intact_source();
-        if let Some(id) = source {
-            self.forget_source(&mut committed, id);
+        if let Some(directory) = self.keeper_of(address)? {
+            if !old.entry.is_own() {
+                return Err(StoreError::IsMember {
+                    address: *address,
+                    directory,
+                });
+            }
+            let new = FileEntry {
+                claim: Claim::Member,
+                ..old.entry.clone()
+            };
+            self.rewrite_entry(&mut committed, &old, new)?;
+            return Ok(Some(Removed {
+                kept_by: Some(directory),
+                ..Removed::default()
+            }));
         }
-        committed.wanted = None;
-        self.flush(&mut committed, extra)?;
-        let hashes = listed.into_iter().collect();
-        let (removed, mut freed) = self.release(&mut committed, hashes, counted, freed)?;
-        freed.extend(self.spend_tombstones(&mut committed)?);
+        let left = self.remove_entries(&mut committed, vec![old])?;
         drop(committed);
-        self.packs.free(&freed)?;
-        if let Some(id) = source {
-            self.remove_source(id);
+        self.finish_removal(left).map(Some)
+    }
+
+    /// Durably forgets these files, no address twice, and what only they needed. [`Core::finish_removal`]
+    /// does the rest. The caller bounds how many they are, and has flushed.
+    pub(super) fn remove_entries(
+        &self,
+        committed: &mut Committed,
+        olds: Vec<FileValue>,
+    ) -> Result<Left, StoreError> {
+        let mut left = Left {
+            removed: Removed::default(),
+            freed: Vec::new(),
+            sources: Vec::new(),
+        };
+        let mut fewer: HashMap<ChunkHash, u32> = HashMap::new();
+        for FileValue { entry: old, .. } in &olds {
+            self.copy_out_for_others(committed, old)?;
+            left.sources.extend(old.intact_source());
+            left.removed.files.push(old.address);
         }
-        self.drop_unfinished(address);
-        if let Some(tombstone) = self.tombstone(address)? {
+        let mut appended = Vec::new();
+        let leaving = olds.into_iter().map(|old| self.leave(old, &mut appended));
+        let leaving = self.or_take_back(leaving.collect::<Result<Vec<_>, _>>(), &appended)?;
+        for leaving in &leaving {
+            left.freed.push(leaving.old.at);
+            left.freed.extend(leaving.listing.as_ref().map(|l| l.at));
+            let by = u32::from(leaving.counted().is_some());
+            for hash in self.listed_chunks(&leaving.old.entry)? {
+                *fewer.entry(hash).or_default() += by;
+            }
+            if leaving.old.entry.state != FileState::Complete {
+                committed.wanted = None;
+            }
+        }
+        let counted: Vec<ManifestId> = leaving.iter().filter_map(Leaving::counted).collect();
+        let extra = Extra {
+            leaving,
+            appended,
+            ..Extra::default()
+        };
+        self.flush(committed, extra)?;
+        let fewer = fewer.into_iter().collect();
+        let (released, freed) = self.release_all(committed, fewer, &counted, left.freed)?;
+        left.removed.freed_chunks = released.freed_chunks;
+        left.removed.freed_bytes = released.freed_bytes;
+        left.freed = freed;
+        left.freed.extend(self.spend_tombstones(committed)?);
+        Ok(left)
+    }
+
+    /// Appends a tombstone: a few bytes, allowed to go where no chunk may, or a full store could not be
+    /// emptied.
+    fn leave(&self, old: FileValue, appended: &mut Vec<Location>) -> Result<Leaving, StoreError> {
+        let address = old.entry.address;
+        let digest = blake3::hash(address.as_bytes());
+        let tombstone =
+            self.collect(RecordKind::Tombstone, digest.as_bytes(), address.as_bytes())?;
+        appended.push(tombstone);
+        Ok(Leaving {
+            listing: self.manifest_entry(&old.entry.manifest)?,
+            old,
+            tombstone,
+        })
+    }
+
+    /// Tells the index of files that go, whose tombstones are durable.
+    pub(super) fn index_leaving(
+        &self,
+        committed: &mut Committed,
+        leaving: &[Leaving],
+    ) -> Result<(), StoreError> {
+        for part in leaving.chunks(BATCH_FILES) {
+            let mut ops: Vec<Op> = Vec::with_capacity(part.len() * 6);
+            for leaving in part {
+                let file = &leaving.old.entry;
+                if let Some(source) = file.intact_source() {
+                    self.forget_source(committed, source);
+                }
+                if let Some(listing) = &leaving.listing {
+                    committed.ledger.record(Some(listing.at), None);
+                    ops.push((entry::manifest_key(&file.manifest), None));
+                    if let Some(id) = leaving.counted() {
+                        ops.push((entry::flux_key(&id), Some(listing.encode())));
+                    }
+                }
+                committed.ledger.record(Some(leaving.old.at), None);
+                committed.ledger.record(None, Some(leaving.tombstone));
+                let tombstone = entry::encode_location(leaving.tombstone);
+                ops.push((entry::tombstone_key(&file.address), Some(tombstone)));
+                ops.push((entry::file_key(&file.address), None));
+                ops.push((entry::last_use_key(&file.address), None));
+                if file.directory {
+                    ops.push((entry::directory_key(&file.address), None));
+                }
+            }
+            self.apply_counted(committed, ops)?;
+        }
+        Ok(())
+    }
+
+    /// Gives back the space of files that were removed.
+    pub(super) fn finish_removal(&self, left: Left) -> Result<Removed, StoreError> {
+        self.packs.free(&left.freed)?;
+        for source in left.sources {
+            self.remove_source(source);
+        }
+        let mut spent = Vec::with_capacity(left.removed.files.len());
+        for address in &left.removed.files {
+            self.drop_unfinished(address);
             // The entry's record is dead by now, durably: nothing is left to be kept from coming back.
-            lock(&self.commit).spent.push((*address, tombstone));
+            spent.extend(self.tombstone(address)?.map(|at| (*address, at)));
         }
-        self.measure();
-        Ok(Some(removed))
+        lock(&self.commit).spent.extend(spent);
+        Ok(left.removed)
     }
 
     /// Forgets the tombstones that are of no use any more; where their records are.
     fn spend_tombstones(&self, committed: &mut Committed) -> Result<Vec<Location>, StoreError> {
         let spent = std::mem::take(&mut committed.spent);
         let mut freed = Vec::with_capacity(spent.len());
-        for (address, at) in spent {
-            // The address may have been stored again, or the record moved.
-            if self.tombstone(&address)? == Some(at) {
-                committed.ledger.record(Some(at), None);
-                let op = (entry::tombstone_key(&address), None);
-                self.apply_counted(committed, vec![op])?;
-                freed.push(at);
+        for part in spent.chunks(BATCH_CHUNKS) {
+            let mut ops = Vec::with_capacity(part.len());
+            for (address, at) in part {
+                // The address may have been stored again, or the record moved.
+                if self.tombstone(address)? == Some(*at) {
+                    committed.ledger.record(Some(*at), None);
+                    ops.push((entry::tombstone_key(address), None));
+                    freed.push(*at);
+                }
             }
+            self.apply_counted(committed, ops)?;
         }
         Ok(freed)
     }
@@ -109,6 +262,7 @@ impl Core {
 
     pub(crate) fn drop_orphans(&self) -> Result<Removed, StoreError> {
         self.commit()?;
+        let mut removed = self.sweep_members()?;
         let mut candidates = Vec::new();
         self.noting(self.index.scan(entry::CHUNK_PREFIX, &mut |key, value| {
             if ChunkEntry::decode(value)?.refs == 0 {
@@ -117,11 +271,8 @@ impl Core {
             Ok(ControlFlow::Continue(()))
         }))?;
         // Looked at again there, under the lock, which others get in between.
-        let mut removed = Removed::default();
         for part in candidates.chunks(RELEASE_STEP) {
-            let part = self.drop_unreferenced(part)?;
-            removed.freed_bytes += part.freed_bytes;
-            removed.freed_chunks.extend(part.freed_chunks);
+            removed.add(self.drop_unreferenced(part)?);
         }
         Ok(removed)
     }
@@ -152,25 +303,38 @@ impl Core {
         committed: &mut Committed,
         hashes: Vec<ChunkHash>,
         counted: Option<ManifestId>,
+        freed: Vec<Location>,
+    ) -> Result<(Removed, Vec<Location>), StoreError> {
+        let by = u32::from(counted.is_some());
+        let fewer = hashes.into_iter().map(|hash| (hash, by)).collect();
+        self.release_all(committed, fewer, counted.as_slice(), freed)
+    }
+
+    /// The same for chunks of several manifests: each loses as many references as stand beside it.
+    fn release_all(
+        &self,
+        committed: &mut Committed,
+        fewer: Vec<(ChunkHash, u32)>,
+        counted: &[ManifestId],
         mut freed: Vec<Location>,
     ) -> Result<(Removed, Vec<Location>), StoreError> {
-        let wanted = if hashes.is_empty() {
+        let wanted = if fewer.is_empty() {
             Arc::default()
         } else {
             self.wanted_by_partials(committed)?
         };
         let mut removed = Removed::default();
-        for part in hashes.chunks(BATCH_CHUNKS) {
+        for part in fewer.chunks(BATCH_CHUNKS) {
             self.space.check_index()?;
             // Held while the batch is applied: an import that asks later finds the chunk gone.
             let holds = lock(&self.holds);
             let mut ops = Vec::with_capacity(part.len() + 1);
-            for hash in part {
+            for (hash, by) in part {
                 let Some(mut chunk) = self.indexed(hash)? else {
                     continue;
                 };
                 let old_refs = chunk.refs;
-                chunk.refs = chunk.refs.saturating_sub(u32::from(counted.is_some()));
+                chunk.refs = chunk.refs.saturating_sub(*by);
                 if chunk.refs > 0 || wanted.contains(hash) || holds.protects(hash) {
                     if chunk.refs != old_refs {
                         ops.push((entry::chunk_key(hash), Some(chunk.encode())));
@@ -187,8 +351,11 @@ impl Core {
             }
             self.apply_counted(committed, ops)?;
         }
-        if let Some(manifest) = counted {
-            self.apply(vec![(entry::flux_key(&manifest), None)])?;
+        for part in counted.chunks(MAX_BATCH_KEYS) {
+            let done = part
+                .iter()
+                .map(|manifest| (entry::flux_key(manifest), None));
+            self.apply(done.collect())?;
         }
         if !freed.is_empty() {
             // Before the bytes go: a power cut must not bring an entry back whose bytes are gone.

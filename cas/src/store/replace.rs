@@ -1,7 +1,7 @@
 //! Putting one entry of a file in the place of another, and the records that go with that.
 
 use super::core::{Committed, Core, Extra};
-use super::entry::{self, FileEntry, FileSource, FileState, FileValue, SourceState};
+use super::entry::{self, Claim, FileEntry, FileSource, FileState, FileValue, SourceState};
 use super::files::{distinct, valid_name};
 use super::pack::{Location, RecordKind};
 use super::source::Sourced;
@@ -14,7 +14,7 @@ use crate::manifest::Manifest;
 struct Replacement<'a> {
     manifest: &'a Manifest,
     name: Option<&'a str>,
-    pinned: bool,
+    claim: Claim,
     state: FileState,
     source: Option<FileSource>,
     /// Chunks of that source.
@@ -34,13 +34,13 @@ impl Core {
         committed: &mut Committed,
         manifest: &Manifest,
         name: Option<&str>,
-        pinned: bool,
+        claim: Claim,
         state: FileState,
     ) -> Result<FileEntry, StoreError> {
         let new = Replacement {
             manifest,
             name,
-            pinned,
+            claim,
             state,
             source: None,
             sourced: Sourced::default(),
@@ -54,14 +54,14 @@ impl Core {
         committed: &mut Committed,
         manifest: &Manifest,
         name: Option<&str>,
-        pinned: bool,
+        claim: Claim,
         source: FileSource,
         sourced: Sourced,
     ) -> Result<FileEntry, StoreError> {
         let new = Replacement {
             manifest,
             name,
-            pinned,
+            claim,
             state: FileState::Complete,
             source: Some(source),
             sourced,
@@ -100,7 +100,8 @@ impl Core {
             manifest: manifest.id(),
             stored_unix_ms: old.as_ref().map_or_else(unix_ms, |old| old.stored_unix_ms),
             last_used_unix_ms: 0,
-            pinned: new.pinned || old.as_ref().is_some_and(|old| old.pinned),
+            claim: (old.as_ref()).map_or(new.claim, |old| old.claim.max(new.claim)),
+            directory: old.as_ref().is_some_and(|old| old.directory),
             state,
             source: match new.source {
                 Some(source) => Some(source),
@@ -205,6 +206,7 @@ impl Core {
         extra.last.push((key, Some(entry::encode_location(at))));
         extra.last.push((entry::file_key(&address), None));
         extra.last.push((entry::last_use_key(&address), None));
+        extra.last.push((entry::directory_key(&address), None));
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::batch::Entering;
-use super::entry::FileEntry;
+use super::entry::{Claim, FileEntry};
 use super::{Hold, Put, Store};
 use crate::chunker::Chunking;
 use crate::error::StoreError;
@@ -71,7 +71,7 @@ fn manifest_of_one(
 impl Store {
     /// Enters many small files with one commit for each [`MAX_SMALL_FILES`] of them. All are durable when
     /// this returns; their entries are in the order of `files`. Of one that is here already and whole only
-    /// name and pin are taken over.
+    /// name and claim are taken over.
     ///
     /// # Errors
     /// [`StoreError::ChunkLength`] for one of more than [`MAX_SMALL_FILE_BYTES`], before anything is
@@ -80,14 +80,14 @@ impl Store {
     pub fn add_small_files(
         &self,
         files: &[SmallFile],
-        pinned: bool,
+        claim: Claim,
     ) -> Result<Vec<FileEntry>, StoreError> {
         let manifests = files.iter().map(SmallFile::manifest);
         let manifests: Vec<Manifest> = manifests.collect::<Result<_, _>>()?;
         let mut entries = Vec::with_capacity(files.len());
         let parts = files.chunks(MAX_SMALL_FILES);
         for (files, manifests) in parts.zip(manifests.chunks(MAX_SMALL_FILES)) {
-            entries.extend(self.add_part(files, manifests, pinned)?);
+            entries.extend(self.add_part(files, manifests, claim)?);
         }
         Ok(entries)
     }
@@ -96,12 +96,12 @@ impl Store {
         &self,
         files: &[SmallFile],
         manifests: &[Manifest],
-        pinned: bool,
+        claim: Claim,
     ) -> Result<Vec<FileEntry>, StoreError> {
         let hold = self.hold();
         let mut new = Vec::new();
         let put = self.put_all(files, &hold, &mut new);
-        let entries = put.and_then(|()| self.enter_all(files, manifests, pinned));
+        let entries = put.and_then(|()| self.enter_all(files, manifests, claim));
         drop(hold);
         if entries.is_err()
             && let Err(error) = self.drop_unreferenced(&new)
@@ -133,7 +133,7 @@ impl Store {
         &self,
         files: &[SmallFile],
         manifests: &[Manifest],
-        pinned: bool,
+        claim: Claim,
     ) -> Result<Vec<FileEntry>, StoreError> {
         let mut entering: Vec<Entering<'_>> = Vec::with_capacity(files.len());
         let mut places = HashMap::with_capacity(files.len());
@@ -149,11 +149,11 @@ impl Store {
             }
         }
         let mut entries = Vec::with_capacity(entering.len());
-        let entered = self.core.enter(&entering, pinned)?;
+        let entered = self.core.enter(&entering, claim)?;
         for (file, entered) in entering.iter().zip(entered) {
             entries.push(match entered {
                 Some(entry) => entry,
-                None => self.add_file(&file.manifest, file.name, pinned)?,
+                None => self.add_file(&file.manifest, file.name, claim)?,
             });
         }
         let place_of = |file: &SmallFile| places.get(&file.address).copied();

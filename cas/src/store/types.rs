@@ -54,10 +54,23 @@ pub enum Put {
 /// What a removal gave back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
+    /// The files that are gone: of a directory, those of its members that went with it, too.
+    pub files: Vec<Address>,
     /// The chunks that are gone.
     pub freed_chunks: Vec<ChunkHash>,
     /// Their bytes.
     pub freed_bytes: u64,
+    /// The file stays for this directory, which lists it, and is a file of its own no more.
+    pub kept_by: Option<Address>,
+}
+
+impl Removed {
+    /// What was removed afterwards.
+    pub(super) fn add(&mut self, other: Removed) {
+        self.files.extend(other.files);
+        self.freed_chunks.extend(other.freed_chunks);
+        self.freed_bytes += other.freed_bytes;
+    }
 }
 
 /// A store in numbers.
@@ -78,7 +91,7 @@ pub struct StoreStats {
     pub max_bytes: Option<u64>,
 }
 
-/// A file that went because of the limit.
+/// A file, or a directory with its members, that went because of the limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Evicted {
@@ -86,6 +99,8 @@ pub struct Evicted {
     pub address: Address,
     /// Its name.
     pub name: Option<String>,
+    /// The members that went with a directory; cut like the list of chunks.
+    pub members: Vec<Address>,
     /// The chunks that went with it; the list is cut when too much waits to be told.
     pub freed_chunks: Vec<ChunkHash>,
     /// Their bytes.

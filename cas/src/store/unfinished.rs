@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 
 use super::clones::{clone_blocks, create_dir};
 use super::core::Core;
-use super::entry::{FileEntry, FileState};
+use super::entry::{Claim, FileEntry, FileState};
 use super::{Store, lock};
 use crate::error::StoreError;
 use crate::export::{self, Assembly, ExportError, OutputFile, OutputOptions};
@@ -265,14 +265,14 @@ impl Store {
         &self,
         manifest: &Manifest,
         name: Option<&str>,
-        pinned: bool,
+        claim: Claim,
     ) -> Result<Option<FileEntry>, StoreError> {
         let address = manifest.address();
         let Some(path) = self.core.unfinished.path(&address).filter(|p| p.exists()) else {
             return Ok(None);
         };
         let clone = Core::clone_by_name(&self.core, &path)?;
-        let added = self.add_clone(manifest, &clone, name, pinned)?;
+        let added = self.add_clone(manifest, &clone, name, claim)?;
         drop(clone); // where all of it was here already, it goes
         self.core.drop_unfinished(&address);
         self.core.measure();

@@ -89,7 +89,7 @@ impl Job {
             list: *ManifestId::of(&bytes).as_bytes(),
             shared: Arc::new(Shared::new(Plan::new(addresses))),
             finder: Finder::new(&self.node, &dht, self.hints.clone(), found_sender),
-            keeper: keeps.then(|| Keeper::new(&self.node, self.stay.pin)),
+            keeper: keeps.then(|| Keeper::new(&self.node, self.stay.claim)),
             done_files: self.lines.len() - lines_of.iter().map(Vec::len).sum::<usize>(),
             job: self,
             dht,

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use casnode_cas::{Address, MAX_SMALL_FILES, SmallFile, Store, StoreError};
+use casnode_cas::{Address, Claim, MAX_SMALL_FILES, SmallFile, Store, StoreError};
 use tokio::task::JoinHandle;
 
 use crate::{api::events::EventSink, clock, errors, node::Node, room, tasks::blocking};
@@ -19,7 +19,7 @@ const MAX_AGE: Duration = Duration::from_millis(500);
 /// Enters files in the store.
 pub(super) struct Keeper {
     node: Arc<Node>,
-    pin: bool,
+    claim: Claim,
     waiting: Vec<SmallFile>,
     waiting_bytes: usize,
     since: Instant,
@@ -33,10 +33,10 @@ pub(super) struct Keeper {
 pub(crate) type Entered = (Address, u64, Option<String>);
 
 impl Keeper {
-    pub(super) fn new(node: &Arc<Node>, pin: bool) -> Self {
+    pub(super) fn new(node: &Arc<Node>, claim: Claim) -> Self {
         Self {
             node: node.clone(),
-            pin,
+            claim,
             waiting: Vec::new(),
             waiting_bytes: 0,
             since: clock::now(),
@@ -85,8 +85,8 @@ impl Keeper {
         if files.is_empty() {
             return;
         }
-        let (store, pin) = (self.node.store.clone(), self.pin);
-        self.running = Some(blocking(move || enter(&store, files, pin)));
+        let (store, claim) = (self.node.store.clone(), self.claim);
+        self.running = Some(blocking(move || enter(&store, files, claim)));
     }
 
     async fn wait(&mut self) {
@@ -102,11 +102,11 @@ impl Keeper {
 }
 
 /// Durable when it returns.
-fn enter(store: &Store, files: Vec<SmallFile>, pin: bool) -> Result<Vec<Entered>, StoreError> {
+fn enter(store: &Store, files: Vec<SmallFile>, claim: Claim) -> Result<Vec<Entered>, StoreError> {
     let bytes: usize = files.iter().map(|file| file.bytes.len()).sum();
     room::make(store, bytes as u64)?;
     let entered = |file: &SmallFile| (file.address, file.bytes.len() as u64, file.name.clone());
     let all = files.iter().map(entered).collect();
-    store.add_small_files(&files, pin)?;
+    store.add_small_files(&files, claim)?;
     Ok(all)
 }

@@ -4,6 +4,7 @@ use std::{collections::HashMap, path::Path};
 
 use casnode_cas::{Assembly, ExportError, FileState, HaveBitmap, Manifest, Store, StoreError};
 
+use super::settle::Stay;
 use crate::{api::Keep, room};
 
 /// On demand room is made for so much at a time.
@@ -85,14 +86,14 @@ pub(super) fn begin(
     store: &Store,
     manifest: &Manifest,
     name: Option<&str>,
-    keep: Keep,
+    Stay { keep, claim }: Stay,
     is_on_demand: bool,
     output: Option<Assembly>,
 ) -> Result<Begun, StoreError> {
     let before = store.file(&manifest.address())?;
     let was_whole =
         before.is_some_and(|e| e.state == FileState::Complete && e.manifest == manifest.id());
-    store.begin_partial(manifest, name)?;
+    store.begin_partial(manifest, name, claim)?;
     store.touch(&manifest.address())?;
     let mut here = store.have(manifest)?;
     let is_for_store = keep == Keep::Store && !was_whole;

@@ -279,6 +279,7 @@ async fn unchanged(
 ) -> GetReport {
     let store = node.store.clone();
     let found = blocking(move || -> Result<_, StoreError> {
+        store.claim_file(&address, stay.claim)?;
         let entry = store.file(&address)?;
         let manifest = store.manifest(&address);
         Ok((entry, manifest.ok().flatten()))

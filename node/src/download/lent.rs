@@ -93,7 +93,7 @@ async fn withdraw(node: &Node, manifest: &Arc<Manifest>) {
     };
     let withdrawn = match blocking(stayed).await {
         Ok(Ok(true)) => return,
-        Ok(Ok(false)) => publish::withdraw(node, &manifest.address(), &[]).await,
+        Ok(Ok(false)) => publish::withdraw(node, &[manifest.address()], &[]).await,
         Ok(Err(error)) => Err(error.into()),
         Err(error) => Err(error.into()),
     };

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use casnode_cas::{ChunkHash, FileEntry, FileState, Manifest, Store, StoreError};
+use casnode_cas::{ChunkHash, Claim, FileEntry, FileState, Manifest, Store, StoreError};
 
 use crate::{api::Keep, errors, node::Node, publish, tasks::blocking};
 
@@ -10,8 +10,8 @@ use crate::{api::Keep, errors, node::Node, publish, tasks::blocking};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Stay {
     pub(crate) keep: Keep,
-    /// Whatever is collected or has to make room.
-    pub(crate) pin: bool,
+    /// What keeps it when others are collected or have to make room.
+    pub(crate) claim: Claim,
 }
 
 /// A file whose bytes are where they belong.
@@ -48,7 +48,7 @@ pub(super) async fn settle(node: &Arc<Node>, stay: Stay, fetched: Fetched) -> Re
         }
         Entered::New => {}
         Entered::Gone(chunks) => {
-            let withdrawn = publish::withdraw(node, &manifest.address(), &chunks).await;
+            let withdrawn = publish::withdraw(node, &[manifest.address()], &chunks).await;
             if let Err(error) = withdrawn {
                 tracing::warn!(%error, "keys of a file that was not kept stay scheduled until the next start");
             }
@@ -66,11 +66,14 @@ fn enter(store: &Store, stay: Stay, fetched: &Fetched) -> Result<Entered, StoreE
         // What was kept before is not this download's to remove.
         (Keep::No, _) if was_whole => Entered::Known,
         (Keep::No, _) => {
-            let removed = store.remove_file(&address)?;
-            return Ok(Entered::Gone(removed.unwrap_or_default().freed_chunks));
+            return match store.remove_file(&address) {
+                // A directory that is here wants it, and has a part of it.
+                Err(StoreError::IsMember { .. }) => Ok(Entered::Known),
+                removed => Ok(Entered::Gone(removed?.unwrap_or_default().freed_chunks)),
+            };
         }
         (Keep::InPlace, Some(path)) => {
-            store.adopt_in_place(manifest, path, name, stay.pin)?;
+            store.adopt_in_place(manifest, path, name, stay.claim)?;
             if was_whole {
                 Entered::Known
             } else {
@@ -78,9 +81,7 @@ fn enter(store: &Store, stay: Stay, fetched: &Fetched) -> Result<Entered, StoreE
             }
         }
         (Keep::Store | Keep::InPlace, _) if was_whole => {
-            if stay.pin {
-                store.set_pinned(&address, true)?;
-            }
+            store.claim_file(&address, stay.claim)?;
             Entered::Known
         }
         (Keep::Store | Keep::InPlace, _) => {
@@ -101,7 +102,7 @@ fn complete(store: &Store, stay: Stay, fetched: &Fetched) -> Result<FileEntry, S
     let manifest = &fetched.manifest;
     if fetched.is_stores {
         // The entry has the name that it began with; one that is known only now is given later.
-        match store.add_unfinished(manifest, None, stay.pin) {
+        match store.add_unfinished(manifest, None, stay.claim) {
             Ok(Some(entry)) => return Ok(entry),
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "a fetched file is copied into packs"),
@@ -116,7 +117,7 @@ fn complete(store: &Store, stay: Stay, fetched: &Fetched) -> Result<FileEntry, S
             }
         }
     }
-    store.complete_partial(&manifest.address(), stay.pin)
+    store.complete_partial(&manifest.address(), stay.claim)
 }
 
 #[cfg(test)]
@@ -137,7 +138,7 @@ mod tests {
 
     fn import(store: &Store, bytes: &[u8], pinned: bool) -> Imported {
         let options = ImportOptions {
-            pinned,
+            claim: Claim::own(pinned),
             ..ImportOptions::default()
         };
         let size = Some(bytes.len() as u64);
@@ -148,7 +149,8 @@ mod tests {
     }
 
     fn stay(keep: Keep) -> Stay {
-        Stay { keep, pin: false }
+        let claim = Claim::Own;
+        Stay { keep, claim }
     }
 
     /// A file that was fetched to `path`, if anywhere but the packs.
@@ -167,7 +169,7 @@ mod tests {
         let source = Store::in_memory().unwrap();
         let manifest = import(&source, &bytes, true).manifest;
         let store = Store::in_memory().unwrap();
-        store.begin_partial(&manifest, None).unwrap();
+        store.begin_partial(&manifest, None, Claim::Own).unwrap();
         let chunk = &manifest.chunks()[0];
         let earlier = source.get(&chunk.hash).unwrap().unwrap();
         store.put(&chunk.hash, &earlier).unwrap();
@@ -186,7 +188,7 @@ mod tests {
         let source = Store::in_memory().unwrap();
         let manifest = import(&source, &content(), true).manifest;
         let store = Store::in_memory().unwrap();
-        store.begin_partial(&manifest, None).unwrap();
+        store.begin_partial(&manifest, None, Claim::Own).unwrap();
         for chunk in manifest.chunks() {
             let bytes = source.get(&chunk.hash).unwrap().unwrap();
             store.put(&chunk.hash, &bytes).unwrap();
@@ -204,11 +206,11 @@ mod tests {
     fn a_file_that_is_here_can_be_pinned_by_fetching_it() {
         let store = Store::in_memory().unwrap();
         let imported = import(&store, &content(), false);
-        let pinned = |store: &Store| store.file(&imported.address).unwrap().unwrap().pinned;
+        let pinned = |store: &Store| store.file(&imported.address).unwrap().unwrap().is_pinned();
         assert!(!pinned(&store));
         let wanted = Stay {
             keep: Keep::Store,
-            pin: true,
+            claim: Claim::Pinned,
         };
         enter(&store, wanted, &fetched(&imported.manifest, None)).unwrap();
         assert!(pinned(&store));
@@ -269,18 +271,18 @@ mod tests {
         let (dir, source) = (tempfile::tempdir().unwrap(), Store::in_memory().unwrap());
         let manifest = import(&source, &bytes, false).manifest;
         let store = Store::open(dir.path(), StoreConfig::default()).unwrap();
-        store.begin_partial(&manifest, None).unwrap();
+        store.begin_partial(&manifest, None, Claim::Own).unwrap();
         let begun = store.begin_unfinished(&manifest.address(), manifest.size_bytes());
         begun.unwrap().unwrap().write_at(0, &bytes).unwrap();
         drop(store);
         let store = Store::open(dir.path(), StoreConfig::default()).unwrap();
         let wanted = Stay {
             keep: Keep::Store,
-            pin: true,
+            claim: Claim::Pinned,
         };
         enter(&store, wanted, &fetched(&manifest, Some(dir.path()))).unwrap();
         let entry = store.file(&manifest.address()).unwrap().unwrap();
-        assert!(entry.pinned && entry.state == FileState::Complete);
+        assert!(entry.is_pinned() && entry.state == FileState::Complete);
         assert!(!store.has_unfinished(&manifest.address()));
         for chunk in manifest.chunks() {
             assert!(!store.is_lent(&chunk.hash).unwrap());

@@ -79,8 +79,8 @@ pub(super) async fn rm(node: &Arc<Node>, address: &str) -> Outcome {
     }
     let removed = on_store(node, move |store| store.remove_file(&address)).await?;
     let removed = removed.ok_or_else(|| not_here(&address))?;
-    node.seeding.forget(&address);
-    if let Err(error) = publish::withdraw(node, &address, &removed.freed_chunks).await {
+    (removed.files.iter()).for_each(|address| node.seeding.forget(address));
+    if let Err(error) = publish::withdraw(node, &removed.files, &removed.freed_chunks).await {
         tracing::warn!(%error, "a removed file's keys stay scheduled until the next start");
     }
     Ok(Response::Rm(RmReport {
@@ -113,7 +113,7 @@ pub(super) fn info(entry: &FileEntry) -> FileInfo {
             FileState::Complete => "complete".to_owned(),
             _ => "partial".to_owned(),
         },
-        pinned: entry.pinned,
+        pinned: entry.is_pinned(),
         stored_unix_ms: entry.stored_unix_ms,
         last_used_unix_ms: entry.last_used_unix_ms,
         in_place: in_place.map(|source| source.path.display().to_string()),

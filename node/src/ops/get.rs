@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use casnode_cas::{Address, FileState};
+use casnode_cas::{Address, Claim, FileState};
 use tokio_util::sync::CancellationToken;
 
 use super::{files::on_store, seed::parse_policy};
@@ -65,7 +65,7 @@ pub(super) async fn get(
         mode: call.mode,
         stay: Stay {
             keep: call.keep,
-            pin: call.pin,
+            claim: Claim::own(call.pin),
         },
     };
     let address = options.address;

@@ -2,6 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
+use casnode_cas::Claim;
 use tokio_util::sync::CancellationToken;
 
 use super::seed::parse_policy;
@@ -50,7 +51,7 @@ pub(super) async fn get_many(
         mode: call.mode,
         stay: Stay {
             keep: call.keep,
-            pin: call.pin,
+            claim: Claim::own(call.pin),
         },
     };
     let many = bundle::get_many(node, options, events, cancel).await?;

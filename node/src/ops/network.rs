@@ -117,7 +117,11 @@ pub(super) fn joined<'a>(node: &'a Node, what: &str) -> Result<&'a Dht, ApiError
 pub(crate) async fn status(node: &Arc<Node>) -> Result<StatusReport, ApiError> {
     let store = node.store.clone();
     let looked = blocking(move || {
-        let pinned = store.files()?.iter().filter(|file| file.pinned).count();
+        let pinned = store
+            .files()?
+            .iter()
+            .filter(|file| file.is_pinned())
+            .count();
         Ok::<_, StoreError>((store.stats()?, pinned, store.is_read_only()))
     })
     .await

@@ -16,14 +16,14 @@ pub(super) async fn set(node: &Arc<Node>, address: &str, pinned: bool) -> Outcom
     let entry = entry.ok_or_else(|| not_here(&address))?;
     Ok(Response::Pin(PinReport {
         address: address.to_string(),
+        pinned: entry.is_pinned(),
         name: entry.name,
-        pinned: entry.pinned,
     }))
 }
 
 pub(super) async fn ls(node: &Arc<Node>) -> Outcome {
     let mut files = on_store(node, |store| store.files()).await?;
-    files.retain(|file| file.pinned);
+    files.retain(|file| file.is_pinned());
     files.sort_by_key(|file| (file.stored_unix_ms, file.address));
     Ok(Response::Ls {
         files: files.iter().map(info).collect(),

@@ -14,7 +14,8 @@ use std::{
 };
 
 use casnode_cas::{
-    Chunking, ImportError, ImportOptions, Imported, Manifest, Placement, import_file, import_reader,
+    Chunking, Claim, ImportError, ImportOptions, Imported, Manifest, Placement, import_file,
+    import_reader,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -76,7 +77,7 @@ pub(super) async fn store(
     let options = ImportOptions {
         chunking,
         name,
-        pinned: call.pinned,
+        claim: Claim::own(call.pinned),
         placement: match call.in_place {
             true => Placement::InPlace,
             false => Placement::Copy,

@@ -74,7 +74,7 @@ pub(super) async fn verify(
 async fn withdraw(node: &Node, bad: &[ChunkHash], lost: &[LostSource]) {
     let mut withdrawn = publish::withdraw_chunks(node, bad).await;
     for lost in lost {
-        withdrawn = withdrawn.and(publish::withdraw(node, &lost.address, &lost.chunks).await);
+        withdrawn = withdrawn.and(publish::withdraw(node, &[lost.address], &lost.chunks).await);
     }
     if let Err(error) = withdrawn {
         tracing::warn!(%error, "what is damaged stays announced until the next start");

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fs, path::Path};
 
-use casnode_cas::{ImportOptions, Imported, StoreConfig, import_reader};
+use casnode_cas::{Claim, ImportOptions, Imported, StoreConfig, import_reader};
 
 use super::*;
 use crate::{
@@ -36,7 +36,7 @@ fn of_an_unfinished_file_only_what_is_here_is_announced() {
     let source = Store::in_memory().unwrap();
     let manifest = import(&source, &content(1, 700_000)).manifest;
     let store = Store::in_memory().unwrap();
-    let entry = store.begin_partial(&manifest, None).unwrap();
+    let entry = store.begin_partial(&manifest, None, Claim::Own).unwrap();
     assert!(Here::of(&store, &entry).unwrap().is_none());
     let chunk = manifest.chunks()[1].hash;
     store
@@ -98,10 +98,10 @@ async fn what_has_come_back_stays_announced() {
     // It was removed, and is told to be gone after it was stored again.
     node.store.remove_file(&file.address).unwrap();
     import(&node.store, &bytes);
-    withdraw(&node, &file.address, &hashes).await.unwrap();
+    withdraw(&node, &[file.address], &hashes).await.unwrap();
     assert_eq!(scheduled(), 4);
     node.store.remove_file(&file.address).unwrap();
-    withdraw(&node, &file.address, &hashes).await.unwrap();
+    withdraw(&node, &[file.address], &hashes).await.unwrap();
     assert_eq!(scheduled(), 0);
     schedule_file(&node, file.address).await.unwrap();
     assert_eq!(scheduled(), 0, "of what is not here nothing is announced");
@@ -202,7 +202,9 @@ async fn a_start_finds_what_the_schedule_lacks_and_what_is_gone() {
     let elsewhere = Store::in_memory().unwrap();
     let part_of = import(&elsewhere, &content(8, 700_000));
     let (part, partial) = keys(&part_of);
-    node.store.begin_partial(&part_of.manifest, None).unwrap();
+    node.store
+        .begin_partial(&part_of.manifest, None, Claim::Own)
+        .unwrap();
     let hash = ChunkHash::from_bytes(part[1]);
     let bytes = elsewhere.get(&hash).unwrap().unwrap();
     node.store.put(&hash, &bytes).unwrap();

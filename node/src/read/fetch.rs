@@ -10,6 +10,7 @@ use crate::{
     api::{ApiError, ErrorKind, Event, events::EventSink},
     download::{self, GetOptions, Stay, Target},
     node::Node,
+    tasks::blocking,
 };
 
 /// How long a download waits for another reader: whoever seeks leaves and comes back.
@@ -65,7 +66,19 @@ impl Run {
         }
     }
 
+    /// To be read changes nothing of what keeps a file: what is here for a directory alone stays so.
+    async fn stay(&self) -> Stay {
+        let (store, address) = (self.node.store.clone(), self.address);
+        let found = blocking(move || store.file(&address)).await;
+        let file = found.ok().and_then(Result::ok).flatten();
+        Stay {
+            claim: file.map(|file| file.claim).unwrap_or_default(),
+            ..Stay::default()
+        }
+    }
+
     async fn turn(&self) -> End {
+        let stay = self.stay().await;
         let cancel = CancellationToken::new();
         let (events, mut queue) = EventSink::new();
         let options = GetOptions {
@@ -75,7 +88,7 @@ impl Run {
             hints: self.readers.watch().borrow().hints().to_vec(),
             output: None,
             mode: None,
-            stay: Stay::default(),
+            stay,
         };
         let get = download::get(&self.node, options, events, cancel.clone());
         let tell = async {

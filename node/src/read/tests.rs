@@ -1,6 +1,6 @@
 //! Files that are here, in whole and in part, read by a node without a network.
 
-use casnode_cas::{ChunkHash, ChunkRef, ChunkerParams, ProofBuilder, Store};
+use casnode_cas::{ChunkHash, ChunkRef, ChunkerParams, Claim, ProofBuilder, Store};
 use proptest::{prelude::*, sample::Index};
 use rand::{RngCore, SeedableRng};
 
@@ -35,13 +35,17 @@ fn pieces<'a>(bytes: &'a [u8], lengths: &'a [usize]) -> impl Iterator<Item = &'a
 /// Enters a file, whole or as a download that was broken off before its last step.
 fn enter(store: &Store, bytes: &[u8], lengths: &[usize], is_whole: bool) -> Manifest {
     let manifest = cut(bytes, lengths);
-    store.begin_partial(&manifest, Some("name")).unwrap();
+    store
+        .begin_partial(&manifest, Some("name"), Claim::Own)
+        .unwrap();
     for piece in pieces(bytes, lengths) {
         store.put(&ChunkHash::of(piece), piece).unwrap();
     }
     store.commit().unwrap();
     if is_whole {
-        store.complete_partial(&manifest.address(), false).unwrap();
+        store
+            .complete_partial(&manifest.address(), Claim::Own)
+            .unwrap();
     }
     manifest
 }
@@ -110,7 +114,9 @@ fn what_is_not_here_and_cannot_be_had_is_said_to_be() {
         assert_eq!(error.kind, ErrorKind::NotFound, "{error}");
         let bytes = content(2 << 20);
         let manifest = cut(&bytes, &[1 << 18]);
-        node.store.begin_partial(&manifest, None).unwrap();
+        node.store
+            .begin_partial(&manifest, None, Claim::Own)
+            .unwrap();
         let piece = &bytes[..1 << 18];
         node.store.put(&ChunkHash::of(piece), piece).unwrap();
         let file = open(&node, manifest.address()).await.unwrap();

@@ -60,8 +60,9 @@ pub(crate) fn start(node: &Arc<Node>) {
 /// taken off now is found stale at the next start.
 pub(crate) async fn withdraw_evicted(node: &Node) {
     for evicted in node.store.take_evicted() {
-        node.seeding.forget(&evicted.address);
-        if let Err(error) = publish::withdraw(node, &evicted.address, &evicted.freed_chunks).await {
+        let gone = [&[evicted.address][..], &evicted.members].concat();
+        gone.iter().for_each(|address| node.seeding.forget(address));
+        if let Err(error) = publish::withdraw(node, &gone, &evicted.freed_chunks).await {
             tracing::warn!(%error, "an evicted file's keys stay scheduled until the next start");
         }
     }

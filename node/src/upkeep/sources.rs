@@ -136,7 +136,7 @@ async fn give_up(node: &Node, lost: &Lost) {
     if lost.own {
         node.upkeep.repairs.want(&[lost.address]);
     }
-    if let Err(error) = publish::withdraw(node, &lost.address, &lost.chunks).await {
+    if let Err(error) = publish::withdraw(node, &[lost.address], &lost.chunks).await {
         tracing::warn!(%error, "its keys stay scheduled until the next start");
     }
 }
@@ -145,7 +145,7 @@ async fn give_up(node: &Node, lost: &Lost) {
 mod tests {
     use std::{fs, ops::ControlFlow};
 
-    use casnode_cas::{ImportOptions, StoreConfig, import_reader};
+    use casnode_cas::{Claim, ImportOptions, StoreConfig, import_reader};
 
     use super::*;
 
@@ -162,7 +162,9 @@ mod tests {
             let manifest = file.unwrap().manifest;
             let path = dir.path().join(name);
             fs::write(&path, &bytes).unwrap();
-            store.adopt_in_place(&manifest, &path, None, true).unwrap();
+            store
+                .adopt_in_place(&manifest, &path, None, Claim::Pinned)
+                .unwrap();
             manifests.push(manifest);
         }
         let change = |name: &str| fs::write(dir.path().join(name), b"something else").unwrap();

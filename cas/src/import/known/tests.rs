@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::chunker::Chunking;
 use crate::import::{import_file, plan_file};
-use crate::store::StoreConfig;
+use crate::store::{Claim, StoreConfig};
 
 const LEN: usize = 5_000_000;
 
@@ -26,7 +26,7 @@ fn options(chunking: Chunking, placement: Placement) -> ImportOptions {
     ImportOptions {
         chunking,
         placement,
-        pinned: false,
+        claim: Claim::Own,
         ..ImportOptions::default()
     }
 }
@@ -87,12 +87,12 @@ fn name_and_pin_are_taken_over() {
     );
     import_counted(&store, &old, &COPY());
     let pinned = ImportOptions {
-        pinned: true,
+        claim: Claim::Pinned,
         ..COPY()
     };
     let (again, _) = import_counted(&store, &new, &pinned);
     assert_eq!(
-        (again.entry.name.as_deref(), again.entry.pinned),
+        (again.entry.name.as_deref(), again.entry.is_pinned()),
         (Some("new"), true)
     );
     assert_eq!(store.file(&again.address).unwrap(), Some(again.entry));
@@ -140,7 +140,9 @@ fn what_is_not_whole_is_stored_anew() {
 
     let other = Store::in_memory().unwrap();
     let (whole, _) = import_counted(&other, &path, &COPY());
-    store.begin_partial(&whole.manifest, None).unwrap();
+    store
+        .begin_partial(&whole.manifest, None, Claim::Own)
+        .unwrap();
     let (stored, passes) = import_counted(&store, &path, &COPY());
     assert_eq!((passes, stored.entry.state), (1, FileState::Complete));
     assert!(stored.new_chunks + u32::from(stored.entry.source.is_some()) > 0);
@@ -187,7 +189,7 @@ fn a_known_file_that_changes_or_is_cancelled_changes_nothing() {
     let path = folder.file("f", &sample(1));
     let (first, _) = import_counted(&store, &path, &COPY());
     let pinned = ImportOptions {
-        pinned: true,
+        claim: Claim::Pinned,
         ..COPY()
     };
     let mut stop = |done, _| match done {

@@ -1,19 +1,21 @@
 //! Keeping to the limit: which files go when there is no room.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::error::StoreError;
 use crate::id::Address;
 use crate::manifest::Manifest;
 use crate::store::core::Core;
-use crate::store::entry::FileEntry;
-use crate::store::types::{Evicted, GcFile, InUse};
+use crate::store::entry::{Claim, FileEntry};
+use crate::store::members::KeptMembers;
+use crate::store::types::{Evicted, GcFile, InUse, Removed};
 use crate::store::{lock, unix_ms};
 
-/// Chunks of removed files that may wait to be told; beyond, their lists are cut, and whoever needs them
-/// must look for himself.
-const MAX_TOLD_CHUNKS: usize = 1 << 20;
+/// Chunks and members of removed files that may wait to be told; beyond, their lists are cut, and whoever
+/// needs them must look for himself.
+const MAX_TOLD: usize = 1 << 20;
 
 /// Room that is made beside what was asked for: so that not every chunk has to ask.
 const SLACK_BYTES: u64 = 4 * 1024 * 1024;
@@ -29,7 +31,7 @@ const LISTED_BYTES: u64 = 96;
 pub(in crate::store) struct Evictions {
     in_use: HashMap<Address, usize>,
     gone: Vec<Evicted>,
-    told_chunks: usize,
+    told: usize,
 }
 
 /// What making room came to.
@@ -113,7 +115,7 @@ impl Core {
                 if self.space.fits(needed_bytes) {
                     break;
                 }
-                if !self.is_in_use(&file.address) {
+                if !self.is_in_use(&file.address)? {
                     evicted.extend(self.evict(&file)?);
                 }
             }
@@ -143,27 +145,19 @@ impl Core {
 
     pub(in crate::store) fn evict(&self, file: &FileEntry) -> Result<Option<GcFile>, StoreError> {
         let before = self.space.used_bytes();
-        // It may have been pinned or used since the list was made.
-        let may_go = |now: &FileEntry| {
-            !now.pinned
-                && now.last_used_unix_ms.min(unix_ms()) <= file.last_used_unix_ms
-                && !self.is_in_use(&now.address)
+        // It may have been pinned or used since the list was made, or a directory may list it now.
+        let mut may_go = |now: &FileEntry| -> Result<bool, StoreError> {
+            let is_old = now.last_used_unix_ms.min(unix_ms()) <= file.last_used_unix_ms;
+            let may_go = !now.is_pinned() && is_old && !self.is_in_use(&now.address)?;
+            Ok(may_go && self.keeper_of(&now.address)?.is_none())
         };
-        let Some(removed) = self.remove_file_if(&file.address, may_go)? else {
+        let removed = self.remove_any(&file.address, &mut may_go)?;
+        self.measure();
+        let Some(removed) = removed else {
             return Ok(None);
         };
         tracing::info!(address = %file.address, bytes = removed.freed_bytes, "removed to keep to the limit");
-        let mut evictions = lock(&self.evictions);
-        let room = MAX_TOLD_CHUNKS.saturating_sub(evictions.told_chunks);
-        let mut freed_chunks = removed.freed_chunks;
-        freed_chunks.truncate(room);
-        evictions.told_chunks += freed_chunks.len();
-        evictions.gone.push(Evicted {
-            address: file.address,
-            name: file.name.clone(),
-            freed_chunks,
-            freed_bytes: removed.freed_bytes,
-        });
+        self.tell_evicted(file, removed);
         Ok(Some(GcFile {
             address: file.address,
             name: file.name.clone(),
@@ -171,18 +165,58 @@ impl Core {
         }))
     }
 
+    fn tell_evicted(&self, file: &FileEntry, removed: Removed) {
+        let (mut members, mut freed_chunks) = (removed.files, removed.freed_chunks);
+        members.retain(|member| *member != file.address);
+        let mut evictions = lock(&self.evictions);
+        members.truncate(MAX_TOLD.saturating_sub(evictions.told));
+        evictions.told += members.len();
+        freed_chunks.truncate(MAX_TOLD.saturating_sub(evictions.told));
+        evictions.told += freed_chunks.len();
+        evictions.gone.push(Evicted {
+            address: file.address,
+            name: file.name.clone(),
+            members,
+            freed_chunks,
+            freed_bytes: removed.freed_bytes,
+        });
+    }
+
     pub(super) fn take_evicted(&self) -> Vec<Evicted> {
         let mut evictions = lock(&self.evictions);
-        evictions.told_chunks = 0;
+        evictions.told = 0;
         std::mem::take(&mut evictions.gone)
     }
 
-    /// Files that may go, least recently used first. Those kept in place take no room that they could give.
+    /// Files and directories that may go, least recently used first. Members go with their directory. Those
+    /// kept in place take no room that they could give.
     pub(in crate::store) fn by_last_use(&self) -> Result<Vec<FileEntry>, StoreError> {
-        let mut files = self.files()?;
+        let mut kept = KeptMembers::new(self)?;
+        let holds_members = self.holds_members();
+        let mut files = Vec::new();
+        let mut failed = None;
+        self.each_file(&mut |file| {
+            match kept.contains(&file.address) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let is_held = holds_members && file.claim == Claim::Member;
+                    if !file.is_pinned() && !file.is_in_place() && !is_held {
+                        files.push(file);
+                    }
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
         let now = unix_ms();
-        files.retain(|file| !file.pinned && !file.is_in_place());
         for file in &mut files {
+            *file = self.with_last_use(file.clone())?;
             // Noted under a clock that was ahead.
             file.last_used_unix_ms = file.last_used_unix_ms.min(now);
         }
@@ -190,8 +224,15 @@ impl Core {
         Ok(files)
     }
 
-    pub(super) fn is_in_use(&self, address: &Address) -> bool {
-        lock(&self.evictions).in_use.contains_key(address)
+    /// Whether somebody uses this file, or one that this directory lists.
+    pub(in crate::store) fn is_in_use(&self, address: &Address) -> Result<bool, StoreError> {
+        let in_use: Vec<Address> = lock(&self.evictions).in_use.keys().copied().collect();
+        for used in in_use {
+            if used == *address || self.is_kept_by(&used, address)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(super) fn in_use(core: &Arc<Self>, address: &Address) -> InUse {

@@ -106,7 +106,7 @@ impl Core {
             if over == 0 {
                 break;
             }
-            if self.is_in_use(&file.address) {
+            if self.is_in_use(&file.address)? {
                 continue;
             }
             let usage = self.usage(Some(&file.address))?;
@@ -135,7 +135,7 @@ impl Core {
         self.measure();
         let mut movable = 0;
         for file in self.by_last_use()? {
-            if !self.is_in_use(&file.address) {
+            if !self.is_in_use(&file.address)? {
                 let usage = self.usage(Some(&file.address))?;
                 movable += usage.iter().map(|u| u.stored_bytes).sum::<u64>();
             }

@@ -12,7 +12,10 @@ use crate::name::MAX_NAME_BYTES;
 use crate::store::pack::Location;
 
 /// Version byte of an encoded file entry.
-const FILE_VERSION: u8 = 2;
+const FILE_VERSION: u8 = 3;
+
+/// The version before, without claim and directory: still read.
+const FILE_VERSION_2: u8 = 2;
 
 /// Longest path of a source.
 pub(crate) const MAX_PATH_BYTES: usize = 4096;
@@ -31,6 +34,29 @@ pub enum FileState {
     /// What is left of a download whose manifest was forged: chunks that are the file's own, and no
     /// manifest. Another manifest makes it [`FileState::Partial`] again.
     Remnant,
+}
+
+/// What claim a file has to stay, beside the directories that list it. A stronger one takes the place of a
+/// weaker one, and never the other way round.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, BorrowDecode,
+)]
+pub enum Claim {
+    /// None: it was stored or fetched for a directory, and goes when no directory lists it any more.
+    Member,
+    /// Stored or fetched by itself: it goes only to make room, or when it is removed.
+    #[default]
+    Own,
+    /// Kept whatever the garbage collector and quota say.
+    Pinned,
+}
+
+impl Claim {
+    /// The claim of a file that was stored or fetched by itself.
+    #[must_use]
+    pub fn own(pinned: bool) -> Self {
+        if pinned { Claim::Pinned } else { Claim::Own }
+    }
 }
 
 /// How a file's bytes are kept outside the packs.
@@ -97,8 +123,10 @@ pub struct FileEntry {
     pub stored_unix_ms: u64,
     /// When it was last used, as far as was noted; never before it was stored.
     pub last_used_unix_ms: u64,
-    /// Kept whatever the garbage collector and quota say.
-    pub pinned: bool,
+    /// What keeps it, beside the directories that list it.
+    pub claim: Claim,
+    /// It was entered as a directory: its bytes list the members that it keeps.
+    pub directory: bool,
     /// Whether all of it is here.
     pub state: FileState,
     /// Where its bytes are, when they are not in the packs.
@@ -112,10 +140,41 @@ struct WireFile<'a> {
     size_bytes: u64,
     chunk_count: u32,
     stored_unix_ms: u64,
+    claim: Claim,
+    directory: bool,
+    state: FileState,
+    name: Option<&'a str>,
+    source: Option<WireSource<'a>>,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireFile2<'a> {
+    address: [u8; HASH_BYTES],
+    manifest: [u8; HASH_BYTES],
+    size_bytes: u64,
+    chunk_count: u32,
+    stored_unix_ms: u64,
     pinned: bool,
     state: FileState,
     name: Option<&'a str>,
     source: Option<WireSource<'a>>,
+}
+
+impl<'a> From<WireFile2<'a>> for WireFile<'a> {
+    fn from(old: WireFile2<'a>) -> Self {
+        Self {
+            address: old.address,
+            manifest: old.manifest,
+            size_bytes: old.size_bytes,
+            chunk_count: old.chunk_count,
+            stored_unix_ms: old.stored_unix_ms,
+            claim: Claim::own(old.pinned),
+            directory: false,
+            state: old.state,
+            name: old.name,
+            source: old.source,
+        }
+    }
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -140,7 +199,8 @@ impl FileEntry {
             size_bytes: self.size_bytes,
             chunk_count: self.chunk_count,
             stored_unix_ms: self.stored_unix_ms,
-            pinned: self.pinned,
+            claim: self.claim,
+            directory: self.directory,
             state: self.state,
             name: self.name.as_deref(),
             source,
@@ -149,8 +209,13 @@ impl FileEntry {
     }
 
     pub(crate) fn decode(value: &[u8]) -> Result<Self, IndexError> {
-        let wire: WireFile<'_> = codec::decode::<_, MAX_FILE_ENTRY_BYTES>(FILE_VERSION, value)
-            .map_err(|_| IndexError::Malformed)?;
+        let wire = if value.first() == Some(&FILE_VERSION_2) {
+            let old = codec::decode::<WireFile2<'_>, MAX_FILE_ENTRY_BYTES>(FILE_VERSION_2, value);
+            old.map(WireFile::from)
+        } else {
+            codec::decode::<_, MAX_FILE_ENTRY_BYTES>(FILE_VERSION, value)
+        };
+        let wire = wire.map_err(|_| IndexError::Malformed)?;
         let source = wire.source.map(|source| FileSource {
             kind: source.kind,
             path: Path::new(OsStr::from_bytes(source.path)).to_owned(),
@@ -165,10 +230,23 @@ impl FileEntry {
             manifest: ManifestId::from_bytes(wire.manifest),
             stored_unix_ms: wire.stored_unix_ms,
             last_used_unix_ms: wire.stored_unix_ms,
-            pinned: wire.pinned,
+            claim: wire.claim,
+            directory: wire.directory,
             state: wire.state,
             source,
         })
+    }
+
+    /// Whether it is pinned by itself. A pinned directory pins its members, too.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.claim == Claim::Pinned
+    }
+
+    /// Whether it was stored or fetched by itself, and not for a directory alone.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.claim >= Claim::Own
     }
 
     /// Whether its chunks are in the user's own file.

@@ -5,8 +5,12 @@
 
 mod account;
 mod chunk;
+mod directory;
 mod file;
+mod stamp;
 
+use self::directory::{DIRECTORY, MEMBER};
+use self::stamp::{STAMP, STAMPS};
 use super::pack::Location;
 use crate::error::IndexError;
 use crate::id::{Address, ChunkHash, HASH_BYTES, ManifestId};
@@ -14,8 +18,13 @@ use crate::manifest::MAX_MANIFEST_BYTES;
 
 pub(crate) use account::{PackAccount, SourceAccount, Totals};
 pub(crate) use chunk::{ChunkEntry, Extent, INLINE_BYTES, ManifestEntry, Place};
-pub use file::{FileEntry, FileSource, FileState, SourceKind, SourceState};
+pub(crate) use directory::{
+    DIRECTORY_PREFIX, DirectoryAccount, MEMBER_PREFIX, directory_key, directory_of_key, member_key,
+    member_of_key, member_prefix,
+};
+pub use file::{Claim, FileEntry, FileSource, FileState, SourceKind, SourceState};
 pub(crate) use file::{FileValue, MAX_PATH_BYTES, SourceFile};
+pub(crate) use stamp::{STAMP_BYTES, STAMP_PREFIX, Stamp, decode_count, stamp_key, stamps_key};
 
 const CHUNK: u8 = b'c';
 const FILE: u8 = b'f';
@@ -149,6 +158,13 @@ pub(crate) fn check(key: &[u8], value: &[u8]) -> Result<(), IndexError> {
             decode_location(value).map(drop)
         }
         Some((&SETTING, _)) => Setting::decode(value).map(drop),
+        Some((&STAMP, _)) => Stamp::decode(value).map(drop),
+        Some((&STAMPS, [])) => decode_count(value).map(drop),
+        Some((&MEMBER, _)) => member_of_key(key).map(drop),
+        Some((&DIRECTORY, _)) => {
+            directory_of_key(key)?;
+            DirectoryAccount::decode(value).map(drop)
+        }
         _ => Err(IndexError::Malformed),
     }
 }

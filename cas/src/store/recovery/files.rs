@@ -10,8 +10,8 @@ use crate::manifest::Manifest;
 use crate::store::clones::is_clone;
 use crate::store::core::BATCH_CHUNKS;
 use crate::store::entry::{
-    self, ChunkEntry, Extent, FileEntry, FileState, FileValue, INLINE_BYTES, ManifestEntry, Place,
-    Setting,
+    self, ChunkEntry, DirectoryAccount, Extent, FileEntry, FileState, FileValue, INLINE_BYTES,
+    ManifestEntry, Place, Setting,
 };
 use crate::store::files::distinct;
 use crate::store::index::Op;
@@ -68,12 +68,25 @@ impl Adopter<'_> {
         {
             ops.push(self.change_tombstone(&file.address, None)?);
         }
+        ops.extend(self.change_directory(&file)?);
         let key = entry::file_key(&file.address);
         let value = FileValue { at, entry: file };
         ops.push((key, Some(value.encode())));
         self.apply(ops)?;
         self.change_references(&drop_refs, -1)?;
         self.apply(removed.flatten().into_iter().collect())
+    }
+
+    /// An entry may say of a directory what the index does not know. Which members it lists is found out when
+    /// all is adopted.
+    fn change_directory(&self, file: &FileEntry) -> Result<Option<Op>, StoreError> {
+        let key = entry::directory_key(&file.address);
+        let is_known = self.index.get(&key)?.is_some();
+        Ok(match (file.directory, is_known) {
+            (true, false) => Some((key, Some(DirectoryAccount::default().encode()))),
+            (false, true) => Some((key, None)),
+            (true, true) | (false, false) => None,
+        })
     }
 
     /// Notes that the references of a manifest's chunks are being changed; what takes the note away again.
@@ -150,6 +163,7 @@ impl Adopter<'_> {
         self.apply(vec![
             (entry::file_key(address), None),
             (entry::last_use_key(address), None),
+            (entry::directory_key(address), None),
             manifest,
             tombstone,
         ])?;

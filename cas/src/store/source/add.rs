@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use super::super::clones::{NewClone, is_clone};
 use super::super::core::{Committed, Core, Extra};
 use super::super::entry::{
-    self, Extent, FileEntry, FileSource, FileState, Place, SourceFile, SourceKind, SourceState,
+    self, Claim, Extent, FileEntry, FileSource, FileState, Place, SourceFile, SourceKind,
+    SourceState,
 };
 use crate::error::StoreError;
 use crate::id::ChunkHash;
@@ -72,7 +73,7 @@ impl Core {
         path: &Path,
         identity: &FileIdentity,
         name: Option<&str>,
-        pinned: bool,
+        claim: Claim,
     ) -> Result<Added, StoreError> {
         let path = std::path::absolute(path).map_err(|source| StoreError::Io {
             action: "make an absolute path of",
@@ -97,7 +98,7 @@ impl Core {
             state: SourceState::Intact,
             file: SourceFile::of(number, identity),
         };
-        self.add_source(&mut committed, manifest, source, name, pinned)
+        self.add_source(&mut committed, manifest, source, name, claim)
     }
 
     /// Records a file whose clone was just read. Chunks that the packs have stay there.
@@ -106,7 +107,7 @@ impl Core {
         manifest: &Manifest,
         clone: &NewClone,
         name: Option<&str>,
-        pinned: bool,
+        claim: Claim,
     ) -> Result<Added, StoreError> {
         let mut committed = lock(&self.commit);
         self.flush(&mut committed, Extra::default())?;
@@ -116,7 +117,7 @@ impl Core {
             state: SourceState::Intact,
             file: SourceFile::of(clone.number, &clone.identity),
         };
-        self.add_source(&mut committed, manifest, source, name, pinned)
+        self.add_source(&mut committed, manifest, source, name, claim)
     }
 
     fn add_source(
@@ -125,7 +126,7 @@ impl Core {
         manifest: &Manifest,
         source: FileSource,
         name: Option<&str>,
-        pinned: bool,
+        claim: Claim,
     ) -> Result<Added, StoreError> {
         let address = manifest.address();
         if let Some(old) = self.file(&address)?.and_then(|file| file.source) {
@@ -138,18 +139,18 @@ impl Core {
             && old.state == FileState::Complete
             && self.is_whole(&old)?
         {
-            let entry = self.update_entry(committed, &address, name, pinned)?;
+            let entry = self.update_entry(committed, &address, name, claim)?;
             return Ok(Added::nothing(entry));
         }
         let id = source.file.id;
         let sourced = self.not_here(manifest, id)?;
         if sourced.absent.is_empty() && sourced.moved.is_empty() {
-            let entry = self.replace(committed, manifest, name, pinned, FileState::Complete)?;
+            let entry = self.replace(committed, manifest, name, claim, FileState::Complete)?;
             return Ok(Added::nothing(entry));
         }
         let chunks = sourced.absent.len() + sourced.moved.len();
         committed.ledger.add_source(id, address);
-        let replaced = self.replace_with_source(committed, manifest, name, pinned, source, sourced);
+        let replaced = self.replace_with_source(committed, manifest, name, claim, source, sourced);
         let entry = match replaced {
             Ok(entry) => entry,
             Err(error) => {

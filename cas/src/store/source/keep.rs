@@ -21,20 +21,29 @@ impl Core {
         let Some(id) = file.intact_source() else {
             return Ok(());
         };
-        let listed: Vec<ChunkHash> = self.listed_chunks(file)?.into_iter().collect();
-        self.find_elsewhere(committed, id, &listed)?;
+        let in_source = |hash: &ChunkHash| -> Result<Option<ChunkEntry>, StoreError> {
+            let chunk = self.indexed(hash)?.filter(|chunk| !chunk.bad);
+            let chunk = chunk.filter(|chunk| chunk.place.source() == Some(id));
+            Ok(chunk.filter(|chunk| needed(hash, chunk)))
+        };
+        let mut sought = Vec::new();
+        for hash in self.listed_chunks(file)? {
+            if in_source(&hash)?.is_some() {
+                sought.push(hash);
+            }
+        }
+        if sought.is_empty() {
+            return Ok(());
+        }
+        self.find_elsewhere(committed, id, &sought)?;
         let mut moved = Vec::new();
-        for hash in listed {
-            let chunk = self.indexed(&hash)?.filter(|chunk| !chunk.bad);
-            let Some(chunk) = chunk.filter(|chunk| chunk.place.source() == Some(id)) else {
+        for hash in sought {
+            let Some(chunk) = in_source(&hash)? else {
                 continue;
             };
             let Place::Source(extent) = chunk.place else {
                 continue;
             };
-            if !needed(&hash, &chunk) {
-                continue;
-            }
             let bytes = match self.read_source(extent) {
                 Err(error) if !error.is_loss() => return Err(error),
                 read => read.ok(),

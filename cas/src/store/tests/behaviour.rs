@@ -69,18 +69,20 @@ fn a_file_needs_all_its_chunks() {
     let bytes = bytes_of(2, 3 * CHUNK + 5000);
     let manifest = manifest_of(SMALL_CHUNKS, &bytes);
     put(&store, &bytes[..CHUNK]);
-    let error = store.add_file(&manifest, None, true).unwrap_err();
+    let error = store.add_file(&manifest, None, Claim::Pinned).unwrap_err();
     assert!(
         matches!(error, StoreError::MissingChunks { missing: 3, .. }),
         "{error}"
     );
     assert_eq!(store.file(&manifest.address()).unwrap(), None);
     put_chunks(&store, &bytes, &manifest);
-    let entry = store.add_file(&manifest, Some("a name"), true).unwrap();
+    let entry = store
+        .add_file(&manifest, Some("a name"), Claim::Pinned)
+        .unwrap();
     assert_eq!(entry.state, FileState::Complete);
     assert_eq!(entry.name.as_deref(), Some("a name"));
     assert_eq!(
-        (entry.size_bytes, entry.chunk_count, entry.pinned),
+        (entry.size_bytes, entry.chunk_count, entry.is_pinned()),
         (bytes.len() as u64, 4, true)
     );
     assert_eq!(store.files().unwrap(), [entry]);
@@ -99,7 +101,7 @@ fn a_file_needs_all_its_chunks() {
 fn the_empty_file_is_a_file() {
     let store = Store::in_memory().unwrap();
     let manifest = put_file(&store, b"");
-    store.add_file(&manifest, None, true).unwrap();
+    store.add_file(&manifest, None, Claim::Pinned).unwrap();
     assert_eq!(read_file(&store, &Address::of(b"")).unwrap(), b"");
     assert!(store.have(&manifest).unwrap().is_complete());
     assert!(store.remove_file(&Address::of(b"")).unwrap().is_some());
@@ -115,9 +117,9 @@ fn removing_keeps_what_another_file_or_a_download_needs() {
         SMALL_CHUNKS,
         &[c.clone(), c.clone(), a[..9].to_vec()].concat(),
     );
-    store.add_file(&first, None, true).unwrap();
-    store.add_file(&second, None, true).unwrap();
-    store.begin_partial(&third, None).unwrap();
+    store.add_file(&first, None, Claim::Pinned).unwrap();
+    store.add_file(&second, None, Claim::Pinned).unwrap();
+    store.begin_partial(&third, None, Claim::Own).unwrap();
     let removed = store.remove_file(&first.address()).unwrap().unwrap();
     assert_eq!(removed.freed_chunks, [ChunkHash::of(&a)]);
     assert_eq!(removed.freed_bytes, CHUNK as u64);
@@ -144,7 +146,7 @@ fn chunks_of_a_running_import_are_not_removed() {
     let store = Store::in_memory().unwrap();
     let bytes = bytes_of(6, 2 * CHUNK);
     let manifest = put_file(&store, &bytes);
-    store.add_file(&manifest, None, true).unwrap();
+    store.add_file(&manifest, None, Claim::Pinned).unwrap();
     let hold = store.hold();
     hold.add(manifest.chunks()[0].hash);
     let removed = store.remove_file(&manifest.address()).unwrap().unwrap();
@@ -162,12 +164,16 @@ fn a_download_goes_from_partial_to_complete() {
     let bytes = bytes_of(7, 5 * CHUNK);
     let manifest = manifest_of(SMALL_CHUNKS, &bytes);
     let address = manifest.address();
-    let unknown = store.complete_partial(&address, false).unwrap_err();
+    let unknown = store.complete_partial(&address, Claim::Own).unwrap_err();
     assert!(matches!(unknown, StoreError::UnknownFile(_)));
-    let partial = store.begin_partial(&manifest, Some("n")).unwrap();
+    let partial = store
+        .begin_partial(&manifest, Some("n"), Claim::Own)
+        .unwrap();
     assert_eq!(partial.state, FileState::Partial);
     assert_eq!(
-        store.begin_partial(&manifest, Some("other")).unwrap(),
+        store
+            .begin_partial(&manifest, Some("other"), Claim::Own)
+            .unwrap(),
         partial
     );
     put(&store, &bytes[2 * CHUNK..3 * CHUNK]);
@@ -179,13 +185,16 @@ fn a_download_goes_from_partial_to_complete() {
             .collect::<Vec<_>>(),
         [2]
     );
-    assert!(store.complete_partial(&address, false).is_err());
+    assert!(store.complete_partial(&address, Claim::Own).is_err());
     put_chunks(&store, &bytes, &manifest);
-    let entry = store.complete_partial(&address, true).unwrap();
-    assert_eq!((entry.state, entry.pinned), (FileState::Complete, true));
+    let entry = store.complete_partial(&address, Claim::Pinned).unwrap();
+    assert_eq!(
+        (entry.state, entry.is_pinned()),
+        (FileState::Complete, true)
+    );
     assert_eq!(entry.name.as_deref(), Some("n"));
     assert_eq!(
-        store.begin_partial(&manifest, None).unwrap(),
+        store.begin_partial(&manifest, None, Claim::Own).unwrap(),
         entry,
         "complete stays complete"
     );
@@ -200,9 +209,11 @@ fn another_manifest_replaces_a_partial_one_and_drops_its_chunks() {
     let bytes = bytes_of(8, 4 * CHUNK);
     let pieces = manifest_of(SMALL_CHUNKS, &bytes);
     let whole = manifest_of(Chunking::Fixed.params(None), &bytes);
-    store.begin_partial(&pieces, Some("kept")).unwrap();
+    store
+        .begin_partial(&pieces, Some("kept"), Claim::Own)
+        .unwrap();
     let first = put(&store, &bytes[..CHUNK]);
-    let entry = store.begin_partial(&whole, None).unwrap();
+    let entry = store.begin_partial(&whole, None, Claim::Own).unwrap();
     assert_eq!(
         (entry.manifest, entry.name.as_deref()),
         (whole.id(), Some("kept"))
@@ -210,15 +221,20 @@ fn another_manifest_replaces_a_partial_one_and_drops_its_chunks() {
     assert!(!store.has(&first).unwrap());
     assert_eq!(store.address_of(&pieces.id()).unwrap(), None);
     put_chunks(&store, &bytes, &whole);
-    store.complete_partial(&whole.address(), false).unwrap();
+    store
+        .complete_partial(&whole.address(), Claim::Own)
+        .unwrap();
     // Whole already: another cutting changes nothing.
     put_chunks(&store, &bytes, &pieces);
     assert_eq!(
-        store.add_file(&pieces, None, false).unwrap().manifest,
+        store.add_file(&pieces, None, Claim::Own).unwrap().manifest,
         whole.id()
     );
     assert_eq!(
-        store.begin_partial(&pieces, None).unwrap().manifest,
+        store
+            .begin_partial(&pieces, None, Claim::Own)
+            .unwrap()
+            .manifest,
         whole.id()
     );
 }
@@ -228,11 +244,19 @@ fn adding_again_takes_name_and_pin_over_and_counts_no_second_time() {
     let store = Store::in_memory().unwrap();
     let bytes = bytes_of(9, 2 * CHUNK);
     let manifest = put_file(&store, &bytes);
-    store.add_file(&manifest, Some("old"), false).unwrap();
-    let again = store.add_file(&manifest, Some("new"), true).unwrap();
-    assert_eq!((again.name.as_deref(), again.pinned), (Some("new"), true));
+    store.add_file(&manifest, Some("old"), Claim::Own).unwrap();
+    let again = store
+        .add_file(&manifest, Some("new"), Claim::Pinned)
+        .unwrap();
+    assert_eq!(
+        (again.name.as_deref(), again.is_pinned()),
+        (Some("new"), true)
+    );
     assert!(
-        store.add_file(&manifest, None, false).unwrap().pinned,
+        store
+            .add_file(&manifest, None, Claim::Own)
+            .unwrap()
+            .is_pinned(),
         "pins are not taken away here"
     );
     let key = entry::chunk_key(&manifest.chunks()[0].hash);

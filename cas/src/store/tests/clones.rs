@@ -30,7 +30,9 @@ fn clone_of(store: &Store, bytes: &[u8]) -> NewClone {
 fn add(store: &Store, bytes: &[u8]) -> (Manifest, PathBuf) {
     let manifest = manifest_of(SMALL_CHUNKS, bytes);
     let clone = clone_of(store, bytes);
-    store.add_clone(&manifest, &clone, None, true).unwrap();
+    store
+        .add_clone(&manifest, &clone, None, Claim::Pinned)
+        .unwrap();
     (manifest, clone.path())
 }
 
@@ -79,7 +81,9 @@ fn the_loss_of_a_source_spares_the_clone_that_took_its_place() {
     let address = manifest.address();
     let users = dir.path().join("users");
     fs::write(&users, &bytes).unwrap();
-    let entry = store.adopt_in_place(&manifest, &users, None, true).unwrap();
+    let entry = store
+        .adopt_in_place(&manifest, &users, None, Claim::Pinned)
+        .unwrap();
     fs::remove_file(&users).unwrap();
     // Somebody found it missing, and has his turn only after it was stored again.
     let missing = entry.source.unwrap().file.id;
@@ -108,7 +112,9 @@ impl Sharing {
         let users = dir.join("users");
         fs::write(&users, &bytes).unwrap();
         let in_place = manifest_of(SMALL_CHUNKS, &bytes);
-        store.adopt_in_place(&in_place, &users, None, true).unwrap();
+        store
+            .adopt_in_place(&in_place, &users, None, Claim::Pinned)
+            .unwrap();
         between(&store);
         bytes.extend(bytes_of(seed + 1000, 100));
         let (stored, _) = add(&store, &bytes);

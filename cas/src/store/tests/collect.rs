@@ -24,7 +24,7 @@ fn gc(store: &Store) -> GcReport {
 /// Stores a file of so many chunks of 16 KiB.
 fn add(store: &Store, seed: u64, chunks: usize, pinned: bool) -> Address {
     let manifest = put_file(store, &bytes_of(seed, chunks * CHUNK));
-    store.add_file(&manifest, None, pinned).unwrap();
+    store.add_file(&manifest, None, Claim::own(pinned)).unwrap();
     manifest.address()
 }
 
@@ -47,8 +47,8 @@ fn deleting_half_gives_half_back_whatever_lies_between() {
         }
     }
     let [kept_manifest, gone_manifest] = &manifests;
-    store.add_file(kept_manifest, None, true).unwrap();
-    store.add_file(gone_manifest, None, true).unwrap();
+    store.add_file(kept_manifest, None, Claim::Pinned).unwrap();
+    store.add_file(gone_manifest, None, Claim::Pinned).unwrap();
     store.remove_file(&gone_manifest.address()).unwrap();
     let plan = store.gc_plan().unwrap();
     assert!(
@@ -187,15 +187,33 @@ fn pins_survive_everything() {
             .unwrap()
             .is_none()
     );
-    assert!(store.set_pinned(&address, true).unwrap().unwrap().pinned);
+    assert!(
+        store
+            .set_pinned(&address, true)
+            .unwrap()
+            .unwrap()
+            .is_pinned()
+    );
     gc(&store);
     drop(store);
     Store::rebuild_index(dir.path()).unwrap();
     let store = open(dir.path());
-    assert!(store.file(&address).unwrap().unwrap().pinned);
-    assert!(!store.set_pinned(&address, false).unwrap().unwrap().pinned);
+    assert!(store.file(&address).unwrap().unwrap().is_pinned());
+    assert!(
+        !store
+            .set_pinned(&address, false)
+            .unwrap()
+            .unwrap()
+            .is_pinned()
+    );
     drop(store);
-    assert!(!open(dir.path()).file(&address).unwrap().unwrap().pinned);
+    assert!(
+        !open(dir.path())
+            .file(&address)
+            .unwrap()
+            .unwrap()
+            .is_pinned()
+    );
 }
 
 #[test]
@@ -257,8 +275,8 @@ fn usage_tells_what_is_shared() {
     let bytes = bytes_of(1, 4 * CHUNK);
     let one = put_file(&store, &bytes);
     let two = put_file(&store, &bytes[CHUNK..]);
-    store.add_file(&one, Some("one"), true).unwrap();
-    store.add_file(&two, Some("two"), true).unwrap();
+    store.add_file(&one, Some("one"), Claim::Pinned).unwrap();
+    store.add_file(&two, Some("two"), Claim::Pinned).unwrap();
     let mut usage = store.usage(None).unwrap();
     usage.sort_by_key(|usage| usage.name.clone());
     let numbers: Vec<_> = usage
@@ -273,11 +291,11 @@ fn the_chunks_that_only_one_file_has_are_known() {
     let store = Store::in_memory().unwrap();
     let bytes = bytes_of(1, 4 * CHUNK);
     let one = put_file(&store, &bytes);
-    store.add_file(&one, Some("one"), true).unwrap();
+    store.add_file(&one, Some("one"), Claim::Pinned).unwrap();
     let address = one.address();
     assert_eq!(store.sole_chunks(&address).unwrap().len(), 4);
     let two = put_file(&store, &bytes[CHUNK..]);
-    store.add_file(&two, Some("two"), true).unwrap();
+    store.add_file(&two, Some("two"), Claim::Pinned).unwrap();
     let sole = store.sole_chunks(&address).unwrap();
     assert_eq!(sole, [one.chunks()[0].hash]);
     assert!(store.sole_chunks(&two.address()).unwrap().is_empty());
@@ -307,7 +325,7 @@ fn a_collection_after_a_collection_has_nothing_to_copy() {
     let store = Store::over(index, Arc::<MemoryMedium>::default(), 1 << 20).unwrap();
     for seed in 0..200 {
         let manifest = put_file(&store, &bytes_of(seed, 20_000));
-        store.add_file(&manifest, None, false).unwrap();
+        store.add_file(&manifest, None, Claim::Own).unwrap();
         store.remove_file(&manifest.address()).unwrap();
     }
     gc(&store);
@@ -340,7 +358,7 @@ fn manifests_of_downloads_keep_to_the_limit() {
     let refused = (0..200u64).find_map(|seed| {
         let manifest = manifest_of(SMALL_CHUNKS, &bytes_of(seed, 512 * CHUNK));
         downloads.push(store.in_use(&manifest.address()));
-        store.begin_partial(&manifest, None).err()
+        store.begin_partial(&manifest, None, Claim::Own).err()
     });
     let error = refused.expect("200 manifests of 16 KiB do not fit");
     assert!(error.is_no_space(), "{error}");
@@ -359,7 +377,9 @@ fn what_the_limit_has_no_room_for_stays_in_the_users_files() {
         let path = dir.path().join(name);
         std::fs::write(&path, &bytes).unwrap();
         let manifest = manifest_of(SMALL_CHUNKS, &bytes);
-        store.adopt_in_place(&manifest, &path, None, false).unwrap();
+        store
+            .adopt_in_place(&manifest, &path, None, Claim::Own)
+            .unwrap();
         bytes.extend(bytes_of(2, 100));
         manifest
     });
@@ -390,7 +410,9 @@ fn a_file_in_place_is_not_given_up_for_room_that_it_cannot_give() {
     let path = dir.path().join("users");
     std::fs::write(&path, &bytes).unwrap();
     let manifest = manifest_of(SMALL_CHUNKS, &bytes);
-    store.adopt_in_place(&manifest, &path, None, false).unwrap();
+    store
+        .adopt_in_place(&manifest, &path, None, Claim::Own)
+        .unwrap();
     let limit = store.disk_bytes() + (1 << 20);
     store.set_max_bytes(Some(limit)).unwrap();
     // All that the limit leaves to chunks: it would fit an empty store.

@@ -50,6 +50,9 @@ fn recovery_may_stop_anywhere(lose_index: bool) {
         harness.run(&Action::Remove(2));
         (3..6).for_each(|n| harness.run(&Action::AddFile(n)));
         harness.run(&Action::BeginPartial(0));
+        harness.run(&Action::AddMembers(0b0000_0000_0111));
+        harness.run(&Action::PutDir(0));
+        harness.run(&Action::PutDir(1));
         (0..2).for_each(|n| harness.run(&Action::AddFile(n)));
         if lose_index {
             harness.index = Arc::default();
@@ -68,6 +71,9 @@ fn recovery_may_stop_anywhere(lose_index: bool) {
             harness.run(&Action::Remove(n));
             harness.check();
         }
+        harness.run(&Action::RemoveDir(0));
+        harness.run(&Action::DropOrphans);
+        harness.check();
         if finished {
             break;
         }

@@ -33,7 +33,11 @@ fn fill(store: &Store) -> Vec<(Address, Vec<u8>)> {
         let bytes = bytes_of(seed, len);
         let manifest = put_file(store, &bytes);
         store
-            .add_file(&manifest, Some(&format!("file {seed}")), seed % 2 == 0)
+            .add_file(
+                &manifest,
+                Some(&format!("file {seed}")),
+                Claim::own(seed % 2 == 0),
+            )
             .unwrap();
         files.push((manifest.address(), bytes));
     }
@@ -84,10 +88,12 @@ fn a_deleted_index_is_rebuilt_with_names_pins_and_references() {
     let store = open(dir.path());
     let files = fill(&store);
     let gone = put_file(&store, &bytes_of(9, 50_000));
-    store.add_file(&gone, None, true).unwrap();
+    store.add_file(&gone, None, Claim::Pinned).unwrap();
     store.remove_file(&gone.address()).unwrap();
     let partial = manifest_of(Chunking::Fixed.params(None), &bytes_of(10, 300_000));
-    store.begin_partial(&partial, Some("unfinished")).unwrap();
+    store
+        .begin_partial(&partial, Some("unfinished"), Claim::Own)
+        .unwrap();
     let (entries, stats) = (store.files().unwrap(), store.stats().unwrap());
     drop(store);
     std::fs::remove_dir_all(dir.path().join("index")).unwrap();
@@ -144,7 +150,7 @@ fn a_flipped_bit_costs_one_chunk_and_a_put_heals_it() {
         let store = open(dir.path());
         let bytes = bytes_of(1, 9 * CHUNK);
         let manifest = put_file(&store, &bytes);
-        store.add_file(&manifest, None, true).unwrap();
+        store.add_file(&manifest, None, Claim::Pinned).unwrap();
         (bytes, manifest)
     };
     // In the middle of the fifth chunk's payload.
@@ -331,7 +337,7 @@ fn removed_space_is_given_back_to_the_file_system() {
     let bytes = bytes_of(1, 8 << 20);
     let manifest = manifest_of(Chunking::Fixed.params(None), &bytes);
     put_chunks(&store, &bytes, &manifest);
-    store.add_file(&manifest, None, true).unwrap();
+    store.add_file(&manifest, None, Claim::Pinned).unwrap();
     let full = store.core.packs.disk_bytes();
     assert!(full >= 8 << 20);
     store.remove_file(&manifest.address()).unwrap();
@@ -347,11 +353,11 @@ fn foreign_and_newer_stores_are_refused_untouched() {
     let path = dir.path().join("FORMAT");
     let format = std::fs::read(&path).unwrap();
     let mut newer = format.clone();
-    newer[8] = 3;
+    newer[8] = 4;
     std::fs::write(&path, &newer).unwrap();
     let error = Store::open(dir.path(), config()).unwrap_err();
     assert!(
-        matches!(error, StoreError::NewerVersion { found: 3, known: 2 }),
+        matches!(error, StoreError::NewerVersion { found: 4, known: 3 }),
         "{error}"
     );
     let mut older = format.clone();
@@ -359,7 +365,7 @@ fn foreign_and_newer_stores_are_refused_untouched() {
     std::fs::write(&path, &older).unwrap();
     let error = Store::open(dir.path(), config()).unwrap_err();
     assert!(
-        matches!(error, StoreError::OlderVersion { found: 1, known: 2 }),
+        matches!(error, StoreError::OlderVersion { found: 1, known: 3 }),
         "{error}"
     );
     assert!(dir.path().join("CLEAN").exists());

@@ -49,7 +49,9 @@ impl Scene {
 
     fn store_again(&self) {
         put_file(&self.store, &self.bytes);
-        self.store.add_file(&self.manifest, None, true).unwrap();
+        self.store
+            .add_file(&self.manifest, None, Claim::Pinned)
+            .unwrap();
     }
 
     fn rebuild(&mut self) {
@@ -98,7 +100,8 @@ fn an_entry_that_failed_is_not_found_by_a_rebuild() {
         manifest: manifest.id(),
         stored_unix_ms: 1,
         last_used_unix_ms: 0,
-        pinned: true,
+        claim: Claim::Pinned,
+        directory: false,
         state: FileState::Complete,
         source: None,
     };
@@ -132,7 +135,11 @@ fn a_file_in_place_that_could_not_be_recorded_leaves_no_source() {
     let bytes = bytes_of(3, 100_000);
     std::fs::write(&path, &bytes).unwrap();
     let manifest = manifest_of(SMALL_CHUNKS, &bytes);
-    let adopt = || scene.store.adopt_in_place(&manifest, &path, None, false);
+    let adopt = || {
+        scene
+            .store
+            .adopt_in_place(&manifest, &path, None, Claim::Own)
+    };
     scene.limit(10);
     let error = adopt().unwrap_err();
     assert!(error.is_no_space(), "{error}");

@@ -71,7 +71,7 @@ fn a_full_disk_beside_a_commit_does_not_stop_writes_for_good() {
 fn behind(medium: &Arc<FaultMedium>) -> (Manifest, u64) {
     let store = Store::over(Arc::<MemoryIndex>::default(), medium.clone(), 1 << 20).unwrap();
     let manifest = put_file(&store, &bytes_of(1, 300_000));
-    store.add_file(&manifest, None, true).unwrap();
+    store.add_file(&manifest, None, Claim::Pinned).unwrap();
     (manifest, medium.open(0).unwrap().len().unwrap())
 }
 
@@ -164,7 +164,7 @@ fn a_torn_record_is_not_found_again_by_its_header() {
     let rebuilt = reopen(&medium).unwrap();
     assert_eq!(rebuilt.stats().unwrap().chunks, 81);
     let manifest = put_file(&rebuilt, &bytes_of(7, CHUNK));
-    rebuilt.add_file(&manifest, None, true).unwrap();
+    rebuilt.add_file(&manifest, None, Claim::Pinned).unwrap();
     assert!(read_file(&rebuilt, &manifest.address()).is_some());
 }
 
@@ -185,7 +185,7 @@ fn the_number_of_a_pack_that_is_lost_is_not_given_again() {
     // The packs before are full: what is stored now goes into a new one.
     let store = Store::over(index.clone(), medium.clone(), 1 << 20).unwrap();
     let manifest = put_file(&store, &bytes_of(1000, CHUNK));
-    store.add_file(&manifest, None, true).unwrap();
+    store.add_file(&manifest, None, Claim::Pinned).unwrap();
     assert_eq!(*medium.ids().unwrap().last().unwrap(), lost + 1);
     drop(store);
     // A power cut: what the index was told since is lost.
@@ -242,7 +242,7 @@ fn a_chunk_that_cannot_be_read_just_now_is_not_given_up() {
     let store = Store::over(Arc::<MemoryIndex>::default(), medium, 1 << 20).unwrap();
     let bytes = bytes_of(1, 300_000);
     let manifest = put_file(&store, &bytes);
-    store.add_file(&manifest, None, true).unwrap();
+    store.add_file(&manifest, None, Claim::Pinned).unwrap();
     let mfile = rustix::io::Errno::MFILE.raw_os_error();
     faults.read_errno.store(mfile, Ordering::Relaxed);
     faults.failing_reads.store(1000, Ordering::Relaxed);

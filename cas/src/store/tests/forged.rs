@@ -23,7 +23,9 @@ fn forged() -> (Vec<u8>, Manifest, Manifest, [Vec<u8>; 2]) {
 /// A download under the forged manifest that got its first six chunks, a lie among them.
 fn attempt(store: &Store) -> (Vec<u8>, Manifest, Manifest, HaveBitmap) {
     let (bytes, right, wrong, lies) = forged();
-    store.begin_partial(&wrong, Some("name")).unwrap();
+    store
+        .begin_partial(&wrong, Some("name"), Claim::Own)
+        .unwrap();
     for index in 0..6 {
         put(store, &bytes[index * CHUNK..(index + 1) * CHUNK]);
     }
@@ -55,7 +57,9 @@ fn proven_chunks_wait_for_the_right_manifest() {
     assert_eq!((entry.state, entry.chunk_count), (FileState::Remnant, 3));
     assert_eq!(store.manifest(&right.address()).unwrap(), None);
     assert_eq!(store.address_of(&wrong.id()).unwrap(), None);
-    let refused = store.complete_partial(&right.address(), true).unwrap_err();
+    let refused = store
+        .complete_partial(&right.address(), Claim::Pinned)
+        .unwrap_err();
     assert!(matches!(refused, StoreError::UnknownFile(_)), "{refused}");
     assert_eq!(store.drop_orphans().unwrap(), Removed::default());
     assert_eq!(
@@ -64,14 +68,16 @@ fn proven_chunks_wait_for_the_right_manifest() {
         "only once"
     );
 
-    let entry = store.begin_partial(&right, None).unwrap();
+    let entry = store.begin_partial(&right, None, Claim::Own).unwrap();
     assert_eq!(
         (entry.state, entry.name.as_deref()),
         (FileState::Partial, Some("name"))
     );
     assert_eq!(ones(&store.have(&right).unwrap()), [0, 1, 4]);
     put_chunks(&store, &bytes, &right);
-    store.complete_partial(&right.address(), false).unwrap();
+    store
+        .complete_partial(&right.address(), Claim::Own)
+        .unwrap();
     assert_eq!(read_file(&store, &right.address()).unwrap(), bytes);
     store.remove_file(&right.address()).unwrap().unwrap();
     assert_eq!(store.stats().unwrap().chunks, 0);
@@ -90,7 +96,7 @@ fn proven_chunks_survive_reopening_and_a_lost_index_and_can_be_removed() {
         let store = Store::over(index, medium, u64::MAX).unwrap();
         assert_eq!(ones(&store.have(&right).unwrap()), [0, 1, 4]);
         let other = put_file(&store, &bytes_of(9, CHUNK));
-        store.add_file(&other, None, true).unwrap();
+        store.add_file(&other, None, Claim::Pinned).unwrap();
         store.remove_file(&other.address()).unwrap().unwrap();
         assert_eq!(store.drop_orphans().unwrap(), Removed::default());
         let removed = store.remove_file(&right.address()).unwrap().unwrap();
@@ -105,7 +111,7 @@ fn a_manifest_of_other_chunks_drops_the_remnant() {
     let (bytes, _, wrong, keep) = attempt(&store);
     store.forget_forged(&wrong, &keep).unwrap();
     let whole = manifest_of(Chunking::Fixed.params(None), &bytes);
-    store.begin_partial(&whole, None).unwrap();
+    store.begin_partial(&whole, None, Claim::Own).unwrap();
     assert_eq!(store.stats().unwrap().chunks, 0);
     assert_eq!(store.manifest(&whole.address()).unwrap(), Some(whole));
 }
@@ -128,14 +134,16 @@ fn an_entry_that_is_not_the_forged_one_is_not_touched() {
     let store = Store::in_memory().unwrap();
     let (bytes, right, wrong, keep) = attempt(&store);
     // Another download began meanwhile; its manifest lists all but the lies.
-    let partial = store.begin_partial(&right, None).unwrap();
+    let partial = store.begin_partial(&right, None, Claim::Own).unwrap();
     put(&store, &bytes_of(2, CHUNK));
     let removed = store.forget_forged(&wrong, &keep).unwrap();
     assert_eq!(removed.freed_chunks, [wrong.chunks()[3].hash]);
     assert_eq!(store.files().unwrap(), [partial]);
     assert_eq!(ones(&store.have(&right).unwrap()), [0, 1, 2, 4, 5]);
     put_chunks(&store, &bytes, &right);
-    let complete = store.complete_partial(&right.address(), false).unwrap();
+    let complete = store
+        .complete_partial(&right.address(), Claim::Own)
+        .unwrap();
     for manifest in [&wrong, &right] {
         let removed = store.forget_forged(manifest, &HaveBitmap::new(20)).unwrap();
         assert_eq!(removed, Removed::default());
@@ -180,14 +188,16 @@ fn chunks_of_a_download_that_was_removed_meanwhile_can_be_given_back() {
         put(&store, &bytes[index * CHUNK..(index + 1) * CHUNK]);
     }
     store.commit().unwrap();
-    let refused = store.complete_partial(&right.address(), false).unwrap_err();
+    let refused = store
+        .complete_partial(&right.address(), Claim::Own)
+        .unwrap_err();
     assert!(matches!(refused, StoreError::UnknownFile(_)), "{refused}");
     assert_eq!(ones(&store.have(&right).unwrap()), [4, 6, 7, 8, 9]);
     // Any of these does: the forged manifest, the next download and its removal, the general sweep.
     let removed = store.forget_forged(&wrong, &keep).unwrap();
     assert_eq!(removed.freed_chunks.len(), 5);
     put(&store, &bytes[..CHUNK]);
-    store.begin_partial(&right, None).unwrap();
+    store.begin_partial(&right, None, Claim::Own).unwrap();
     let removed = store.remove_file(&right.address()).unwrap().unwrap();
     assert_eq!(removed.freed_chunks, [right.chunks()[0].hash]);
     put(&store, &bytes[..CHUNK]);

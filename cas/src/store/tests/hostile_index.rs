@@ -71,7 +71,7 @@ fn giving_back_a_chunk_of_wrong_length_touches_no_others() {
         let orphan = put(&store, &bytes_of(2, 5000));
         let bytes = bytes_of(3, 20 * CHUNK);
         let manifest = put_file(&store, &bytes);
-        store.add_file(&manifest, None, true).unwrap();
+        store.add_file(&manifest, None, Claim::Pinned).unwrap();
         misplace(&store, &orphan, |at| at.len_bytes ^= 1 << 18);
         if is_known_bad {
             let error = store.get(&orphan).unwrap_err();
@@ -91,7 +91,7 @@ fn an_index_with_any_file_damaged_or_lost_gives_a_store_that_is_whole() {
     let store = open();
     let bytes = bytes_of(1, 1_000_000);
     let manifest = put_file(&store, &bytes);
-    store.add_file(&manifest, None, true).unwrap();
+    store.add_file(&manifest, None, Claim::Pinned).unwrap();
     drop(store);
     copy_files(&index, &good);
     let damages: [fn(&mut Vec<u8>); 6] = [

@@ -36,12 +36,14 @@ impl Damaged {
         let (bytes, manifest, other) = long_file();
         if state == FileState::Complete {
             put_chunks(&store, &bytes, &manifest);
-            store.add_file(&manifest, Some("name"), false).unwrap();
+            store.add_file(&manifest, Some("name"), Claim::Own).unwrap();
         } else {
             (0..7).for_each(|n| {
                 put(&store, &bytes[n * CHUNK..(n + 1) * CHUNK]);
             });
-            store.begin_partial(&manifest, Some("name")).unwrap();
+            store
+                .begin_partial(&manifest, Some("name"), Claim::Own)
+                .unwrap();
         }
         let damaged = Self {
             index,
@@ -90,7 +92,7 @@ impl Damaged {
     fn finish(mut self, manifest: &Manifest) {
         let address = manifest.address();
         put_chunks(&self.store, &self.bytes, manifest);
-        self.store.complete_partial(&address, false).unwrap();
+        self.store.complete_partial(&address, Claim::Own).unwrap();
         for lose_index in [false, true] {
             self.reopen(lose_index);
             assert!(read_file(&self.store, &address).unwrap() == self.bytes);
@@ -115,7 +117,7 @@ fn the_same_manifest_is_written_anew() {
         let damaged = Damaged::new(state, how);
         let (store, manifest) = (&damaged.store, damaged.manifest.clone());
         let before = store.have(&manifest).unwrap();
-        let entry = store.begin_partial(&manifest, None).unwrap();
+        let entry = store.begin_partial(&manifest, None, Claim::Own).unwrap();
         assert_eq!((entry.state, entry.name.as_deref()), (state, Some("name")));
         assert_eq!(
             store.manifest(&manifest.address()).unwrap().as_ref(),
@@ -132,7 +134,7 @@ fn another_manifest_takes_its_place() {
         let damaged = Damaged::new(state, how);
         let (store, other) = (&damaged.store, damaged.other.clone());
         let before = store.have(&damaged.manifest).unwrap();
-        let entry = store.begin_partial(&other, None).unwrap();
+        let entry = store.begin_partial(&other, None, Claim::Own).unwrap();
         assert_eq!(
             (entry.state, entry.manifest),
             (FileState::Partial, other.id())
@@ -152,11 +154,14 @@ fn adding_completing_and_removing_are_not_stuck() {
         let damaged = Damaged::new(state, how);
         let (store, manifest) = (&damaged.store, damaged.manifest.clone());
         let address = manifest.address();
-        let error = store.complete_partial(&address, false).unwrap_err();
+        let error = store.complete_partial(&address, Claim::Own).unwrap_err();
         assert!(error.is_corruption(), "{error}");
         put_chunks(store, &damaged.bytes, &manifest);
-        let entry = store.add_file(&manifest, None, true).unwrap();
-        assert_eq!((entry.state, entry.pinned), (FileState::Complete, true));
+        let entry = store.add_file(&manifest, None, Claim::Pinned).unwrap();
+        assert_eq!(
+            (entry.state, entry.is_pinned()),
+            (FileState::Complete, true)
+        );
         assert_eq!(store.manifest(&address).unwrap().as_ref(), Some(&manifest));
         damaged.finish(&manifest);
 
@@ -164,7 +169,10 @@ fn adding_completing_and_removing_are_not_stuck() {
         damaged.store.remove_file(&address).unwrap().unwrap();
         assert_eq!(damaged.store.files().unwrap(), []);
         put_file(&damaged.store, &damaged.bytes);
-        damaged.store.add_file(&manifest, None, true).unwrap();
+        damaged
+            .store
+            .add_file(&manifest, None, Claim::Pinned)
+            .unwrap();
         assert_eq!(read_file(&damaged.store, &address).unwrap(), damaged.bytes);
     }
 }
@@ -175,13 +183,15 @@ fn a_complete_file_is_partial_after_a_rebuild_until_its_manifest_is_back() {
     damaged.reopen(true);
     let (store, manifest) = (&damaged.store, damaged.manifest.clone());
     assert!(store.manifest(&manifest.address()).is_err());
-    let entry = store.begin_partial(&manifest, None).unwrap();
+    let entry = store.begin_partial(&manifest, None, Claim::Own).unwrap();
     assert_eq!(entry.state, FileState::Partial);
     assert!(store.have(&manifest).unwrap().is_complete());
     // The references are counted again: another file with a chunk of it takes none along.
     let twin = put_file(store, &damaged.bytes[..CHUNK]);
-    store.add_file(&twin, None, true).unwrap();
-    store.complete_partial(&manifest.address(), false).unwrap();
+    store.add_file(&twin, None, Claim::Pinned).unwrap();
+    store
+        .complete_partial(&manifest.address(), Claim::Own)
+        .unwrap();
     store.remove_file(&twin.address()).unwrap().unwrap();
     damaged.finish(&manifest);
 }
@@ -194,7 +204,7 @@ fn a_flipped_byte_on_disk_is_mended_by_the_next_download() {
     let at = {
         let store = Store::open(dir.path(), StoreConfig::default()).unwrap();
         put_chunks(&store, &bytes, &manifest);
-        store.add_file(&manifest, None, true).unwrap();
+        store.add_file(&manifest, None, Claim::Pinned).unwrap();
         store
             .core
             .manifest_entry(&manifest.id())
@@ -212,7 +222,7 @@ fn a_flipped_byte_on_disk_is_mended_by_the_next_download() {
         matches!(error, StoreError::CorruptManifest { .. }),
         "{error}"
     );
-    store.begin_partial(&manifest, None).unwrap();
+    store.begin_partial(&manifest, None, Claim::Own).unwrap();
     drop(store);
     let store = Store::open(dir.path(), StoreConfig::default()).unwrap();
     assert!(read_file(&store, &address).unwrap() == bytes);

@@ -20,7 +20,7 @@ impl Scene {
 
     fn add(&self, seed: u64, len: usize) -> Manifest {
         let manifest = put_file(&self.store, &bytes_of(seed, len));
-        self.store.add_file(&manifest, None, true).unwrap();
+        self.store.add_file(&manifest, None, Claim::Pinned).unwrap();
         manifest
     }
 
@@ -77,7 +77,7 @@ fn a_damaged_entry_is_written_anew_before_a_rebuild_needs_it() {
     assert_eq!(scene.verify().mended_records, 0);
     scene.rebuild();
     let file = scene.store.file(&manifest.address()).unwrap().unwrap();
-    assert!(file.pinned);
+    assert!(file.is_pinned());
     assert!(read_file(&scene.store, &manifest.address()).is_some());
 }
 
@@ -88,7 +88,7 @@ fn a_chunk_that_a_rebuild_missed_is_kept_when_it_is_stored_again() {
     let store = open();
     let bytes = bytes_of(1, 300_000);
     let manifest = put_file(&store, &bytes);
-    store.add_file(&manifest, None, true).unwrap();
+    store.add_file(&manifest, None, Claim::Pinned).unwrap();
     drop(store);
     // The header of the first record.
     let pack = dir.path().join("packs/00000000.pack");
@@ -98,7 +98,7 @@ fn a_chunk_that_a_rebuild_missed_is_kept_when_it_is_stored_again() {
     let store = open();
     assert!(!store.has(&manifest.chunks()[0].hash).unwrap());
     put_file(&store, &bytes);
-    store.add_file(&manifest, None, true).unwrap();
+    store.add_file(&manifest, None, Claim::Pinned).unwrap();
     store.gc(&mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!(read_file(&store, &manifest.address()).unwrap(), bytes);
 }

@@ -6,6 +6,7 @@ mod collect;
 mod conformance;
 mod cut_off;
 mod damage;
+mod directories;
 mod failed_changes;
 mod faults;
 mod forged;
@@ -16,6 +17,7 @@ mod mend;
 mod model;
 mod opening;
 mod small;
+mod stamps;
 mod unfinished;
 
 use std::io;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::directory::{EntryKind, Listing};
 
 /// Small packs, so that every case has several.
 pub(super) const PACK_BYTES: u64 = 131_072;
@@ -20,6 +21,13 @@ pub(super) enum Action {
     BeginPartial(u8),
     CompletePartial(u8),
     Remove(u8),
+    /// The bits say which small files are stored for directories.
+    AddMembers(u16),
+    /// Stores and enters directory `n`, whether what it lists is here or not.
+    PutDir(u8),
+    RemoveDir(u8),
+    /// As when the power goes after the entry of directory `n`, before what only it kept.
+    RemoveDirOnly(u8),
     Drop(u8),
     DropOrphans,
     /// The bits say which chunks are proven.
@@ -52,6 +60,10 @@ fn any_action() -> impl Strategy<Value = Action> {
         2 => (0u8..6).prop_map(Action::BeginPartial),
         2 => (0u8..6).prop_map(Action::CompletePartial),
         3 => (0u8..6).prop_map(Action::Remove),
+        2 => (0u16..4096).prop_map(Action::AddMembers),
+        3 => (0u8..DIRS).prop_map(Action::PutDir),
+        2 => (0u8..DIRS).prop_map(Action::RemoveDir),
+        1 => (0u8..DIRS).prop_map(Action::RemoveDirOnly),
         1 => (0u8..12).prop_map(Action::Drop),
         1 => Just(Action::DropOrphans),
         2 => (0u8..6, 0u8..16).prop_map(|(n, keep)| Action::ForgetForged(n, keep)),
@@ -88,8 +100,44 @@ fn small(n: u8) -> (Vec<u8>, Manifest) {
     (bytes, manifest)
 }
 
+const DIRS: u8 = 4;
+
+/// The files that directory `n` lists: each other one shares some with it, and the last lists another
+/// directory.
+fn listed(n: u8) -> Vec<Address> {
+    match n {
+        0 => vec![
+            small(0).1.address(),
+            small(1).1.address(),
+            file(0).1.address(),
+        ],
+        1 => vec![small(1).1.address(), small(2).1.address()],
+        2 => (0..12).step_by(2).map(|n| small(n).1.address()).collect(),
+        _ => vec![small(3).1.address(), dir(0).1.address()],
+    }
+}
+
+/// Directory `n`, whose listing is one chunk.
+fn dir(n: u8) -> (Vec<u8>, Manifest) {
+    let mut builder = Listing::builder();
+    for (at, address) in listed(n).into_iter().enumerate() {
+        let kind = EntryKind::File {
+            address,
+            bytes: 1,
+            executable: n == 0,
+        };
+        builder.push(&format!("d/{at}"), kind).unwrap();
+    }
+    let bytes = builder.finish().unwrap().encode();
+    let manifest = manifest_of(SMALL_CHUNKS, &bytes);
+    (bytes, manifest)
+}
+
 fn every_file() -> impl Iterator<Item = (Vec<u8>, Manifest)> {
-    (0..6).map(file).chain((0..12).map(small))
+    (0..6)
+        .map(file)
+        .chain((0..12).map(small))
+        .chain((0..DIRS).map(dir))
 }
 
 pub(super) struct Harness {
@@ -104,6 +152,9 @@ pub(super) struct Harness {
     /// Put and not acknowledged.
     loose: BTreeSet<ChunkHash>,
     pinned: BTreeSet<Address>,
+    /// Files with a claim of their own.
+    own: BTreeSet<Address>,
+    dirs: BTreeSet<u8>,
 }
 
 impl Harness {
@@ -118,6 +169,8 @@ impl Harness {
             wanted: BTreeMap::new(),
             loose: BTreeSet::new(),
             pinned: BTreeSet::new(),
+            own: BTreeSet::new(),
+            dirs: BTreeSet::new(),
         };
         harness.reopen();
         harness
@@ -154,17 +207,24 @@ impl Harness {
             Action::AddFile(n) => self.add_file(*n),
             Action::BeginPartial(n) => {
                 let (_, manifest) = file(*n);
-                self.store.begin_partial(&manifest, None).unwrap();
+                self.store
+                    .begin_partial(&manifest, None, Claim::Own)
+                    .unwrap();
                 let address = manifest.address();
                 if self.files.get(&address) != Some(&FileState::Complete) {
                     self.files.insert(address, FileState::Partial);
                     self.wanted.insert(address, self.chunks_of(&manifest));
                 }
+                self.own.insert(address);
                 self.store.commit().unwrap();
                 self.acknowledge();
             }
             Action::CompletePartial(n) => self.complete(*n),
-            Action::AddSmall(bits) => self.add_small(*bits),
+            Action::AddSmall(bits) => self.add_small(*bits, Claim::Pinned),
+            Action::AddMembers(bits) => self.add_small(*bits, Claim::Member),
+            Action::PutDir(n) => self.put_dir(*n),
+            Action::RemoveDir(n) => self.remove(&dir(*n).1.address()),
+            Action::RemoveDirOnly(n) => self.remove_dir_only(*n),
             Action::Remove(n) => self.remove(&file(*n).1.address()),
             Action::RemoveSmall(n) => self.remove(&small(*n).1.address()),
             Action::Drop(n) => {
@@ -176,6 +236,7 @@ impl Harness {
             Action::DropOrphans => {
                 let removed = self.store.drop_orphans().unwrap();
                 self.acknowledge();
+                self.sweep(&removed);
                 self.forget(&removed);
             }
             Action::ForgetForged(n, keep) => self.forget_forged(*n, *keep),
@@ -215,20 +276,21 @@ impl Harness {
             .chunks_of(&manifest)
             .is_subset(&(&self.chunks | &self.loose));
         if whole {
-            self.store.add_file(&manifest, None, true).unwrap();
+            self.store.add_file(&manifest, None, Claim::Pinned).unwrap();
         } else {
-            assert!(self.store.add_file(&manifest, None, true).is_err());
+            assert!(self.store.add_file(&manifest, None, Claim::Pinned).is_err());
             put_chunks(&self.store, &bytes, &manifest);
-            self.store.add_file(&manifest, None, true).unwrap();
+            self.store.add_file(&manifest, None, Claim::Pinned).unwrap();
         }
         self.loose.extend(self.chunks_of(&manifest));
         self.acknowledge();
         self.files.insert(manifest.address(), FileState::Complete);
         self.wanted.remove(&manifest.address());
         self.pinned.insert(manifest.address());
+        self.own.insert(manifest.address());
     }
 
-    fn add_small(&mut self, bits: u16) {
+    fn add_small(&mut self, bits: u16, claim: Claim) {
         let chosen: Vec<u8> = (0..12).filter(|n| bits & (1 << n) != 0).collect();
         let small_file = |n: &u8| SmallFile {
             address: small(*n).1.address(),
@@ -236,7 +298,7 @@ impl Harness {
             name: None,
         };
         let files: Vec<SmallFile> = chosen.iter().map(small_file).collect();
-        let entries = self.store.add_small_files(&files, true).unwrap();
+        let entries = self.store.add_small_files(&files, claim).unwrap();
         assert_eq!(entries.len(), files.len());
         for (file, entry) in files.iter().zip(entries) {
             assert_eq!(
@@ -244,26 +306,124 @@ impl Harness {
                 (file.address, FileState::Complete)
             );
             self.files.insert(file.address, FileState::Complete);
-            self.pinned.insert(file.address);
+            if claim == Claim::Pinned {
+                self.pinned.insert(file.address);
+                self.own.insert(file.address);
+            }
             self.loose.insert(ChunkHash::of(&file.bytes));
         }
         self.acknowledge_if_flushed();
     }
 
-    fn remove(&mut self, address: &Address) {
-        let removed = self.store.remove_file(address).unwrap();
-        assert_eq!(removed.is_some(), self.files.remove(address).is_some());
-        self.wanted.remove(address);
-        self.pinned.remove(address);
-        if let Some(removed) = removed {
-            self.acknowledge();
-            self.forget(&removed);
+    fn put_dir(&mut self, n: u8) {
+        let (bytes, manifest) = dir(n);
+        put_chunks(&self.store, &bytes, &manifest);
+        self.store.add_file(&manifest, None, Claim::Member).unwrap();
+        let entered = self
+            .store
+            .enter_directory(&manifest.address(), Claim::Own)
+            .unwrap();
+        let complete = |address: &&Address| self.files.get(address) == Some(&FileState::Complete);
+        let listed = listed(n);
+        let missing = listed.len() - listed.iter().filter(complete).count();
+        assert_eq!(
+            (entered.members, entered.missing),
+            (listed.len() as u64, missing as u64)
+        );
+        self.files.insert(manifest.address(), FileState::Complete);
+        self.own.insert(manifest.address());
+        self.dirs.insert(n);
+        self.loose.extend(self.chunks_of(&manifest));
+        self.acknowledge();
+    }
+
+    fn is_kept(&self, address: &Address) -> bool {
+        self.dirs.iter().any(|n| listed(*n).contains(address))
+    }
+
+    /// What the model has of a directory that goes, its entry included, unless another one lists it.
+    fn forget_dir(&mut self, address: &Address) -> BTreeSet<Address> {
+        let gone = (0..DIRS).find(|n| dir(*n).1.address() == *address);
+        let was_entered = gone.is_some_and(|n| self.dirs.remove(&n));
+        let mut members = BTreeSet::new();
+        if was_entered {
+            members.extend(gone.into_iter().flat_map(listed));
+            members.retain(|member| {
+                let is_here = self.files.contains_key(member);
+                is_here && !self.own.contains(member) && !self.is_kept(member)
+            });
         }
+        members
+    }
+
+    /// No member without a directory is left.
+    fn sweep(&mut self, removed: &Removed) {
+        let gone: BTreeSet<Address> = removed.files.iter().copied().collect();
+        let files = self.files.keys().copied();
+        let left = files.filter(|file| !self.own.contains(file) && !self.is_kept(file));
+        assert_eq!(gone, left.collect());
+        for address in gone {
+            self.files.remove(&address);
+            self.wanted.remove(&address);
+        }
+    }
+
+    fn remove_dir_only(&mut self, n: u8) {
+        let address = dir(n).1.address();
+        let Some(old) = self.store.core.file_value(&address).unwrap() else {
+            return;
+        };
+        if !self.dirs.contains(&n) || self.is_kept(&address) {
+            return;
+        }
+        self.acknowledge_if_flushed();
+        let mut committed = lock(&self.store.core.commit);
+        let left = self.store.core.remove_entries(&mut committed, vec![old]);
+        drop(committed);
+        let removed = self.store.core.finish_removal(left.unwrap()).unwrap();
+        self.forget_dir(&address);
+        self.files.remove(&address);
+        self.own.remove(&address);
+        self.pinned.remove(&address);
+        self.forget(&removed);
+    }
+
+    fn remove(&mut self, address: &Address) {
+        let is_kept = self.is_kept(address);
+        let is_here = self.files.contains_key(address);
+        let removed = match self.store.remove_file(address) {
+            Err(StoreError::IsMember { .. }) => {
+                assert!(is_here && is_kept && !self.own.contains(address));
+                self.acknowledge_if_flushed();
+                return;
+            }
+            removed => removed.unwrap(),
+        };
+        assert_eq!(removed.is_some(), is_here);
+        let Some(removed) = removed else {
+            return;
+        };
+        self.acknowledge();
+        self.own.remove(address);
+        self.pinned.remove(address);
+        let mut gone = self.forget_dir(address);
+        if is_kept {
+            assert!(removed.kept_by.is_some());
+        } else {
+            gone.insert(*address);
+        }
+        assert_eq!(removed.files.iter().copied().collect::<BTreeSet<_>>(), gone);
+        for address in gone {
+            self.files.remove(&address);
+            self.wanted.remove(&address);
+        }
+        self.forget(&removed);
     }
 
     fn acknowledge_pin(&mut self, address: Address, pinned: bool) {
         if pinned {
             self.pinned.insert(address);
+            self.own.insert(address);
         } else {
             self.pinned.remove(&address);
         }
@@ -304,11 +464,25 @@ impl Harness {
                 !self.pinned.contains(&evicted.address),
                 "a pinned file went"
             );
-            assert!(self.files.remove(&evicted.address).is_some());
-            self.wanted.remove(&evicted.address);
+            assert!(
+                !self.is_kept(&evicted.address),
+                "a member went before its directory"
+            );
+            let mut gone = self.forget_dir(&evicted.address);
+            assert_eq!(
+                evicted.members.iter().copied().collect::<BTreeSet<_>>(),
+                gone
+            );
+            gone.insert(evicted.address);
+            for address in gone {
+                assert!(self.files.remove(&address).is_some());
+                self.own.remove(&address);
+                self.wanted.remove(&address);
+            }
             self.forget(&Removed {
                 freed_chunks: evicted.freed_chunks,
                 freed_bytes: evicted.freed_bytes,
+                ..Removed::default()
             });
         }
         // Chunks that only a damaged or dropped entry listed may have gone as orphans.
@@ -321,7 +495,7 @@ impl Harness {
             let may_go = self
                 .files
                 .keys()
-                .any(|address| !self.pinned.contains(address));
+                .any(|address| !self.pinned.contains(address) && !self.is_kept(address));
             assert!(!may_go, "over the limit, and a file that may go is there");
         }
         self.store.set_max_bytes(None).unwrap();
@@ -344,6 +518,7 @@ impl Harness {
                 self.files.remove(&address);
                 self.wanted.remove(&address);
                 self.pinned.remove(&address);
+                self.own.remove(&address);
             } else {
                 self.files.insert(address, FileState::Remnant);
                 self.wanted.insert(address, kept);
@@ -365,10 +540,11 @@ impl Harness {
             .is_subset(&(&self.chunks | &self.loose));
         let state = self.files.get(&manifest.address());
         let known = state.is_some_and(|state| *state != FileState::Remnant);
-        let result = self.store.complete_partial(&manifest.address(), false);
+        let result = self.store.complete_partial(&manifest.address(), Claim::Own);
         assert_eq!(result.is_ok(), known && present, "{result:?}");
         if result.is_ok() {
             self.acknowledge();
+            self.own.insert(manifest.address());
             self.files.insert(manifest.address(), FileState::Complete);
             self.wanted.remove(&manifest.address());
         }
@@ -406,6 +582,17 @@ impl Harness {
             .map(|file| (file.address, file.state))
             .collect();
         assert_eq!(files, self.files);
+        for file in self.store.files().unwrap() {
+            assert_eq!(file.is_own(), self.own.contains(&file.address));
+            assert_eq!(file.is_pinned(), self.pinned.contains(&file.address));
+            let keepers =
+                (0..DIRS).filter(|n| self.dirs.contains(n) && listed(*n).contains(&file.address));
+            let found = self.store.directories_of(&file.address, 99).unwrap();
+            assert_eq!(found.len(), keepers.count());
+            let is_dir =
+                (0..DIRS).any(|n| self.dirs.contains(&n) && dir(n).1.address() == file.address);
+            assert_eq!(file.directory, is_dir);
+        }
         for n in 0..12 {
             let hash = ChunkHash::of(&chunk(n));
             let Some(entry) = self.store.core.indexed(&hash).unwrap() else {
@@ -452,6 +639,8 @@ proptest! {
         harness.check();
         harness.run(&Action::LoseIndex);
         harness.check();
+        // The last one lists the first.
+        (0..DIRS).rev().for_each(|n| harness.run(&Action::RemoveDir(n)));
         (0..6).for_each(|n| harness.run(&Action::Remove(n)));
         (0..12).for_each(|n| harness.run(&Action::RemoveSmall(n)));
         harness.run(&Action::DropOrphans);

@@ -41,7 +41,7 @@ fn count_whole(store: &Store, files: &[SmallFile]) -> usize {
 
 /// Adds all, of which some may be here, and removes them again: nothing stays behind.
 fn comes_and_goes(store: &Store, files: &[SmallFile]) {
-    store.add_small_files(files, true).unwrap();
+    store.add_small_files(files, Claim::Pinned).unwrap();
     assert_eq!(count_whole(store, files), files.len());
     for file in files {
         let removed = store.remove_file(&file.address).unwrap().unwrap();
@@ -62,10 +62,13 @@ fn small_files_come_back_whole_with_their_names() {
     let most = usize::try_from(MAX_SMALL_FILE_BYTES).unwrap();
     let lens = [0, 1, 1024, 1025, 10_240, most];
     let files: Vec<SmallFile> = (0..).zip(lens).map(|(n, len)| small(n, len)).collect();
-    let entries = store.add_small_files(&files, true).unwrap();
+    let entries = store.add_small_files(&files, Claim::Pinned).unwrap();
     for (file, entry) in files.iter().zip(&entries) {
         assert_eq!((entry.address, &entry.name), (file.address, &file.name));
-        assert_eq!((entry.state, entry.pinned), (FileState::Complete, true));
+        assert_eq!(
+            (entry.state, entry.is_pinned()),
+            (FileState::Complete, true)
+        );
         assert_eq!(store.file(&file.address).unwrap().as_ref(), Some(entry));
         assert_eq!(read_file(&store, &file.address).unwrap(), file.bytes);
     }
@@ -77,7 +80,7 @@ fn one_that_is_too_large_is_refused_before_anything_is_entered() {
     let store = Store::in_memory().unwrap();
     let large = small(1, usize::try_from(MAX_SMALL_FILE_BYTES).unwrap() + 1);
     let error = store
-        .add_small_files(&[small(0, 100), large], true)
+        .add_small_files(&[small(0, 100), large], Claim::Pinned)
         .unwrap_err();
     assert!(matches!(
         error,
@@ -90,20 +93,26 @@ fn one_that_is_too_large_is_refused_before_anything_is_entered() {
 fn many_files_take_two_syncs_and_known_ones_none() {
     let (medium, faults) = FaultMedium::buffered(i64::MAX / 2);
     let store = over(&medium);
-    let entries = store.add_small_files(&many(), false).unwrap();
+    let entries = store.add_small_files(&many(), Claim::Own).unwrap();
     assert_eq!(count_whole(&store, &many()), entries.len());
     let syncs = || faults.syncs.load(Ordering::Relaxed);
     assert_eq!(syncs(), 2);
     let len = medium.open(0).unwrap().len().unwrap();
-    assert_eq!(store.add_small_files(&many(), false).unwrap(), entries);
+    assert_eq!(store.add_small_files(&many(), Claim::Own).unwrap(), entries);
     assert_eq!((syncs(), medium.open(0).unwrap().len().unwrap()), (2, len));
     // Another pin: the entries are written anew, the old ones are dead.
-    let pinned = store.add_small_files(&many(), true).unwrap();
-    assert!(pinned.iter().all(|entry| entry.pinned));
+    let pinned = store.add_small_files(&many(), Claim::Pinned).unwrap();
+    assert!(pinned.iter().all(|entry| entry.is_pinned()));
     assert_eq!(syncs(), 4);
     drop(store);
     let rebuilt = over(&medium);
-    assert!(rebuilt.files().unwrap().iter().all(|entry| entry.pinned));
+    assert!(
+        rebuilt
+            .files()
+            .unwrap()
+            .iter()
+            .all(|entry| entry.is_pinned())
+    );
     comes_and_goes(&rebuilt, &many());
 }
 
@@ -116,7 +125,7 @@ fn one_that_is_named_twice_is_entered_once_with_its_last_name() {
         ..first.clone()
     };
     let files = [first.clone(), other, named("last"), named("a/b")];
-    let entries = store.add_small_files(&files, true).unwrap();
+    let entries = store.add_small_files(&files, Claim::Pinned).unwrap();
     let names: Vec<_> = entries.iter().filter_map(|e| e.name.as_deref()).collect();
     assert_eq!(names, ["last", "file 2", "last", "last"]);
     assert_eq!(store.stats().unwrap().files, 2);
@@ -130,23 +139,25 @@ fn whatever_is_here_of_a_file_it_is_whole_afterwards() {
     let files: Vec<SmallFile> = (0..4).map(|n| small(n, 20_000)).collect();
     // Unfinished; in place; cut smaller; removed.
     let begun = manifest_of(SMALL_CHUNKS, &files[0].bytes);
-    store.begin_partial(&begun, None).unwrap();
+    store.begin_partial(&begun, None, Claim::Own).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("users");
     std::fs::write(&path, &files[1].bytes).unwrap();
     let in_place = manifest_of(SMALL_CHUNKS, &files[1].bytes);
-    store.adopt_in_place(&in_place, &path, None, false).unwrap();
+    store
+        .adopt_in_place(&in_place, &path, None, Claim::Own)
+        .unwrap();
     let cut = put_file(&store, &files[2].bytes);
-    store.add_file(&cut, Some("mine"), false).unwrap();
-    store.add_small_files(&files[3..], false).unwrap();
+    store.add_file(&cut, Some("mine"), Claim::Own).unwrap();
+    store.add_small_files(&files[3..], Claim::Own).unwrap();
     store.remove_file(&files[3].address).unwrap().unwrap();
-    let entries = store.add_small_files(&files, true).unwrap();
+    let entries = store.add_small_files(&files, Claim::Pinned).unwrap();
     for (file, entry) in files.iter().zip(&entries) {
         assert_eq!(
             (entry.state, &entry.name),
             (FileState::Complete, &file.name)
         );
-        assert!(entry.pinned);
+        assert!(entry.is_pinned());
         assert_eq!(store.file(&file.address).unwrap().as_ref(), Some(entry));
         assert_eq!(read_file(&store, &file.address).unwrap(), file.bytes);
     }
@@ -169,7 +180,7 @@ fn a_batch_that_is_cut_off_in_the_index_leaves_whole_files_only() {
             batches: AtomicI64::new(batches),
         });
         let store = Store::over(stopping, medium.clone(), 1 << 20).unwrap();
-        let finished = store.add_small_files(&many(), true).is_ok();
+        let finished = store.add_small_files(&many(), Claim::Pinned).is_ok();
         drop(store);
         for (index, keep_unsynced) in [
             (index.clone(), true),
@@ -198,7 +209,9 @@ fn a_batch_that_is_cut_off_in_the_index_leaves_whole_files_only() {
 #[test]
 fn a_rebuild_finds_whole_files_wherever_the_pack_ends() {
     let (medium, _) = FaultMedium::buffered(i64::MAX / 2);
-    over(&medium).add_small_files(&many(), true).unwrap();
+    over(&medium)
+        .add_small_files(&many(), Claim::Pinned)
+        .unwrap();
     let len = medium.open(0).unwrap().len().unwrap();
     let mut counts = Vec::new();
     for end in (0..=len).rev().step_by(5000) {
@@ -214,10 +227,12 @@ fn a_failed_sync_acknowledges_no_file_and_leaves_none_without_its_chunk() {
     for good in [0, 1] {
         let (medium, faults) = FaultMedium::buffered(i64::MAX / 2);
         let store = over(&medium);
-        store.add_small_files(&[small(MANY, 100)], true).unwrap();
+        store
+            .add_small_files(&[small(MANY, 100)], Claim::Pinned)
+            .unwrap();
         faults.syncs.store(0, Ordering::Relaxed);
         faults.failing_after.store(good, Ordering::Relaxed);
-        store.add_small_files(&many(), true).unwrap_err();
+        store.add_small_files(&many(), Claim::Pinned).unwrap_err();
         faults.failing_after.store(i64::MAX, Ordering::Relaxed);
         drop(store);
         // The power fails, too: what no sync has covered is gone.
@@ -235,7 +250,9 @@ fn a_failed_sync_acknowledges_no_file_and_leaves_none_without_its_chunk() {
 fn a_full_disk_leaves_nothing_half_done() {
     let needed = {
         let (medium, faults) = FaultMedium::buffered(i64::MAX / 2);
-        over(&medium).add_small_files(&many(), true).unwrap();
+        over(&medium)
+            .add_small_files(&many(), Claim::Pinned)
+            .unwrap();
         i64::MAX / 2 - faults.space_bytes.load(Ordering::Relaxed)
     };
     for part in 0..10 {
@@ -244,7 +261,7 @@ fn a_full_disk_leaves_nothing_half_done() {
         faults
             .space_bytes
             .store(needed * part / 10, Ordering::Relaxed);
-        let error = store.add_small_files(&many(), true).unwrap_err();
+        let error = store.add_small_files(&many(), Claim::Pinned).unwrap_err();
         assert!(error.is_no_space(), "{error}");
         assert_eq!(count_whole(&store, &many()), 0);
         faults.space_bytes.store(i64::MAX / 2, Ordering::Relaxed);
@@ -263,11 +280,11 @@ fn a_full_disk_leaves_nothing_half_done() {
 fn a_limit_makes_others_go_and_is_kept() {
     let store = Store::in_memory().unwrap();
     let old: Vec<SmallFile> = (1000..1100).map(|n| small(n, 60_000)).collect();
-    store.add_small_files(&old, false).unwrap();
+    store.add_small_files(&old, Claim::Own).unwrap();
     let limit = store.disk_bytes();
     store.set_max_bytes(Some(limit)).unwrap();
     let new: Vec<SmallFile> = (0..40).map(|n| small(n, 60_000)).collect();
-    store.add_small_files(&new, true).unwrap();
+    store.add_small_files(&new, Claim::Pinned).unwrap();
     assert!(store.disk_bytes() <= limit);
     assert!(store.take_evicted().len() >= 40);
     for file in &new {
@@ -276,7 +293,7 @@ fn a_limit_makes_others_go_and_is_kept() {
     // Pinned files do not go: no room, and nothing half done.
     let stats = store.stats().unwrap();
     let more: Vec<SmallFile> = (2000..2100).map(|n| small(n, 60_000)).collect();
-    let error = store.add_small_files(&more, true).unwrap_err();
+    let error = store.add_small_files(&more, Claim::Pinned).unwrap_err();
     assert!(matches!(error, StoreError::OverQuota { .. }), "{error}");
     for file in &more {
         assert!(store.file(&file.address).unwrap().is_none());

@@ -34,7 +34,9 @@ fn what_is_whole_becomes_the_stores_own_and_a_crash_before_leaves_it_to_be_gone_
     let manifest = manifest_of(SMALL_CHUNKS, &bytes);
     let address = manifest.address();
     let store = open(dir.path());
-    store.begin_partial(&manifest, Some("name")).unwrap();
+    store
+        .begin_partial(&manifest, Some("name"), Claim::Own)
+        .unwrap();
     drop(begin(&store, &manifest, &bytes, 100));
     // As a crash between the second name and the entry leaves it.
     let clones = dir.path().join("clones");
@@ -45,15 +47,18 @@ fn what_is_whole_becomes_the_stores_own_and_a_crash_before_leaves_it_to_be_gone_
     assert_eq!(files_in(&clones), 0);
     assert_eq!(count_here(&store, &manifest), 100, "it is lent");
     let entry = store
-        .add_unfinished(&manifest, None, true)
+        .add_unfinished(&manifest, None, Claim::Pinned)
         .unwrap()
         .unwrap();
-    assert_eq!((entry.state, entry.pinned), (FileState::Complete, true));
+    assert_eq!(
+        (entry.state, entry.is_pinned()),
+        (FileState::Complete, true)
+    );
     assert_eq!(entry.name.as_deref(), Some("name"));
     assert!(!store.has_unfinished(&address));
     assert!(
         store
-            .add_unfinished(&manifest, None, true)
+            .add_unfinished(&manifest, None, Claim::Pinned)
             .unwrap()
             .is_none()
     );
@@ -75,7 +80,7 @@ fn it_counts_and_goes_with_its_file_but_not_while_it_is_written() {
     let manifest = manifest_of(SMALL_CHUNKS, &bytes);
     let store = open(dir.path());
     let empty = store.stats().unwrap().disk_bytes;
-    store.begin_partial(&manifest, None).unwrap();
+    store.begin_partial(&manifest, None, Claim::Own).unwrap();
     let file = begin(&store, &manifest, &bytes, 1000);
     file.flush().unwrap();
     file.file().sync_data().unwrap();
@@ -97,7 +102,7 @@ fn an_opened_store_believes_nothing_of_it_unread_and_removes_what_nobody_wants()
         manifest_of(SMALL_CHUNKS, &other),
     );
     let store = open(dir.path());
-    store.begin_partial(&manifest, None).unwrap();
+    store.begin_partial(&manifest, None, Claim::Own).unwrap();
     let mut torn = bytes.clone();
     torn[CHUNK + 1] ^= 1;
     drop(begin(&store, &manifest, &torn, 100));
@@ -111,7 +116,7 @@ fn an_opened_store_believes_nothing_of_it_unread_and_removes_what_nobody_wants()
     assert!(get(1).is_none());
     assert_eq!(count_here(&store, &manifest), 99);
     store
-        .complete_partial(&manifest.address(), false)
+        .complete_partial(&manifest.address(), Claim::Own)
         .unwrap_err();
 }
 
@@ -121,7 +126,7 @@ fn who_goes_on_with_it_has_what_was_lent_before_and_few_files_are_held_open() {
     let bytes = bytes_of(5, 100 * CHUNK);
     let manifest = manifest_of(SMALL_CHUNKS, &bytes);
     let store = open(dir.path());
-    store.begin_partial(&manifest, None).unwrap();
+    store.begin_partial(&manifest, None, Claim::Own).unwrap();
     let lend = |file: &Assembly| {
         let chunk = &manifest.chunks()[0];
         store.lend(&chunk.hash, file.file().clone(), 0, chunk.len_bytes);

@@ -5,7 +5,7 @@ mod late;
 use std::ops::ControlFlow;
 
 use casnode_cas::{
-    Address, Assembly, ChunkRef, Chunking, ImportOptions, ManifestError, OutputOptions,
+    Address, Assembly, ChunkRef, Chunking, Claim, ImportOptions, ManifestError, OutputOptions,
     ProofBuilder, StoreConfig, import_reader,
 };
 
@@ -13,6 +13,7 @@ use super::{
     super::{
         begin::{Begun, begin},
         lent,
+        settle::Stay,
     },
     *,
 };
@@ -117,8 +118,11 @@ fn assemble_with(setup: Setup, manifest: &Manifest, jobs: Vec<(u32, Vec<u8>)>) -
         options.resume = setup.keep != Keep::Store;
         Assembly::create(path, &manifest.address(), manifest.size_bytes(), &options).unwrap()
     });
-    let Begun { here, output, .. } =
-        begin(&store, &manifest, None, setup.keep, false, output).unwrap();
+    let stay = Stay {
+        keep: setup.keep,
+        ..Stay::default()
+    };
+    let Begun { here, output, .. } = begin(&store, &manifest, None, stay, false, output).unwrap();
     let is_stores = output.as_ref().is_some_and(Output::is_stores);
     let kept_outside = output
         .as_ref()
@@ -302,7 +306,7 @@ fn a_forged_manifest_is_found_out_and_what_is_proven_is_told() {
     let removed = ran.store.forget_forged(&forged, proven).unwrap();
     assert!(!removed.freed_chunks.is_empty());
     let truth = manifest_of(&bytes, Chunking::Fixed);
-    ran.store.begin_partial(&truth, None).unwrap();
+    ran.store.begin_partial(&truth, None, Claim::Own).unwrap();
     let have = ran.store.have(&truth).unwrap();
     assert_eq!(
         have.iter_ones().collect::<Vec<_>>(),
@@ -364,8 +368,10 @@ fn a_download_into_the_store_is_written_once_and_goes_on_elsewhere() {
         assert_eq!((ran.local, ran.stored), (half, all.len() - half), "{ran:?}");
         assert!(std::fs::read(&second).unwrap() == bytes);
         assert!(!first.exists());
-        let entry = store.add_unfinished(&manifest, None, true).unwrap();
-        assert!(entry.is_some_and(|e| e.pinned && e.source.is_some()));
+        let entry = store
+            .add_unfinished(&manifest, None, Claim::Pinned)
+            .unwrap();
+        assert!(entry.is_some_and(|e| e.is_pinned() && e.source.is_some()));
         drop(ran);
         std::fs::remove_file(&second).unwrap();
         assert!(!store.has_unfinished(&address));
@@ -436,7 +442,7 @@ fn what_is_kept_in_the_output_alone_is_readable_as_long_as_it_is_lent() {
         }
         ran.lent = None;
         assert_eq!(ran.store.have(&manifest).unwrap().count(), 0);
-        let error = ran.store.complete_partial(&manifest.address(), false);
+        let error = ran.store.complete_partial(&manifest.address(), Claim::Own);
         assert!(error.is_err(), "nothing of it is durable in the store");
     }
 }
@@ -534,7 +540,9 @@ fn a_chunk_that_another_download_lends_is_kept_all_the_same() {
     assert!(matches!(ran.last, EngineEvent::Assembled), "{ran:?}");
     assert_eq!((ran.local, ran.stored), (1, 1));
     drop(lent);
-    store.complete_partial(&manifest.address(), false).unwrap();
+    store
+        .complete_partial(&manifest.address(), Claim::Own)
+        .unwrap();
 }
 
 #[test]
@@ -556,6 +564,6 @@ fn of_a_proven_file_only_what_is_missing_is_looked_at() {
         assert!(matches!(ran.last, EngineEvent::Assembled), "{ran:?}");
         assert_eq!((ran.local, ran.stored), (all.len() - 1, 1));
         let address = manifest.address();
-        ran.store.complete_partial(&address, false).unwrap();
+        ran.store.complete_partial(&address, Claim::Own).unwrap();
     }
 }

@@ -87,8 +87,9 @@ impl Attempt<'_> {
         }
         let (store, m) = (self.job.node.store.clone(), manifest.clone());
         let is_on_demand = matches!(self.job.target, Target::Readers);
+        let stay = self.job.stay;
         let begun =
-            blocking(move || begin(&store, &m, name.as_deref(), keep, is_on_demand, output)).await;
+            blocking(move || begin(&store, &m, name.as_deref(), stay, is_on_demand, output)).await;
         let begun = begun
             .map_err(errors::panicked)?
             .map_err(|e| errors::keep("the download could not begin", &e))?;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, ffi::OsString, sync::Arc};
 
-use casnode_cas::{ChunkHash, FileEntry, Manifest, SmallFile, Store, read_small_file};
+use casnode_cas::{ChunkHash, Claim, FileEntry, Manifest, SmallFile, Store, read_small_file};
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
@@ -143,7 +143,7 @@ fn enter(
         met.insert(chunk) && !store.has(&chunk).unwrap_or(false)
     };
     let are_new: Vec<bool> = small.iter().map(&mut is_new).collect();
-    let entries = match store.add_small_files(&small, pinned) {
+    let entries = match store.add_small_files(&small, Claim::own(pinned)) {
         Ok(entries) => entries,
         Err(error) => {
             tracing::debug!(%error, "small files could not be entered together");

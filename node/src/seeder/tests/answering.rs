@@ -53,7 +53,7 @@ async fn an_offset_behind_the_end_is_not_found() {
 async fn the_bitmap_of_an_unfinished_file_is_made_once_for_many_polls() {
     let (source, store) = (Store::in_memory().unwrap(), Store::in_memory().unwrap());
     let manifest = import(&source).manifest;
-    store.begin_partial(&manifest, None).unwrap();
+    store.begin_partial(&manifest, None, Claim::Own).unwrap();
     let chunk = manifest.chunks()[1].hash;
     let bytes = source.get(&chunk).unwrap().unwrap();
     store.put(&chunk, &bytes).unwrap();

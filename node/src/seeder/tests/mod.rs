@@ -9,7 +9,7 @@ mod swarming;
 use std::{collections::VecDeque, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use bytes::Bytes;
-use casnode_cas::{HaveBitmap, ImportOptions, Imported, Manifest, Store, import_reader};
+use casnode_cas::{Claim, HaveBitmap, ImportOptions, Imported, Manifest, Store, import_reader};
 use casnode_dht::{
     Multiaddr, PeerId,
     exchange::{

@@ -112,7 +112,7 @@ async fn a_get_beside_super_seeding_hides_nothing() {
 fn with_a_part() -> (Store, Manifest, Store, Server) {
     let (source, manifest) = file(16);
     let store = Store::in_memory().unwrap();
-    store.begin_partial(&manifest, None).unwrap();
+    store.begin_partial(&manifest, None, Claim::Own).unwrap();
     put(&source, &manifest, &store, 0);
     let server = Server::new(&store);
     (source, manifest, store, server)
@@ -137,7 +137,9 @@ async fn what_a_short_download_completes_is_told() {
         live.set(index);
     }
     tokio::time::sleep(Duration::from_secs(5)).await;
-    store.complete_partial(&manifest.address(), false).unwrap();
+    store
+        .complete_partial(&manifest.address(), Claim::Own)
+        .unwrap();
     drop((live, running));
     peer.hears_all(&mut told).await;
 }
@@ -149,7 +151,9 @@ async fn what_comes_without_a_download_is_told() {
     for index in 1..manifest.chunks().len() {
         put(&source, &manifest, &store, index);
     }
-    store.complete_partial(&manifest.address(), false).unwrap();
+    store
+        .complete_partial(&manifest.address(), Claim::Own)
+        .unwrap();
     peer.hears_all(&mut told).await;
 }
 
@@ -164,7 +168,9 @@ async fn whoever_follows_a_download_hears_at_once_of_what_another_way_brought() 
     for index in 1..manifest.chunks().len() {
         put(&source, &manifest, &store, index);
     }
-    store.complete_partial(&manifest.address(), false).unwrap();
+    store
+        .complete_partial(&manifest.address(), Claim::Own)
+        .unwrap();
     let began = clock::now();
     drop((live, running));
     peer.hears_all(&mut told).await;
