@@ -96,6 +96,8 @@ pub(crate) enum Command {
     Ls,
     /// Show one file's facts
     Stat(OneAddress),
+    /// Print a link to a file that is here: its address, name and size, and where this node can be reached
+    Link(LinkArgs),
     /// Remove a file, and the chunks that only it used
     Rm(OneAddress),
     /// Choose what is kept whatever happens
@@ -216,6 +218,20 @@ pub(crate) struct OneAddress {
     /// 64 hex digits
     #[arg(value_parser = address::parse)]
     pub(crate) address: Address,
+}
+
+/// Of `casnode link`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A link goes wherever an address does. Without a daemon it names no peers: nobody could ask this node."
+)]
+pub(crate) struct LinkArgs {
+    /// 64 hex digits
+    #[arg(value_parser = address::parse)]
+    pub(crate) address: Address,
+    /// Draw it in the terminal as well, for a camera
+    #[arg(long)]
+    pub(crate) qr: bool,
 }
 
 /// Of the commands that take an address or mean everything.

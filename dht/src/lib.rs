@@ -39,6 +39,7 @@ mod report;
 mod start;
 
 pub use libp2p::identity::Keypair;
+pub use libp2p::multiaddr::Protocol;
 pub use libp2p::{Multiaddr, PeerId};
 
 pub use bandwidth::{Bandwidth, PeerTraffic, Traffic};

@@ -46,6 +46,8 @@ pub(crate) async fn repair(
         target: Target::Keep,
         timeout,
         hints: Vec::new(),
+        name: None,
+        size_bytes: None,
         output: None,
         mode: None,
         stay: Stay {

@@ -13,14 +13,26 @@ pub(crate) fn make(store: &Store, needed_bytes: u64) -> Result<(), StoreError> {
     };
     // What may go is only counted where something must.
     if needed_bytes > max_bytes.saturating_sub(store.disk_bytes()) {
-        let room_bytes = store.room_bytes()?.unwrap_or(u64::MAX);
-        if needed_bytes > room_bytes {
-            return Err(StoreError::OverQuota {
-                needed_bytes,
-                available_bytes: room_bytes,
-                max_bytes,
-            });
-        }
+        check(store, needed_bytes)?;
     }
     store.make_room(needed_bytes)
+}
+
+/// Sees whether so many bytes could fit when all that may go has gone; removes nothing.
+///
+/// # Errors
+/// [`StoreError::OverQuota`] when they cannot fit.
+pub(crate) fn check(store: &Store, needed_bytes: u64) -> Result<(), StoreError> {
+    let Some(max_bytes) = store.max_bytes() else {
+        return Ok(());
+    };
+    let available_bytes = store.room_bytes()?.unwrap_or(u64::MAX);
+    if needed_bytes > available_bytes {
+        return Err(StoreError::OverQuota {
+            needed_bytes,
+            available_bytes,
+            max_bytes,
+        });
+    }
+    Ok(())
 }

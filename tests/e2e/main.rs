@@ -24,6 +24,7 @@ mod durability;
 mod hostile_peers;
 mod in_place;
 mod input;
+mod links;
 mod list;
 mod memory;
 mod output;

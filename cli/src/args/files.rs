@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use casnode_node::api::ChunkerName;
-use casnode_node::{SeedPolicy, SwarmMode};
+use casnode_node::{Link, SeedPolicy, SwarmMode};
 use clap::{Subcommand, ValueEnum};
 
 use super::network::{self, NetworkArgs};
-use crate::address::{self, Address};
+use crate::address;
 use crate::size;
 
 /// Of `casnode store`.
@@ -46,6 +46,12 @@ pub(crate) struct StoreArgs {
     /// Print `HASH  PATH` lines, as b3sum does: for `casnode get --list` and `b3sum --check`
     #[arg(long)]
     pub(crate) sums: bool,
+    /// Print a link for each file instead of its address: with its name and size, and where this node can be reached
+    #[arg(long, conflicts_with = "sums")]
+    pub(crate) link: bool,
+    /// Draw each link in the terminal as well, for a camera
+    #[arg(long, requires = "link")]
+    pub(crate) qr: bool,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
     #[command(subcommand)]
@@ -88,9 +94,9 @@ impl From<Chunker> for ChunkerName {
                         the exit code is then the first failure's."
 )]
 pub(crate) struct GetArgs {
-    /// 64 hex digits
-    #[arg(value_parser = address::parse, required_unless_present = "list")]
-    pub(crate) address: Option<Address>,
+    /// 64 hex digits, or a link: its name is the output's unless -o names one, and its peers are asked first
+    #[arg(value_name = "ADDRESS|LINK", value_parser = address::parse_link, required_unless_present = "list")]
+    pub(crate) address: Option<Link>,
     /// Fetch the files of this list, or of standard input, into the folder -o: lines as b3sum and `store --sums` print them
     #[arg(long, value_name = "FILE|-", conflicts_with_all = ["address", "in_place", "swarm"])]
     pub(crate) list: Option<OsString>,
@@ -134,9 +140,9 @@ pub(crate) struct GetArgs {
                   Each byte is proven before it is written. The report of --json goes to standard error."
 )]
 pub(crate) struct CatArgs {
-    /// 64 hex digits
-    #[arg(value_parser = address::parse)]
-    pub(crate) address: Address,
+    /// 64 hex digits, or a link: its peers are asked first
+    #[arg(value_name = "ADDRESS|LINK", value_parser = address::parse_link)]
+    pub(crate) address: Link,
     /// Begin here: bytes, or a size like 1.5GiB [default: the beginning of the file]
     #[arg(long, value_name = "SIZE", value_parser = size::parse_place)]
     pub(crate) offset: Option<u64>,

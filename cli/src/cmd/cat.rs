@@ -18,7 +18,7 @@ pub(crate) async fn run(context: &Context, args: CatArgs) -> Result<()> {
         output: Some(Box::new(StdoutPipe::new(closed.clone()))),
     };
     let request = Request::Cat {
-        address: args.address.into_string(),
+        address: args.address.to_string(),
         offset_bytes: args.offset.unwrap_or(0),
         length_bytes: args.length,
         timeout_ms: args.timeout.map(super::millis),

@@ -41,7 +41,7 @@ pub(crate) async fn run(context: &Context, mut args: GetArgs) -> Result<()> {
         },
     };
     let request = Request::Get {
-        address: address.into_string(),
+        address: address.to_string(),
         output,
         timeout_ms: args.timeout.map(super::millis),
         peers: args.peer,

@@ -7,6 +7,7 @@ mod daemon;
 mod dht;
 mod get;
 mod get_list;
+mod link;
 mod local;
 mod provide;
 mod providers;
@@ -45,6 +46,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Cat(cat) => cat::run(&context, cat).await,
         Command::Ls => local::ls(&context).await,
         Command::Stat(one) => local::stat(&context, one.address).await,
+        Command::Link(args) => link::run(&context, args).await,
         Command::Rm(one) => local::rm(&context, one.address).await,
         Command::Pin(pin) => local::pin(&context, pin).await,
         Command::Gc(gc) => local::gc(&context, gc.dry_run).await,

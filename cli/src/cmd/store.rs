@@ -6,6 +6,7 @@ use std::path::Path;
 use casnode_node::api::{ErrorKind, MAX_STORE_PATHS, Request, Response, Source, StoreReport};
 use casnode_node::{Client, Streams, rebuild_index};
 
+use super::link;
 use crate::args::{StoreArgs, StoreCommand};
 use crate::exit::{Failure, Result};
 use crate::output;
@@ -18,6 +19,9 @@ pub(crate) async fn run(context: &Context, args: StoreArgs) -> Result<()> {
         return rebuild(context).await;
     }
     check(context, &args)?;
+    if args.qr {
+        link::check_terminal()?;
+    }
     let client = context.networked(args.network.clone()).await?;
     let stored = store_all(context, &client, &args).await;
     client.close().await;
@@ -41,7 +45,11 @@ async fn store_all(context: &Context, client: &Client, args: &StoreArgs) -> Resu
             },
         };
         for (path, outcome) in now.iter().zip(outcomes) {
-            let failure = match outcome.and_then(|report| print(context, args, path, report)) {
+            let printed = match outcome {
+                Ok(report) => print(context, client, args, path, report).await,
+                Err(failure) => Err(failure),
+            };
+            let failure = match printed {
                 Ok(()) => continue,
                 Err(failure) if is_alone || context.stop.is_cancelled() => return Err(failure),
                 Err(Failure::OutputClosed) => return Err(Failure::OutputClosed),
@@ -105,8 +113,19 @@ async fn store_many(
     }
 }
 
-fn print(context: &Context, args: &StoreArgs, path: &OsString, report: StoreReport) -> Result<()> {
+async fn print(
+    context: &Context,
+    client: &Client,
+    args: &StoreArgs,
+    path: &OsString,
+    report: StoreReport,
+) -> Result<()> {
     context.remark(&output::store_summary(&report));
+    if args.link {
+        let name = report.name.as_deref();
+        let link = link::make(context, client, &report.address, name, report.bytes).await?;
+        return link::print(context, &link, args.qr);
+    }
     if args.sums {
         return output::write_out(&output::sum_line(&report.address, &path.to_string_lossy()));
     }

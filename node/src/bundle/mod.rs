@@ -282,6 +282,8 @@ impl Job {
                 .deadline
                 .map(|at| at.saturating_duration_since(clock::now())),
             hints: self.hints.clone(),
+            name: None,
+            size_bytes: None,
             output: None,
             mode: self.mode,
             stay: self.stay,

@@ -114,6 +114,10 @@ pub(crate) struct GetOptions {
     pub(crate) target: Target,
     pub(crate) timeout: Option<Duration>,
     pub(crate) hints: Vec<Multiaddr>,
+    /// What whoever told of the file calls it; goes before the name it is published with.
+    pub(crate) name: Option<String>,
+    /// Its length, as whoever told of it says: another one is refused.
+    pub(crate) size_bytes: Option<u64>,
     /// The stream of [`Target::Stream`].
     pub(crate) output: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     /// Permission bits of the output; `None`: by this process's umask.
@@ -128,6 +132,8 @@ pub(super) struct Job {
     pub(super) address: Address,
     pub(super) target: Target,
     pub(super) hints: Vec<Multiaddr>,
+    pub(super) told_name: Option<String>,
+    pub(super) told_size_bytes: Option<u64>,
     pub(super) mode: Option<u32>,
     pub(super) stay: Stay,
     pub(super) stream: Option<Arc<Mutex<StreamOut>>>,
@@ -179,11 +185,13 @@ pub(crate) async fn get(
         target,
         timeout,
         hints,
+        name: told_name,
+        size_bytes: told_size_bytes,
         output,
         mode,
         stay,
     } = options;
-    if let Some(path) = already_there(node, &target, address).await? {
+    if let Some(path) = already_there(node, &target, told_name.as_deref(), address).await? {
         return Ok(unchanged(node, stay, address, path, &events).await);
     }
     let deadline = timeout.map(|t| started + t);
@@ -210,6 +218,8 @@ pub(crate) async fn get(
         address,
         target,
         hints,
+        told_name,
+        told_size_bytes,
         mode,
         stay,
         stream: output.map(StreamOut::new),
@@ -256,13 +266,15 @@ pub(crate) async fn get(
 async fn already_there(
     node: &Node,
     target: &Target,
+    told_name: Option<&str>,
     address: Address,
 ) -> Result<Option<PathBuf>, ApiError> {
-    let name = match target {
-        Target::Folder { .. } => node.known_name(&address).await,
+    let known = match (target, told_name) {
+        (Target::Folder { .. }, None) => node.known_name(&address).await,
         _ => None,
     };
-    let Some((path, force)) = target.resolve(name.as_deref(), &address) else {
+    let name = told_name.or(known.as_deref());
+    let Some((path, force)) = target.resolve(name, &address) else {
         return Ok(None);
     };
     let found = inspect(&path, force, address).await?;
@@ -361,7 +373,8 @@ impl Job {
     ) -> Result<(), ApiError> {
         let known = self.node.known_name(&self.address).await;
         let name = self.record.as_ref().and_then(|r| r.name());
-        let name = name.map(str::to_owned).or(known);
+        let told = self.told_name.clone();
+        let name = name.map(str::to_owned).or(known).or(told);
         let fetched = Fetched {
             manifest: manifest.clone(),
             path,
@@ -398,6 +411,16 @@ impl Job {
             found => found.map_err(|e| errors::store("the store could not be read", &e))?,
         };
         Ok(found.filter(|m| !self.bad_manifests.contains_key(&m.id())))
+    }
+
+    /// Refuses a file of another length than its link has: it says that of another file, or somebody lies.
+    pub(super) fn check_size(&self, size_bytes: u64) -> Result<(), ApiError> {
+        match self.told_size_bytes {
+            Some(told_bytes) if told_bytes != size_bytes => {
+                Err(errors::wrong_size(&self.address, told_bytes, size_bytes))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn report(&self, manifest: &Manifest, path: Option<std::path::PathBuf>) -> GetReport {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{ApiError, CatReport, ErrorKind, Phase, Progress, events::EventSink},
     client::Streams,
-    clock,
+    clock, errors,
     node::{Node, multiaddrs},
     read::{OpenFile, RangeReader, ReadOptions},
 };
@@ -30,16 +30,22 @@ pub(super) async fn cat(
     events: &EventSink,
     cancel: CancellationToken,
 ) -> Result<CatReport, ApiError> {
-    let address: Address = super::parse("an address", &call.address)?;
+    let link = super::parse_link(&call.address)?;
+    let address = link.address();
+    let mut hints = multiaddrs("--peer", &call.peers)?;
+    hints.extend(link.peers().cloned());
     let begun = clock::now();
     let options = ReadOptions {
-        hints: multiaddrs("--peer", &call.peers)?,
+        hints,
         deadline: call.timeout_ms.map(|ms| begun + Duration::from_millis(ms)),
         name_patience: Duration::ZERO,
     };
     let reading = async {
         let file = OpenFile::open(node, address, options, events).await?;
         let size_bytes = file.size_bytes();
+        if let Some(told_bytes) = link.size_bytes().filter(|told| *told != size_bytes) {
+            return Err(errors::wrong_size(&address, told_bytes, size_bytes));
+        }
         let offset_bytes = call.offset_bytes;
         let end = match call.length_bytes {
             Some(length_bytes) => offset_bytes.checked_add(length_bytes),

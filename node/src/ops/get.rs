@@ -11,8 +11,10 @@ use crate::{
     choke::SwarmMode,
     client::Streams,
     download::{self, GetOptions, Stay, Target},
+    errors,
+    link::Link,
     node::{Node, multiaddrs},
-    publish,
+    publish, room,
     seeding::SeedPolicy,
 };
 
@@ -56,11 +58,19 @@ pub(super) async fn get(
         ),
         Output::Stream => (Target::Stream, streams.output),
     };
+    let link = super::parse_link(&call.address)?;
+    let mut hints = multiaddrs("--peer", &call.peers)?;
+    hints.extend(link.peers().cloned());
+    if call.keep == Keep::Store {
+        check_room(node, &link).await?;
+    }
     let options = GetOptions {
-        address: super::parse("an address", &call.address)?,
+        address: link.address(),
         target,
         timeout: call.timeout_ms.map(Duration::from_millis),
-        hints: multiaddrs("--peer", &call.peers)?,
+        hints,
+        name: link.name().map(str::to_owned),
+        size_bytes: link.size_bytes(),
         output,
         mode: call.mode,
         stay: Stay {
@@ -74,12 +84,29 @@ pub(super) async fn get(
     }
     let _in_use = node.store.in_use(&address);
     let was_whole = is_whole(node, address).await?;
+    let told_bytes = options.size_bytes;
     let mut report = download::get(node, options, events, cancel).await?;
+    if let Some(told_bytes) = told_bytes.filter(|told| *told != report.bytes) {
+        return Err(errors::wrong_size(&address, told_bytes, report.bytes));
+    }
     super::touch(node, address).await;
     // What was here before is served as it was, unless something is said.
     let policy = seed.or(node.seed.filter(|_| !was_whole));
     report.seed = serve(node, &report, address, policy).await?;
     Ok(report)
+}
+
+/// A file that is not here and whose link tells of more than there can be room for is not looked for.
+async fn check_room(node: &Arc<Node>, link: &Link) -> Result<(), ApiError> {
+    let (address, Some(size_bytes)) = (link.address(), link.size_bytes()) else {
+        return Ok(());
+    };
+    let checked = on_store(node, move |store| match store.file(&address)? {
+        Some(_) => Ok(Ok(())), // some of it needs no room
+        None => Ok(room::check(store, size_bytes)),
+    });
+    let what = format!("{address} was not fetched");
+    checked.await?.map_err(|error| errors::keep(&what, &error))
 }
 
 /// Sets for how long a file that was fetched is served; tells for how long it is. `None`: nobody serves it.

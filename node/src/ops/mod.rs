@@ -26,9 +26,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{ApiError, ErrorKind, Outcome, Request, Response, events::EventSink, server::Caller},
     client::Streams,
+    link::{Link, LinkError, is_link},
     node::Node,
     tasks::blocking,
 };
+
+/// How much is shown of a text that is no address.
+const MAX_SHOWN_CHARS: usize = 200;
 
 /// Carries out one call.
 pub(crate) async fn execute(
@@ -198,16 +202,37 @@ async fn touch(node: &Node, address: Address) {
     }
 }
 
-/// Parses a hash that a person wrote.
+/// Reads a link, or an address alone, that a person wrote.
+fn parse_link(text: &str) -> Result<Link, ApiError> {
+    if !is_link(text) {
+        return parse("an address", text).map(|address: Address| address.into());
+    }
+    text.parse().map_err(|error: LinkError| {
+        let shown: String = text.chars().take(MAX_SHOWN_CHARS).collect();
+        ApiError::new(
+            ErrorKind::Usage,
+            format!("{shown} is not a link"),
+            error.to_string(),
+            "copy it whole as `casnode link` printed it, or write its 64 hex digits alone",
+        )
+    })
+}
+
+/// Parses a hash that a person wrote; of a link, the address.
 fn parse<T>(what: &str, text: &str) -> Result<T, ApiError>
 where
     T: FromStr,
     T::Err: std::fmt::Display,
 {
+    if is_link(text) {
+        let address = parse_link(text)?.address().to_string();
+        return parse(what, &address);
+    }
     text.parse().map_err(|error: T::Err| {
+        let shown: String = text.chars().take(MAX_SHOWN_CHARS).collect();
         ApiError::new(
             ErrorKind::Usage,
-            format!("{text} is not {what}"),
+            format!("{shown} is not {what}"),
             error.to_string(),
             "write the 64 hex digits that `casnode store` or `b3sum` printed",
         )

@@ -86,6 +86,8 @@ impl Run {
             target: Target::Readers,
             timeout: None,
             hints: self.readers.watch().borrow().hints().to_vec(),
+            name: None,
+            size_bytes: None,
             output: None,
             mode: None,
             stay,

@@ -14,8 +14,8 @@ pub(super) const NAME_PATIENCE: Duration = Duration::from_secs(3);
 impl Attempt<'_> {
     /// The name of the file, as far as it is known.
     pub(super) async fn name(&self) -> Option<String> {
-        let told = self.job.record.as_ref().and_then(|r| r.name());
-        match told {
+        let published = self.job.record.as_ref().and_then(|r| r.name());
+        match self.job.told_name.as_deref().or(published) {
             Some(name) => Some(name.to_owned()),
             None => self.job.node.known_name(&self.job.address).await,
         }

@@ -65,6 +65,7 @@ impl Attempt<'_> {
         manifest: Arc<Manifest>,
         late: bool,
     ) -> Result<Option<End>, ApiError> {
+        self.job.check_size(manifest.size_bytes())?;
         let name = self.name().await;
         let place = self.job.target.resolve(name.as_deref(), &self.job.address);
         let keep = self.job.stay.keep;

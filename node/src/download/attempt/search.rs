@@ -348,7 +348,8 @@ impl Attempt<'_> {
             self.others |= chosen != manifest.id();
             return Ok(None);
         }
-        let named = self.job.record.is_some() || self.search.record_done;
+        let named =
+            self.job.told_name.is_some() || self.job.record.is_some() || self.search.record_done;
         let late = matches!(self.job.target, Target::Folder { .. }) && !named;
         if late && !self.may_be_named_late() {
             self.waiting = Some((manifest, clock::now()));
