@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use casnode_node::api::DhtMode;
-use casnode_node::{SeedPolicy, SwarmMode};
+use casnode_node::{Link, SeedPolicy, SwarmMode};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
@@ -111,6 +111,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Ask the DHT who has a file or a chunk
     Providers(ProvidersArgs),
+    /// Say what stands between this node and a file: goes the way of get, and keeps nothing
+    Why(WhyArgs),
     /// Show how announcing stands, or announce again now
     #[command(subcommand)]
     Provide(ProvideCommand),
@@ -251,6 +253,27 @@ pub(crate) struct ProvidersArgs {
     /// Give up after this long, e.g. 30s
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// Of `casnode why`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Looks at what is here, at the network, at each of the peers closest to the address, and at each provider: \
+                  whether it is there, its list of chunks, and a chunk taken at random. The last line names the cause, and the \
+                  exit code is the one that get would end with."
+)]
+pub(crate) struct WhyArgs {
+    /// 64 hex digits, or a link
+    #[arg(value_name = "ADDRESS|LINK", value_parser = address::parse_link)]
+    pub(crate) address: Link,
+    /// End after this long, e.g. 30s
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Ask this peer as well; may be given several times
+    #[arg(long, value_name = "MULTIADDR")]
+    pub(crate) peer: Vec<String>,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
 }

@@ -9,6 +9,7 @@ mod state;
 mod swarm;
 mod upkeep;
 mod when;
+mod why;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -90,6 +91,7 @@ pub(crate) fn json_lines(response: &Response) -> Result<String> {
         Response::Du { files } => lines_of(files),
         Response::Verify(report) => json_line(report),
         Response::Providers(report) => json_line(report),
+        Response::Why(report) => json_line(report),
         Response::ProvideStatus(report) => json_line(report),
         Response::ProvideFile(report) => json_line(report),
         Response::ProvideNow(report) => json_line(report),
@@ -135,6 +137,7 @@ fn text(response: &Response) -> String {
         Response::Du { files } => upkeep::du_text(files),
         Response::Verify(report) => upkeep::verify_text(report),
         Response::Providers(report) => providers_text(report),
+        Response::Why(report) => why::why_text(report),
         Response::ProvideStatus(report) => provide::status_text(report, when::now_ms()),
         Response::ProvideFile(report) => provide::file_text(report, when::now_ms()),
         Response::ProvideNow(report) => provide::now_text(report),

@@ -161,6 +161,15 @@ impl Dht {
         receiver
     }
 
+    /// Looks the peers up that are closest to a key, and asks each who provides it, for people who want to see it.
+    /// Dropping the receiver ends it.
+    pub fn trace(&self, key: Key, deadline: Duration) -> mpsc::Receiver<find::TraceEvent> {
+        let (events, receiver) = mpsc::channel(find::TRACE_EVENTS);
+        let inner = self.inner.clone();
+        self.inner.spawn(find::trace(inner, key, deadline, events));
+        receiver
+    }
+
     /// Says that a provider that a search reported does not answer, or does not have the key: it is not
     /// reported from memory again, and for a while a search does not content itself with it.
     pub fn forget_provider(&self, key: Key, peer: PeerId) {

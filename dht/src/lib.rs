@@ -53,7 +53,7 @@ pub use error::DhtError;
 pub use exchange::{
     ExchangeError, Reply, ReplyReceiver, ReplySender, Request, RequestReceiver, RequestSender,
 };
-pub use find::MAX_FIND_KEYS;
+pub use find::{MAX_FIND_KEYS, TraceEvent};
 pub use handle::Dht;
 pub use key::Key;
 pub use net::addrs::told_addrs;

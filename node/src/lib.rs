@@ -34,6 +34,7 @@ mod seeding;
 mod swarm;
 mod tasks;
 mod upkeep;
+mod why;
 
 pub use budget::{MemoryBudget, Shares};
 pub use casnode_dht::{BadNetworkName, Bandwidth, CipherPreference, NetworkName, Profile};

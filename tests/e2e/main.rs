@@ -37,3 +37,4 @@ mod sharing;
 mod swarm;
 mod transfer;
 mod upkeep;
+mod why;

@@ -14,6 +14,7 @@ mod providers;
 mod state;
 mod store;
 mod verify;
+mod why;
 
 use crate::args::{Args, Command};
 use crate::demo;
@@ -53,6 +54,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Du(which) => local::du(&context, which.address).await,
         Command::Verify(verify) => verify::run(&context, verify).await,
         Command::Providers(providers) => providers::run(&context, providers).await,
+        Command::Why(args) => why::run(&context, args).await,
         Command::Provide(provide) => provide::run(&context, provide).await,
         Command::Dht(dht) => dht::run(&context, dht).await,
         Command::Limits(limits) => state::limits(&context, limits).await,

@@ -13,7 +13,7 @@ use crate::handle::Inner;
 
 /// How long one peer may take, connecting included. One that is silent keeps a place among those asked at
 /// once, so this is short.
-const PEER_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const PEER_DEADLINE: Duration = Duration::from_secs(5);
 /// What every message beyond the first adds to it.
 const MESSAGE_DEADLINE: Duration = Duration::from_secs(1);
 

@@ -6,12 +6,15 @@
 
 mod ask;
 mod cache;
+mod hops;
 mod many;
 mod one;
 mod share;
 mod wide;
 
 pub(crate) use cache::Cache;
+pub use hops::TraceEvent;
+pub(crate) use hops::{TRACE_EVENTS, trace};
 pub use many::MAX_FIND_KEYS;
 pub(crate) use many::{MANY_EVENTS, find_many};
 pub(crate) use one::{channel, find_one};

@@ -14,6 +14,7 @@ pub(crate) mod socket;
 mod state;
 mod swarm;
 mod upkeep;
+mod why;
 
 pub use bundle::*;
 pub use error::{ApiError, ErrorKind};
@@ -23,3 +24,4 @@ pub use proto::*;
 pub use state::*;
 pub use swarm::*;
 pub use upkeep::*;
+pub use why::*;

@@ -12,7 +12,7 @@ use super::{
     FileInfo, FileStat, FileUsage, GcPlanReport, GcReport, GetReport, LimitsChange, LimitsReport,
     ListReport, ListedFile, MetricReport, PeerReport, PinReport, ProvideFileReport,
     ProvideNowReport, ProvideReport, ProvidersReport, RmReport, SeedReport, StatusReport,
-    StoreReport, SwarmReport, VerifyReport,
+    StoreReport, SwarmReport, VerifyReport, WhyReport,
 };
 use crate::choke::SwarmMode;
 
@@ -214,6 +214,15 @@ pub enum Request {
         /// Give up after this long.
         timeout_ms: Option<u64>,
     },
+    /// What stands between this node and a file: goes the way of a `get`, and keeps nothing.
+    Why {
+        /// 64 hex digits, or a link.
+        address: String,
+        /// End after this long.
+        timeout_ms: Option<u64>,
+        /// Multiaddrs of peers to ask as well, with or without `/p2p/…`.
+        peers: Vec<String>,
+    },
     /// How announcing stands.
     ProvideStatus {
         /// 64 hex digits; everything when absent.
@@ -370,6 +379,8 @@ pub enum Response {
     Verify(VerifyReport),
     /// Of [`Request::Providers`].
     Providers(ProvidersReport),
+    /// Of [`Request::Why`].
+    Why(WhyReport),
     /// Of [`Request::ProvideStatus`].
     ProvideStatus(ProvideReport),
     /// Of [`Request::ProvideStatus`] with an address.

@@ -34,6 +34,7 @@ use crate::read::Readers;
 
 pub(crate) use assembler::AssembleError;
 pub(crate) use engine::{GetOptions, Stay, Target, get};
+pub(crate) use session::{Probe, Sample, SessionEnd};
 pub(crate) use verdict::GIVE_UP_AFTER;
 
 /// What a running download has, as others see it: the seeder answers from it, the emitter follows it.

@@ -18,7 +18,7 @@ mod store;
 mod swarm;
 mod verify;
 
-use std::{str::FromStr, sync::Arc};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use casnode_cas::{Address, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -27,8 +27,9 @@ use crate::{
     api::{ApiError, ErrorKind, Outcome, Request, Response, events::EventSink, server::Caller},
     client::Streams,
     link::{Link, LinkError, is_link},
-    node::Node,
+    node::{Node, multiaddrs},
     tasks::blocking,
+    why,
 };
 
 /// How much is shown of a text that is no address.
@@ -162,6 +163,22 @@ pub(crate) async fn execute(
             verified.map(Response::Verify)
         }
         Request::Providers { key, timeout_ms } => network::providers(node, &key, timeout_ms).await,
+        Request::Why {
+            address,
+            timeout_ms,
+            peers,
+        } => {
+            let link = parse_link(&address)?;
+            let mut hints = multiaddrs("--peer", &peers)?;
+            hints.extend(link.peers().cloned());
+            let options = why::WhyOptions {
+                link,
+                hints,
+                timeout: timeout_ms.map(Duration::from_millis),
+            };
+            let traced = why::why(node, options, events, cancel).await;
+            traced.map(Response::Why)
+        }
         Request::ProvideStatus { address } => provide::status(node, address.as_deref()).await,
         Request::ProvideNow {
             address,

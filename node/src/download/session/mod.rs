@@ -6,6 +6,7 @@ mod manners;
 mod news;
 mod opening;
 mod pending;
+mod probe;
 
 use std::{
     sync::{Arc, atomic::AtomicU32},
@@ -21,6 +22,7 @@ use casnode_dht::{
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 
+pub(crate) use self::probe::{Probe, Sample};
 use self::{early::Early, news::News};
 use super::{LiveHave, assembler::Job, engine::EngineEvent, incoming::IncomingRoom};
 use crate::sched::PeerSlot;
