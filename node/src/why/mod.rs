@@ -1,6 +1,6 @@
 //! `why`: walks the way of a `get` and keeps nothing, to tell what stands in it.
 //!
-//! [`search`] goes through the network, [`provider`] asks one provider, [`verdict`] names the cause; each step is
+//! [`search`] goes through the network, [`provider`] asks one provider, [`mod@verdict`] names the cause; each step is
 //! [`told`](trace) as it happens. Every wait has an end, and all of them together the caller's.
 
 mod provider;
