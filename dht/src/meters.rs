@@ -1,6 +1,7 @@
 //! Counts of what a node does, for people who watch it.
 
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use crate::counters::Counter;
 use crate::handle::Inner;
@@ -88,11 +89,6 @@ pub(crate) fn metrics(inner: &Inner) -> Vec<Metric> {
         status.failed,
     );
     gauge(
-        "casnode_dht_announced_keys_per_hour",
-        "Keys announced in the last hour.",
-        status.keys_per_hour,
-    );
-    gauge(
         "casnode_dht_behind",
         "1 when records will run out before they are renewed.",
         status.behind.is_some().into(),
@@ -107,6 +103,17 @@ pub(crate) fn metrics(inner: &Inner) -> Vec<Metric> {
         "How many peers the network seems to have.",
         status.network_peers,
     );
+    // Unknown while keys are due and none is announced.
+    if let Some(span) = status
+        .finish
+        .or((status.due == 0).then_some(Duration::ZERO))
+    {
+        gauge(
+            "casnode_dht_announce_backlog_seconds",
+            "How long announcing what is due takes at the rate of the last hour.",
+            span.as_secs(),
+        );
+    }
     let sizes = inner.records.tables().sizes();
     for (name, help, value) in held(&sizes) {
         gauge(name, help, value as u64);

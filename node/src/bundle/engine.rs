@@ -215,6 +215,8 @@ impl Engine<'_> {
         for file in files {
             used.chunks += 1;
             used.bytes += file.bytes.len() as u64;
+            let counters = self.job.node.swarms.counters();
+            counters.came(file.bytes.len() as u64);
             for at in &self.lines_of[file.place] {
                 let line = &self.job.lines[*at];
                 writes.push((*at, line.address, line.path.clone(), file.bytes.clone()));

@@ -197,6 +197,14 @@ impl Downloads {
             .cloned()
     }
 
+    /// How many run and know what they fetch.
+    pub(crate) fn running(&self) -> usize {
+        self.live
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+
     /// True while some download of the address runs.
     pub(crate) fn is_running(&self, address: &Address) -> bool {
         let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);

@@ -31,7 +31,13 @@ async fn all(node: &Arc<Node>) -> Result<Vec<MetricReport>, ApiError> {
     }
     if let Some(dht) = &node.dht {
         metrics.extend(of_swarms(&node.swarms));
+        metrics.extend(of_downloads(node));
         metrics.extend(of_dht(dht));
+        metrics.push(gauge(
+            "casnode_dht_connected_peers",
+            "Peers this node is connected to.",
+            dht.peers().await.len() as u64,
+        ));
     }
     Ok(metrics)
 }
@@ -154,6 +160,38 @@ fn of_swarms(swarms: &Swarms) -> [MetricReport; 9] {
             "casnode_stream_breaches_total",
             "Streams that were closed because their peer broke the rules of the exchange.",
             count(&counters.breaches),
+        ),
+    ]
+}
+
+fn of_downloads(node: &Node) -> [MetricReport; 5] {
+    let counters = node.swarms.counters();
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    [
+        gauge(
+            "casnode_downloads",
+            "Downloads that run and know what they fetch.",
+            node.downloads.running() as u64,
+        ),
+        counter(
+            "casnode_downloaded_chunks_total",
+            "Chunks fetched from peers.",
+            count(&counters.fetched_chunks),
+        ),
+        counter(
+            "casnode_downloaded_chunk_bytes_total",
+            "Bytes of these chunks.",
+            count(&counters.fetched_bytes),
+        ),
+        counter(
+            "casnode_downloaded_duplicate_bytes_total",
+            "Bytes of chunks that were fetched a second time.",
+            count(&counters.duplicate_bytes),
+        ),
+        counter(
+            "casnode_downloaded_wrong_chunks_total",
+            "Chunks that did not have the hash they were asked for by.",
+            count(&counters.wrong_chunks),
         ),
     ]
 }

@@ -68,6 +68,24 @@ pub(crate) struct Counters {
     pub(crate) choked_requests: AtomicU64,
     /// Streams that were closed because their peer broke the rules.
     pub(crate) breaches: AtomicU64,
+    pub(crate) fetched_chunks: AtomicU64,
+    pub(crate) fetched_bytes: AtomicU64,
+    /// Bytes that came twice.
+    pub(crate) duplicate_bytes: AtomicU64,
+    /// Chunks that did not have their hash.
+    pub(crate) wrong_chunks: AtomicU64,
+}
+
+impl Counters {
+    /// A chunk was fetched and is right.
+    pub(crate) fn came(&self, bytes: u64) {
+        Self::add(&self.fetched_chunks, 1);
+        Self::add(&self.fetched_bytes, bytes);
+    }
+
+    pub(crate) fn add(counter: &AtomicU64, more: u64) {
+        counter.fetch_add(more, Ordering::Relaxed);
+    }
 }
 
 /// The streams there are now.
@@ -80,12 +98,6 @@ pub(crate) struct Census {
     pub(crate) interested: u64,
     /// Swarms whose members are told of chunks one by one.
     pub(crate) super_seeded: u64,
-}
-
-impl Counters {
-    pub(crate) fn add(counter: &AtomicU64, more: u64) {
-        counter.fetch_add(more, Ordering::Relaxed);
-    }
 }
 
 impl Default for Swarms {

@@ -267,7 +267,7 @@ impl<'a> Attempt<'a> {
             EngineEvent::Told { peer, others } => self.told(peer, others),
             EngineEvent::Arrived { peer, index } => self.schedule(Event::Arrived { peer, index }),
             EngineEvent::Failed { peer, index, fault } => self.failed(peer, index, fault),
-            EngineEvent::Duplicate { bytes } => self.job.tally.duplicate_bytes += u64::from(bytes),
+            EngineEvent::Duplicate { bytes } => self.came_twice(bytes.into()),
             EngineEvent::Gone { peer, end } => self.gone(peer, &end),
             EngineEvent::Stored { peer, index } => self.stored(peer, index),
             EngineEvent::Rejected { peer, index } => self.failed(peer, index, Fault::WrongBytes),

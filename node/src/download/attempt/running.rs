@@ -29,6 +29,7 @@ use crate::{
     api::{ApiError, ErrorKind, Keep},
     clock, errors,
     sched::{Event, Fault, Order, PeerSlot, Scheduler, SchedulerConfig},
+    swarm::Counters,
     tasks::blocking,
 };
 
@@ -223,6 +224,7 @@ impl Attempt<'_> {
         }
         self.job.tally.fetched_chunks += 1;
         self.job.tally.fetched_bytes += bytes;
+        self.job.node.swarms.counters().came(bytes);
         self.job.sources.delivered(slot, bytes, now);
         if let Some(peer) = self.job.sources.peer(slot) {
             let tally = self.job.sources.tally(peer);
@@ -304,9 +306,17 @@ impl Attempt<'_> {
         self.others && (only_liars || is_too_slow)
     }
 
+    pub(super) fn came_twice(&mut self, bytes: u64) {
+        self.job.tally.duplicate_bytes += bytes;
+        let counters = self.job.node.swarms.counters();
+        Counters::add(&counters.duplicate_bytes, bytes);
+    }
+
     pub(super) fn failed(&mut self, slot: PeerSlot, index: u32, fault: Fault) {
         if fault == Fault::WrongBytes {
             self.job.tally.rejected_chunks += 1;
+            let counters = self.job.node.swarms.counters();
+            Counters::add(&counters.wrong_chunks, 1);
             if let Some(peer) = self.job.sources.peer(slot) {
                 self.job.sources.tally(peer).rejected += 1;
                 self.search.next_lookup = clock::now();
