@@ -1,6 +1,7 @@
 //! What may be typed. Only shape is decided here; what it means is in [`crate::cmd`].
 
 mod bench;
+mod config;
 mod files;
 mod network;
 
@@ -18,6 +19,7 @@ use crate::rate::Rate;
 use crate::size;
 
 pub(crate) use self::bench::{BenchArgs, BenchPartArgs, Step};
+pub(crate) use self::config::{ConfigCommand, LogFormat, LogLevel};
 pub(crate) use self::files::{CatArgs, GetArgs, StoreArgs, StoreCommand};
 pub(crate) use self::network::{NetworkArgs, Or};
 
@@ -70,6 +72,16 @@ pub(crate) struct Global {
         value_parser = size::parse_memory
     )]
     pub(crate) memory: Option<size::Memory>,
+    /// Read settings from this file, or from none [default: casnode/config.toml in the user's config folder, if it is there]
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        value_name = "FILE|none",
+        env = "CASNODE_CONFIG",
+        hide_env_values = true
+    )]
+    pub(crate) config: Option<PathBuf>,
     /// Print one JSON object a line on standard output
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) json: bool,
@@ -79,6 +91,30 @@ pub(crate) struct Global {
     /// Log more to standard error; twice for still more (RUST_LOG decides alone when set)
     #[arg(short, long, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// Log this and what is worse
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        value_name = "LEVEL",
+        env = "CASNODE_LOG_LEVEL",
+        hide_env_values = true,
+        value_enum,
+        default_value = "warn"
+    )]
+    pub(crate) log_level: LogLevel,
+    /// Log for people, or one JSON object a line
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        value_name = "FORMAT",
+        env = "CASNODE_LOG_FORMAT",
+        hide_env_values = true,
+        value_enum,
+        default_value = "text"
+    )]
+    pub(crate) log_format: LogFormat,
 }
 
 /// The commands.
@@ -127,6 +163,9 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// List the peers this node is connected to
     Peers,
+    /// Check the config file, or show what is set and by whom
+    #[command(subcommand)]
+    Config(Box<ConfigCommand>),
     /// Show the whole story on one machine: nodes come and go and lie, and every copy is right
     Demo(DemoArgs),
     /// Measure how fast this program is on this machine, and compare it with plain programs
@@ -134,6 +173,11 @@ pub(crate) enum Command {
     /// A piece of work of a bench
     #[command(hide = true)]
     BenchPart(BenchPartArgs),
+    /// Write man pages into a folder
+    Man {
+        /// The folder; it is made if need be
+        folder: PathBuf,
+    },
     /// Print a completion script for a shell
     Completions {
         /// For which shell
@@ -150,11 +194,24 @@ pub(crate) struct DaemonArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
     /// How fast stored bytes are read and checked in the background, e.g. 8MiB/s, or off
-    #[arg(long, value_name = "RATE|off", default_value = "8MiB/s", value_parser = size::parse_rate)]
+    #[arg(
+        long,
+        value_name = "RATE|off",
+        env = "CASNODE_SCRUB_RATE",
+        hide_env_values = true,
+        default_value = "8MiB/s",
+        value_parser = size::parse_rate
+    )]
     pub(crate) scrub_rate: size::Rate,
     /// Serve what is fetched for this long, where `get` does not say: none, until-exit, a time like 30m, ratio=1.5, or
     /// forever
-    #[arg(long, value_name = "POLICY", default_value = "forever")]
+    #[arg(
+        long,
+        value_name = "POLICY",
+        env = "CASNODE_SEED",
+        hide_env_values = true,
+        default_value = "forever"
+    )]
     pub(crate) seed: SeedPolicy,
     /// Hold records for others: auto (unless others cannot reach this node), server or client
     #[arg(
@@ -167,7 +224,13 @@ pub(crate) struct DaemonArgs {
     pub(crate) dht_mode: Option<Or<DhtMode>>,
     /// Whether peers owe each other anything: fair, between strangers, or trusted, between machines of one owner
     /// [default: fair on the network main, trusted on any other]
-    #[arg(long, value_name = "fair|trusted", value_parser = network::parse_swarm)]
+    #[arg(
+        long,
+        value_name = "fair|trusted",
+        env = "CASNODE_SWARM",
+        hide_env_values = true,
+        value_parser = network::parse_swarm
+    )]
     pub(crate) swarm: Option<SwarmMode>,
     /// Leave when standard input ends: whoever holds its other end is gone
     #[arg(long, hide = true)]

@@ -59,14 +59,6 @@ impl Failure {
         Self::new(kind, what, error.to_string(), "")
     }
 
-    /// The same failure with its error told otherwise.
-    pub(crate) fn map(self, retell: impl FnOnce(ApiError) -> ApiError) -> Self {
-        match self {
-            Self::Api(error) => Self::Api(retell(error)),
-            other => other,
-        }
-    }
-
     /// The exit code.
     pub(crate) fn code(&self) -> u8 {
         match self {

@@ -11,10 +11,13 @@
 mod address;
 mod args;
 mod cmd;
+mod config;
 mod demo;
 mod exit;
 mod list;
+mod log;
 mod memory;
+mod multiaddr;
 mod output;
 mod pipe;
 mod progress;
@@ -25,64 +28,41 @@ mod size;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use tracing_subscriber::EnvFilter;
-
-use crate::args::Args;
+use crate::args::{Command, LogFormat};
+use crate::config::Stop;
 use crate::exit::{Failure, Result};
 
 fn main() -> ExitCode {
     memory::keep_buffers();
-    let args = Args::parse();
-    init_log(args.global.verbose);
-    match run(args) {
+    let (args, settings) = match config::read(std::env::args_os().collect()) {
+        Ok(read) => read,
+        Err(Stop::Clap(error)) => error.exit(),
+        Err(Stop::Failure(failure)) => return failed(&failure),
+    };
+    log::init(&args.global);
+    let is_daemon = matches!(args.command, Command::Daemon(_));
+    let logs_json = is_daemon && args.global.log_format == LogFormat::Json;
+    match run(args, settings) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            failure.report(&mut progress::Stderr);
-            ExitCode::from(failure.code())
+        // A log that programs read has its last line in their form, too.
+        Err(Failure::Api(error)) if logs_json => {
+            tracing::error!(why = error.why, next = error.next, "{}", error.what);
+            ExitCode::from(Failure::Api(error).code())
         }
+        Err(failure) => failed(&failure),
     }
 }
 
-fn run(args: Args) -> Result<()> {
+fn failed(failure: &Failure) -> ExitCode {
+    failure.report(&mut progress::Stderr);
+    ExitCode::from(failure.code())
+}
+
+fn run(args: args::Args, settings: config::Settings) -> Result<()> {
     let runtime =
         tokio::runtime::Runtime::new().map_err(|error| Failure::io("cannot start", &error))?;
-    let outcome = runtime.block_on(cmd::run(args));
+    let outcome = runtime.block_on(cmd::run(args, settings));
     // A thread may be waiting for standard input, which nobody can interrupt: do not wait for it.
     runtime.shutdown_background();
     outcome
-}
-
-/// Logs to standard error: warnings, more with -v, or what RUST_LOG says.
-fn init_log(verbose: u8) {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(log_filter(verbose)));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(|| progress::Stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
-}
-
-/// A node that starts alone is no reason for a warning of the Kademlia library; and its debug lines, and those of
-/// the libraries around it, drown everything else, so that they have to be asked for by RUST_LOG.
-fn log_filter(verbose: u8) -> &'static str {
-    match verbose {
-        0 => "warn,libp2p_kad::behaviour=error",
-        1 => "info,libp2p_kad::behaviour=error",
-        _ => "info,casnode=debug,casnode_node=debug,casnode_dht=debug,casnode_cas=debug",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_log_filters_parse() {
-        for verbose in 0..4 {
-            let filter = EnvFilter::builder().parse(log_filter(verbose));
-            assert!(filter.is_ok(), "{verbose}: {filter:?}");
-        }
-    }
 }

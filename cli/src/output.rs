@@ -1,6 +1,7 @@
 //! Results as people and programs read them. Everything here goes to standard output unless it says otherwise.
 
 pub(crate) mod bench;
+mod config;
 mod dht;
 mod list;
 mod metrics;
@@ -32,6 +33,7 @@ pub(crate) fn print(response: &Response, json: bool) -> Result<()> {
     })
 }
 
+pub(crate) use config::{print_checked, print_settings};
 pub(crate) use list::{list_lines, list_summary};
 pub(crate) use provide::warning as provide_warning;
 pub(crate) use swarm::{mode_text as swarm_mode, seed_remark, seed_summary};

@@ -12,7 +12,8 @@ use casnode_node::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Global, NetworkArgs};
+use crate::args::{Global, LogFormat, NetworkArgs};
+use crate::config::Settings;
 use crate::exit::{Failure, Result};
 use crate::output;
 use crate::progress::{Reporter, remark};
@@ -21,6 +22,8 @@ use crate::progress::{Reporter, remark};
 pub(crate) struct Context {
     /// Where this node keeps everything; absolute.
     pub(crate) data_dir: PathBuf,
+    /// What is set, and by whom.
+    pub(crate) settings: Settings,
     /// The most that the store may take, where that was said.
     pub(crate) max_store: Option<StoreLimit>,
     /// Memory that a node in this process may use.
@@ -29,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) json: bool,
     /// No progress, no remarks.
     pub(crate) quiet: bool,
+    /// Who reads the log.
+    log_format: LogFormat,
     /// Cancelled by the first signal.
     pub(crate) stop: CancellationToken,
     /// Warnings that were said: of several calls each says what concerns them all.
@@ -37,13 +42,19 @@ pub(crate) struct Context {
 
 impl Context {
     /// Settles the data directory.
-    pub(crate) fn new(global: &Global, stop: CancellationToken) -> Result<Self> {
+    pub(crate) fn new(
+        global: &Global,
+        settings: Settings,
+        stop: CancellationToken,
+    ) -> Result<Self> {
         Ok(Self {
+            settings,
             data_dir: data_dir(global.data_dir.as_deref())?,
             max_store: global.max_store.and_then(|limit| limit.0),
             memory: global.memory.and_then(|m| m.0).unwrap_or_default(),
             json: global.json,
             quiet: global.quiet,
+            log_format: global.log_format,
             stop,
             warned: Mutex::default(),
         })
@@ -56,6 +67,14 @@ impl Context {
         }
     }
 
+    /// Says something of a daemon: as a remark to people, as an event where programs read the log.
+    pub(crate) fn tell(&self, text: &str) {
+        match self.log_format {
+            LogFormat::Text => self.remark(text),
+            LogFormat::Json => tracing::info!("{}", text.trim_end()),
+        }
+    }
+
     /// Connects to the daemon; `None` when none runs.
     pub(crate) async fn daemon(&self) -> Result<Option<Client>> {
         let connect = Client::connect(&self.data_dir);
@@ -64,7 +83,10 @@ impl Context {
             .run_until_cancelled(connect)
             .await
             .ok_or_else(interrupted)??;
-        if let (Some(client), Some(limit)) = (&client, self.max_store) {
+        // A file is for the daemon as well, which may have been told otherwise: it was meant there, not here.
+        if let (Some(client), Some(limit)) = (&client, self.max_store)
+            && self.settings.is_said_here("max-store")
+        {
             self.check_limit(client, limit).await?;
         }
         Ok(client)
@@ -130,21 +152,20 @@ impl Context {
     pub(crate) async fn networked(&self, network: NetworkArgs) -> Result<Client> {
         match self.daemon().await? {
             Some(client) => {
-                if let Some(name) = network.network_name() {
+                if let Some(name) = network.network_name()
+                    && self.settings.is_said_here("network")
+                {
                     self.check_network(&client, name).await?;
                 }
-                if network.any_given() {
+                let mut idle = NetworkArgs::IDLE_WITH_DAEMON.into_iter();
+                if idle.any(|name| self.settings.is_typed(name)) {
                     remark(
                         "warning: a daemon runs on this data directory and is in the network already; --listen, --bootstrap, --no-mdns, --profile, --cipher, --max-up, --max-down and --limit-local change nothing (its limits: `casnode limits`)\n",
                     );
                 }
                 Ok(client)
             }
-            None => {
-                let (config, origin) = network.into_config();
-                let client = self.in_process(Some(config)).await;
-                client.map_err(|failure| failure.map(|error| origin.explain(error)))
-            }
+            None => self.in_process(Some(network.into_config())).await,
         }
     }
 

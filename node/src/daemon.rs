@@ -3,10 +3,12 @@
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{ApiError, ErrorKind, StatusReport, server, socket},
+    change::{self, ChangeCall},
     config::NodeConfig,
     node::Node,
     ops,
@@ -33,13 +35,14 @@ fn raise_open_files() -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, raised)?)
 }
 
-/// Runs a node with its API socket until `stop`; `on_ready` hears its state once it listens.
+/// Runs a node with its API socket until `stop`, and makes `changes` meanwhile; `on_ready` hears its state once it listens.
 ///
 /// # Errors
 /// `Busy` when another process owns the data directory, `Usage` for a malformed address, `Failure` when an address
 /// cannot be listened on or the socket cannot be made.
 pub async fn run_daemon(
     config: NodeConfig,
+    changes: mpsc::Receiver<ChangeCall>,
     on_ready: impl FnOnce(StatusReport),
     stop: CancellationToken,
 ) -> Result<(), ApiError> {
@@ -65,6 +68,7 @@ pub async fn run_daemon(
     };
     let api = node.tasks.child();
     api.spawn("api", server::serve(listener, node.clone(), api.clone()));
+    api.spawn("changes", change::run(node.clone(), changes));
     on_ready(ops::status(&node).await?);
     stop.cancelled().await;
     tracing::info!("leaving");

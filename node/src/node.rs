@@ -14,6 +14,7 @@ use casnode_cas::{Address, FileRecord, Manifest, Store, StoreConfig, StoreError}
 use casnode_dht::{Dht, NetworkName, PeerId};
 use tokio_util::sync::CancellationToken;
 
+pub use self::join::check_multiaddr;
 use self::join::{check_network, join, mode_of};
 pub(crate) use self::join::{mode, multiaddrs};
 use crate::{
@@ -139,6 +140,11 @@ impl Node {
             upkeep::start(&node);
         }
         Ok(node)
+    }
+
+    /// Tells the store another limit, if there is a word about one. What is over it makes room with the next use.
+    pub(crate) async fn set_store_limit(&self, limit: Option<StoreLimit>) -> Result<(), ApiError> {
+        set_limit(&self.store, limit).await
     }
 
     /// Says so when nobody that was named to join by answers.

@@ -68,19 +68,14 @@ pub(crate) struct Call {
 /// `casnode` with these words. Nothing of the environment of whoever runs the tests reaches it.
 pub(crate) fn casnode<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Call {
     let mut command = Command::new(CASNODE);
+    for (variable, _) in std::env::vars_os() {
+        if variable.as_encoded_bytes().starts_with(b"CASNODE_") {
+            command.env_remove(variable);
+        }
+    }
     command
         .args(words)
-        .env_remove("CASNODE_BOOTSTRAP")
-        .env_remove("CASNODE_DATA_DIR")
-        .env_remove("CASNODE_MAX_STORE")
-        .env_remove("CASNODE_MEMORY")
-        .env_remove("CASNODE_NETWORK")
-        .env_remove("CASNODE_PROFILE")
-        .env_remove("CASNODE_MAX_UP")
-        .env_remove("CASNODE_MAX_DOWN")
-        .env_remove("CASNODE_DHT_MODE")
-        .env_remove("CASNODE_CIPHER")
-        .env_remove("CASNODE_MEMORY")
+        .env("CASNODE_CONFIG", "none")
         // Tests count chunks, and know where they are.
         .env("CASNODE_CHUNKER", "fixed")
         .env_remove("RUST_LOG");
@@ -454,6 +449,11 @@ impl Node {
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// What it has said so far on standard error.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Kills it, and gives back its data directory.

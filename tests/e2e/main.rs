@@ -18,6 +18,7 @@ mod xfs;
 mod bench;
 mod cipher;
 mod commands;
+mod config;
 mod demo;
 mod dht;
 mod durability;

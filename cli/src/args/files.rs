@@ -120,7 +120,13 @@ pub(crate) struct GetArgs {
     #[arg(long, value_name = "POLICY")]
     pub(crate) seed: Option<SeedPolicy>,
     /// Give up after this long, e.g. 30s or 5m [default: 30 s to find a provider, 5 min without progress]
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "CASNODE_TIMEOUT",
+        hide_env_values = true,
+        value_parser = humantime::parse_duration
+    )]
     pub(crate) timeout: Option<Duration>,
     /// Whether peers owe each other anything: fair, between strangers, or trusted, between machines of one owner
     /// [default: as the daemon was told; without one, as a daemon's own]

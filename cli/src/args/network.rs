@@ -1,24 +1,14 @@
 //! How to take part in the network, as typed or said by variables.
 
-use casnode_node::api::{ApiError, DhtMode, ErrorKind};
+use casnode_node::api::DhtMode;
 use casnode_node::{
     BadNetworkName, Bandwidth, CipherPreference, NetworkConfig, NetworkName, Profile, SwarmMode,
 };
 
+use clap::builder::BoolishValueParser;
+
+use crate::multiaddr;
 use crate::rate::Rate;
-
-/// Bootstrap peers for every command that joins the network, comma separated.
-const BOOTSTRAP_VARIABLE: &str = "CASNODE_BOOTSTRAP";
-/// Which network, where nothing is typed.
-pub(crate) const NETWORK_VARIABLE: &str = "CASNODE_NETWORK";
-/// Which profile, where nothing is typed.
-const PROFILE_VARIABLE: &str = "CASNODE_PROFILE";
-/// Which cipher, where nothing is typed.
-const CIPHER_VARIABLE: &str = "CASNODE_CIPHER";
-
-/// The most that is sent, and taken, where nothing is typed.
-const MAX_UP_VARIABLE: &str = "CASNODE_MAX_UP";
-const MAX_DOWN_VARIABLE: &str = "CASNODE_MAX_DOWN";
 
 /// A value, or nothing: an empty variable means the default, not an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,20 +17,39 @@ pub(crate) struct Or<T>(pub(crate) Option<T>);
 /// How to take part in the network.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct NetworkArgs {
-    /// Listen here; may be given several times
-    #[arg(long, value_name = "MULTIADDR")]
+    /// Listen here; may be given several times, or comma separated
+    #[arg(
+        long,
+        value_name = "MULTIADDR",
+        env = "CASNODE_LISTEN",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_parser = multiaddr::parse_listen
+    )]
     pub(crate) listen: Vec<String>,
-    /// Join the network by this peer; may be given several times [env: CASNODE_BOOTSTRAP, comma separated]
-    #[arg(long, value_name = "MULTIADDR")]
+    /// Join the network by this peer; may be given several times, or comma separated
+    #[arg(
+        long,
+        value_name = "MULTIADDR",
+        env = "CASNODE_BOOTSTRAP",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_parser = multiaddr::parse_peer
+    )]
     pub(crate) bootstrap: Vec<String>,
     /// Do not look for peers on the local network
-    #[arg(long)]
+    #[arg(
+        long,
+        env = "CASNODE_NO_MDNS",
+        hide_env_values = true,
+        value_parser = BoolishValueParser::new()
+    )]
     pub(crate) no_mdns: bool,
     /// Join the network of this name, which has nothing to do with others [default: main]
     #[arg(
         long,
         value_name = "NAME",
-        env = NETWORK_VARIABLE,
+        env = "CASNODE_NETWORK",
         hide_env_values = true,
         value_parser = parse_network
     )]
@@ -49,7 +58,7 @@ pub(crate) struct NetworkArgs {
     #[arg(
         long,
         value_name = "home|server|lab",
-        env = PROFILE_VARIABLE,
+        env = "CASNODE_PROFILE",
         hide_env_values = true,
         value_parser = parse_profile
     )]
@@ -58,7 +67,7 @@ pub(crate) struct NetworkArgs {
     #[arg(
         long,
         value_name = "auto|aes|chacha20",
-        env = CIPHER_VARIABLE,
+        env = "CASNODE_CIPHER",
         hide_env_values = true,
         value_parser = parse_cipher
     )]
@@ -67,7 +76,7 @@ pub(crate) struct NetworkArgs {
     #[arg(
         long,
         value_name = "RATE|none",
-        env = MAX_UP_VARIABLE,
+        env = "CASNODE_MAX_UP",
         hide_env_values = true,
         value_parser = parse_rate_or_nothing
     )]
@@ -76,53 +85,48 @@ pub(crate) struct NetworkArgs {
     #[arg(
         long,
         value_name = "RATE|none",
-        env = MAX_DOWN_VARIABLE,
+        env = "CASNODE_MAX_DOWN",
         hide_env_values = true,
         value_parser = parse_rate_or_nothing
     )]
     pub(crate) max_down: Option<Or<Rate>>,
     /// Whether the two hold back peers on this machine and on private networks as well [default: on]
-    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
+    #[arg(
+        long,
+        value_name = "on|off",
+        env = "CASNODE_LIMIT_LOCAL",
+        hide_env_values = true,
+        value_parser = parse_switch
+    )]
     pub(crate) limit_local: Option<bool>,
 }
 
 impl NetworkArgs {
-    /// Whether any of these was typed that a running daemon makes idle (variables are not typed). The network's name
-    /// is another matter: it has to be the daemon's.
-    pub(crate) fn any_given(&self) -> bool {
-        let typed = |given: bool, variable| given && std::env::var_os(variable).is_none();
-        !self.listen.is_empty()
-            || !self.bootstrap.is_empty()
-            || self.no_mdns
-            || self.limit_local.is_some()
-            || typed(self.profile.is_some(), PROFILE_VARIABLE)
-            || typed(self.cipher.is_some(), CIPHER_VARIABLE)
-            || typed(self.max_up.is_some(), MAX_UP_VARIABLE)
-            || typed(self.max_down.is_some(), MAX_DOWN_VARIABLE)
-    }
+    /// What a running daemon makes idle. The network's name is another matter: it has to be the daemon's.
+    pub(crate) const IDLE_WITH_DAEMON: [&str; 8] = [
+        "listen",
+        "bootstrap",
+        "no-mdns",
+        "profile",
+        "cipher",
+        "max-up",
+        "max-down",
+        "limit-local",
+    ];
 
     /// The network that was asked for, if one was.
     pub(crate) fn network_name(&self) -> Option<&NetworkName> {
         self.network.as_ref()?.0.as_ref()
     }
 
-    /// What the node is told, and who it was who said which peers to join by. Flags win over the variable.
-    pub(crate) fn into_config(self) -> (NetworkConfig, BootstrapOrigin) {
-        let (bootstrap, origin) = if self.bootstrap.is_empty() {
-            let value = std::env::var(BOOTSTRAP_VARIABLE).unwrap_or_default();
-            (comma_separated(&value), BootstrapOrigin::Variable)
-        } else {
-            (self.bootstrap, BootstrapOrigin::Flag)
-        };
-        let limit = |rate: Option<Or<Rate>>| rate.and_then(|rate| rate.0)?.bytes_per_s();
-        let bandwidth = Bandwidth {
-            up_bytes_per_s: limit(self.max_up),
-            down_bytes_per_s: limit(self.max_down),
-            exempt_local: self.limit_local == Some(false),
-        };
-        let config = NetworkConfig {
-            listen: self.listen,
-            bootstrap,
+    /// What the node is told.
+    pub(crate) fn into_config(self) -> NetworkConfig {
+        let bandwidth = self.bandwidth();
+        // An item that is empty says nothing.
+        let said = |addrs: Vec<String>| addrs.into_iter().filter(|addr| !addr.is_empty()).collect();
+        NetworkConfig {
+            listen: said(self.listen),
+            bootstrap: said(self.bootstrap),
             mdns: !self.no_mdns,
             name: self.network.and_then(|name| name.0).unwrap_or_default(),
             profile: self.profile.and_then(|p| p.0).unwrap_or_default(),
@@ -130,40 +134,18 @@ impl NetworkArgs {
             bandwidth,
             cipher: self.cipher.and_then(|c| c.0).unwrap_or_default(),
             ..NetworkConfig::default()
-        };
-        (config, origin)
-    }
-}
-
-/// Where the bootstrap peers come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BootstrapOrigin {
-    /// `--bootstrap`.
-    Flag,
-    /// The environment.
-    Variable,
-}
-
-impl BootstrapOrigin {
-    /// The node knows the flag alone: an error about a value of the variable has to name the variable.
-    pub(crate) fn explain(self, mut error: ApiError) -> ApiError {
-        if self == Self::Variable
-            && error.kind == ErrorKind::Usage
-            && let Some(rest) = error.what.strip_prefix("--bootstrap ")
-        {
-            error.what = format!("{BOOTSTRAP_VARIABLE}: {rest}");
         }
-        error
     }
-}
 
-fn comma_separated(value: &str) -> Vec<String> {
-    value
-        .split(',')
-        .map(str::trim)
-        .filter(|item| !item.is_empty())
-        .map(str::to_owned)
-        .collect()
+    /// The most that is sent and taken.
+    pub(crate) fn bandwidth(&self) -> Bandwidth {
+        let limit = |rate: Option<Or<Rate>>| rate.and_then(|rate| rate.0)?.bytes_per_s();
+        Bandwidth {
+            up_bytes_per_s: limit(self.max_up),
+            down_bytes_per_s: limit(self.max_down),
+            exempt_local: self.limit_local == Some(false),
+        }
+    }
 }
 
 fn parse_network(text: &str) -> Result<Or<NetworkName>, String> {
@@ -244,12 +226,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bootstrap_lists_skip_what_is_empty() {
-        assert_eq!(
-            comma_separated(" /ip4/1.2.3.4/tcp/1 ,,/dns/x/tcp/2,"),
-            ["/ip4/1.2.3.4/tcp/1", "/dns/x/tcp/2"]
-        );
-        assert!(comma_separated("").is_empty());
+    fn lists_skip_what_is_empty() {
+        let args = NetworkArgs {
+            bootstrap: vec!["/dns/x/tcp/2".to_owned(), String::new()],
+            ..NetworkArgs::default()
+        };
+        assert_eq!(args.into_config().bootstrap, ["/dns/x/tcp/2"]);
     }
 
     #[test]
@@ -259,7 +241,7 @@ mod tests {
         assert_eq!(parse_cipher(""), Ok(Or(None)));
         assert_eq!(parse_mode_or_nothing(""), Ok(Or(None)));
         assert_eq!(parse_rate_or_nothing(""), Ok(Or(None)));
-        let (config, _) = NetworkArgs::default().into_config();
+        let config = NetworkArgs::default().into_config();
         assert_eq!(config.name.as_str(), "main");
         assert_eq!(
             (config.profile, config.mode),
@@ -279,7 +261,7 @@ mod tests {
                 cipher: Some(parse_cipher(text).unwrap()),
                 ..NetworkArgs::default()
             };
-            assert_eq!(args.into_config().0.cipher, cipher);
+            assert_eq!(args.into_config().cipher, cipher);
         }
     }
 
@@ -291,12 +273,12 @@ mod tests {
             limit_local: Some(false),
             ..NetworkArgs::default()
         };
-        let (config, _) = args.into_config();
+        let config = args.into_config();
         let bandwidth = config.bandwidth;
         assert_eq!(bandwidth.up_bytes_per_s.map(Into::into), Some(2 << 20));
         assert_eq!(bandwidth.down_bytes_per_s, None);
         assert!(bandwidth.exempt_local);
-        let (config, _) = NetworkArgs::default().into_config();
+        let config = NetworkArgs::default().into_config();
         assert_eq!(config.bandwidth, Bandwidth::default());
     }
 

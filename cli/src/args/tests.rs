@@ -1,7 +1,5 @@
-use casnode_node::api::{ApiError, ErrorKind};
 use clap::CommandFactory;
 
-use super::network::BootstrapOrigin;
 use super::*;
 
 const ADDRESS: &str = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
@@ -125,19 +123,6 @@ fn a_demo_needs_four_nodes() {
         panic!()
     };
     assert_eq!(demo.nodes, 5);
-}
-
-#[test]
-fn a_malformed_variable_is_named_and_nothing_else_is_touched() {
-    let error = |kind, what: &str| ApiError::new(kind, what, "why", "next");
-    let usage = error(ErrorKind::Usage, "--bootstrap x is not a multiaddr");
-    assert_eq!(
-        BootstrapOrigin::Variable.explain(usage.clone()).what,
-        "CASNODE_BOOTSTRAP: x is not a multiaddr"
-    );
-    assert_eq!(BootstrapOrigin::Flag.explain(usage.clone()), usage);
-    let other = error(ErrorKind::Usage, "--listen x is not a multiaddr");
-    assert_eq!(BootstrapOrigin::Variable.explain(other.clone()), other);
 }
 
 #[test]

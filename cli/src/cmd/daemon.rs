@@ -1,10 +1,15 @@
 //! `casnode daemon`.
 
+mod reload;
+mod systemd;
+
 use std::time::Duration;
 
-use casnode_node::api::{ErrorKind, StatusReport};
+use casnode_node::api::StatusReport;
 use casnode_node::{NodeConfig, SeedPolicy, run_daemon};
 use tokio::io::AsyncReadExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::DaemonArgs;
@@ -21,8 +26,7 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(20);
 
 /// Runs the node until a signal.
 pub(crate) async fn run(context: &Context, args: DaemonArgs) -> Result<()> {
-    check_transports(&args.network.listen)?;
-    let (mut network, origin) = args.network.into_config();
+    let mut network = args.network.into_config();
     network.mode = args.dht_mode.and_then(|mode| mode.0).unwrap_or_default();
     network.swarm = args.swarm;
     if network.listen.is_empty() {
@@ -41,50 +45,28 @@ pub(crate) async fn run(context: &Context, args: DaemonArgs) -> Result<()> {
         seed: args.seed,
         memory: context.memory,
     };
-    run_daemon(
+    let hangups = signal(SignalKind::hangup())
+        .map_err(|error| Failure::io("cannot listen for signals", &error))?;
+    let (calls, changes) = mpsc::channel(1);
+    let daemon = run_daemon(
         config,
+        changes,
         |report| ready(context, &report, seed),
         context.stop.clone(),
-    )
-    .await
-    .map_err(|error| origin.explain(error))?;
-    context.remark("left the network\n");
+    );
+    tokio::pin!(daemon);
+    tokio::select! {
+        ended = &mut daemon => ended?,
+        () = reload::run(context, hangups, calls) => daemon.await?,
+    }
+    context.tell("left the network\n");
     Ok(())
-}
-
-/// Refuses addresses of transports that no node has. What is no multiaddr at all is the node's to tell.
-fn check_transports(listen: &[String]) -> Result<()> {
-    match listen.iter().find(|addr| !is_tcp_or_quic(addr)) {
-        None => Ok(()),
-        Some(addr) => Err(Failure::new(
-            ErrorKind::Usage,
-            format!("--listen {addr} is neither TCP nor QUIC"),
-            "a node listens on TCP and QUIC alone",
-            "write it like /ip4/0.0.0.0/tcp/4101 or /ip4/0.0.0.0/udp/4101/quic-v1",
-        )),
-    }
-}
-
-/// Whether the names in an address can be those of a TCP or QUIC address: an IP address, then `tcp` and a port,
-/// or `udp`, a port and `quic-v1`. True of everything that does not begin like an address.
-fn is_tcp_or_quic(addr: &str) -> bool {
-    let parts: Vec<&str> = addr.split('/').collect();
-    match parts.as_slice() {
-        ["", "ip4" | "ip6", _, rest @ ..] | ["", "ip6zone", _, "ip6", _, rest @ ..] => matches!(
-            rest,
-            ["tcp", _]
-                | ["tcp", _, "p2p", _]
-                | ["udp", _, "quic-v1"]
-                | ["udp", _, "quic-v1", "p2p", _]
-        ),
-        ["", ..] => false,
-        _ => true,
-    }
 }
 
 /// Says that the node listens. A closed standard output does not stop a daemon.
 fn ready(context: &Context, report: &StatusReport, seed: SeedPolicy) {
-    context.remark(&ready_text(context, report, seed));
+    systemd::notify("READY=1");
+    context.tell(&ready_text(context, report, seed));
     if context.json
         && let Ok(line) = output::json_line(report)
     {
@@ -144,37 +126,13 @@ async fn leave_at_eof(stop: CancellationToken) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_neither_tcp_nor_quic_is_wrong_usage() {
-        for good in [
-            "/ip4/127.0.0.1/tcp/0",
-            "/ip6/::/udp/4101/quic-v1",
-            "/ip6zone/eth0/ip6/fe80::1/tcp/1",
-            "/ip4/1.2.3.4/tcp/1/p2p/x",
-            "no address",
-        ] {
-            assert!(check_transports(&[good.to_owned()]).is_ok(), "{good}");
-        }
-        for bad in [
-            "/ip4/127.0.0.1/udp/4101",
-            "/ip4/127.0.0.1/tcp/1/ws",
-            "/ip4/127.0.0.1",
-            "/unix/tmp",
-            "/memory/1",
-        ] {
-            let error = check_transports(&[bad.to_owned()]).unwrap_err();
-            assert_eq!(error.code(), 2, "{bad}");
-        }
-        for addr in default_listen(true) {
-            assert!(check_transports(&[addr]).is_ok());
-        }
-    }
+    use crate::multiaddr::parse_listen;
 
     #[test]
     fn the_default_is_port_4101_of_all_addresses_on_tcp_and_quic() {
         assert_eq!(default_listen(false).len(), 2);
         let both = default_listen(true);
+        assert!(both.iter().all(|addr| parse_listen(addr).is_ok()));
         assert_eq!(both.len(), 4);
         assert!(both.iter().all(|addr| addr.contains("/4101")));
         assert_eq!(

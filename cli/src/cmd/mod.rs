@@ -3,6 +3,7 @@
 mod bench;
 mod cat;
 mod completions;
+mod config;
 mod daemon;
 mod dht;
 mod get;
@@ -17,13 +18,14 @@ mod verify;
 mod why;
 
 use crate::args::{Args, Command};
+use crate::config::Settings;
 use crate::demo;
 use crate::exit::Result;
 use crate::session::Context;
 use crate::signals::{self, Manner};
 
 /// Runs the command that was typed.
-pub(crate) async fn run(args: Args) -> Result<()> {
+pub(crate) async fn run(args: Args, settings: Settings) -> Result<()> {
     let manner = if matches!(args.command, Command::Demo(_) | Command::Bench(_)) {
         Manner::TidyUp
     } else {
@@ -34,12 +36,14 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     // These need no data directory.
     match args.command {
         Command::Completions { shell } => return completions::run(shell),
+        Command::Man { folder } => return completions::man(&folder),
         Command::Demo(demo) => return demo::run(demo, &args.global, stop).await,
         Command::Bench(bench) => return bench::run(bench, &args.global, stop).await,
         Command::BenchPart(part) => return bench::run_part(&part.part),
+        Command::Config(command) => return config::run(*command, &args.global, &settings),
         _ => {}
     }
-    let context = Context::new(&args.global, stop)?;
+    let context = Context::new(&args.global, settings, stop)?;
     match args.command {
         Command::Daemon(daemon) => daemon::run(&context, daemon).await,
         Command::Store(store) => store::run(&context, store).await,
@@ -62,6 +66,8 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Status(status) => state::status(&context, status.address).await,
         Command::Peers => state::peers(&context).await,
         Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Config(_)
         | Command::Demo(_)
         | Command::Bench(_)
         | Command::BenchPart(_) => Ok(()),

@@ -14,6 +14,7 @@ use casnode_node::{Client, Streams};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
+use crate::config;
 use crate::exit::{Failure, Result};
 
 /// How long a daemon may take to listen.
@@ -125,14 +126,13 @@ impl DemoNode {
             ])
             .arg("--data-dir")
             .arg(&data_dir)
-            // These nodes are among themselves.
-            .env_remove("CASNODE_BOOTSTRAP")
-            .env_remove("CASNODE_DHT_MODE")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&log_path).map_err(io)?)
             .process_group(0)
             .kill_on_drop(true);
+        // These nodes are among themselves.
+        config::unset_all(&mut command);
         if let Some(addr) = bootstrap {
             command.args(["--bootstrap", addr]);
         }

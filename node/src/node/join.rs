@@ -48,6 +48,15 @@ pub(super) fn check_network(config: &NetworkConfig) -> Result<Network, ApiError>
     })
 }
 
+/// Checks that a text is a multiaddr, before there is a node.
+///
+/// # Errors
+/// What is wrong about it.
+pub fn check_multiaddr(text: &str) -> Result<(), String> {
+    let parsed: Result<Multiaddr, _> = text.parse();
+    parsed.map(drop).map_err(|error| error.to_string())
+}
+
 /// Parses multiaddrs that a person wrote.
 pub(crate) fn multiaddrs(option: &str, addrs: &[String]) -> Result<Vec<Multiaddr>, ApiError> {
     let parse = |addr: &String| {

@@ -14,17 +14,27 @@ use crate::{
 /// What flows is measured over this span: with less, one burst of a limited node would be all there is to see.
 const MEASURED: Duration = Duration::from_secs(1);
 
+/// Why a node without a network has no limits.
+const IDLE: &str = "this node sends and takes nothing";
+
+/// Changes how much this node sends and takes at most.
+pub(crate) fn change_limits(node: &Node, change: LimitsChange) -> Result<(), ApiError> {
+    let dht = joined(node, IDLE)?;
+    check(change)?;
+    let bandwidth = dht.change_bandwidth(|before| changed(before, change));
+    tracing::info!(
+        ?bandwidth,
+        "the limits of what is sent and taken were changed"
+    );
+    Ok(())
+}
+
 /// Says, or changes, how much this node sends and takes at most.
 pub(super) async fn limits(node: &Arc<Node>, change: Option<LimitsChange>) -> Outcome {
-    let dht = joined(node, "this node sends and takes nothing")?;
-    if let Some(change) = change {
-        check(change)?;
-        let bandwidth = dht.change_bandwidth(|before| changed(before, change));
-        tracing::info!(
-            ?bandwidth,
-            "the limits of what is sent and taken were changed"
-        );
+    if let Some(wanted) = change {
+        change_limits(node, wanted)?;
     }
+    let dht = joined(node, IDLE)?;
     let bandwidth = dht.bandwidth();
     let (up_now_bytes_per_s, down_now_bytes_per_s) = flow(dht).await;
     let Traffic {

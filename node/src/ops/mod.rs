@@ -207,6 +207,7 @@ pub(crate) async fn execute(
 }
 
 pub(crate) use files::source_state;
+pub(crate) use limits::change_limits;
 pub(crate) use network::status;
 
 /// Notes that a file was used: what was used last is the last to make room.

@@ -36,6 +36,11 @@ impl Upkeep {
         }
     }
 
+    /// Another pace for the background check, from its next step on; `None`: it stops.
+    pub(crate) fn set_scrub_pace(&self, bytes_per_s: Option<u64>) {
+        self.scrub.set_pace(bytes_per_s);
+    }
+
     /// What the background check has done; `None` when none runs.
     pub(crate) fn scrub_report(&self) -> Option<ScrubReport> {
         self.scrub.report(self.repairs.repaired_chunks())
@@ -48,9 +53,7 @@ pub(crate) fn start(node: &Arc<Node>) {
     tasks.spawn("watch files in place", sources::watch(node.clone()));
     tasks.spawn("collect", collect::run(node.clone()));
     tasks.spawn("withdraw evicted files", watch_evicted(node.clone()));
-    if node.upkeep.scrub.is_on() {
-        tasks.spawn("scrub", scrub::run(node.clone()));
-    }
+    tasks.spawn("scrub", scrub::run(node.clone()));
     for _ in 0..repairs::WORKERS {
         tasks.spawn("repair", repairs::run(node.clone()));
     }

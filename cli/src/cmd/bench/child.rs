@@ -14,6 +14,7 @@ use casnode_node::api::ErrorKind;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
+use crate::config;
 use crate::exit::{Failure, Result};
 
 /// How long a child may take to leave before it is killed.
@@ -38,7 +39,7 @@ struct Running {
 }
 
 impl Children {
-    /// Starts this program once more, in `folder`, with nothing of the environment that a node listens to.
+    /// Starts this program once more, in `folder`, with nothing of the environment or of a config file.
     pub(crate) fn start<S: AsRef<OsStr>>(
         &mut self,
         folder: &Path,
@@ -49,11 +50,7 @@ impl Children {
         let log = folder.join(format!("{name}.log"));
         let mut command = Command::new(std::env::current_exe().map_err(io)?);
         command.args(words).current_dir(folder);
-        for (variable, _) in std::env::vars_os() {
-            if variable.as_encoded_bytes().starts_with(b"CASNODE_") {
-                command.env_remove(variable);
-            }
-        }
+        config::unset_all(&mut command);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
