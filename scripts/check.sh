@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-STEPS=(fmt layers deny clippy doc test demo cluster)
+STEPS=(fmt layers deny clippy doc test install demo cluster)
 
 describe() {
     case "$1" in
@@ -21,6 +21,7 @@ describe() {
         clippy) echo "cargo clippy, every target, warnings are errors" ;;
         doc) echo "rustdoc with private items, warnings are errors" ;;
         test) echo "cargo test --workspace" ;;
+        install) echo "install.sh into a folder, and what a node tells Prometheus" ;;
         demo) echo "casnode demo on a small file, with the release binary" ;;
         cluster) echo "scripts/cluster.sh test, where Docker runs" ;;
         *) return 1 ;;
@@ -60,6 +61,16 @@ step_doc() {
 
 # The README's command, word for word.
 step_test() { cargo test --workspace; }
+
+step_install() {
+    cargo build --locked -p casnode-cli
+    scripts/check-install.sh
+    scripts/check-metrics.sh
+    local skipped=()
+    command -v promtool >/dev/null || skipped+=(promtool)
+    command -v systemd-analyze >/dev/null || skipped+=(systemd-analyze)
+    [ "${#skipped[@]}" -eq 0 ] || note="without ${skipped[*]}, which is not installed"
+}
 
 step_demo() {
     local binary
