@@ -249,7 +249,7 @@ fn a_running_daemon_takes_new_limits_over() {
     .unwrap();
     signal(&node.child, Signal::HUP);
     wait_until("the new limits", || {
-        node.log().contains("scrub-rate: off -> 4MiB/s")
+        node.said().contains("scrub-rate: off -> 4MiB/s")
     });
     let now = limits(&node);
     assert_eq!(now["up_bytes_per_s"], Value::Null);
@@ -260,10 +260,10 @@ fn a_running_daemon_takes_new_limits_over() {
     assert_eq!(now["scrub"]["bytes_per_s"], 4 << 20);
     assert_eq!(now["network"], "main");
     assert!(
-        node.log()
+        node.said()
             .contains("network: main -> lab (with the next start)"),
         "{}",
-        node.log()
+        node.said()
     );
 }
 
@@ -273,20 +273,20 @@ fn a_broken_file_changes_nothing_of_a_running_daemon() {
     fs::write(&path, "max-up = \"2MiB/s\"\nmax-dwon = \"1MiB/s\"\n").unwrap();
     signal(&node.child, Signal::HUP);
     wait_until("a warning", || {
-        node.log().contains("the settings stay as they are")
+        node.said().contains("the settings stay as they are")
     });
     assert!(
-        node.log()
+        node.said()
             .contains("line 2: max-dwon is no key; did you mean max-down?"),
         "{}",
-        node.log()
+        node.said()
     );
     assert_eq!(limits(&node)["up_bytes_per_s"], 1 << 20);
     // Corrected, it is taken over.
     fs::write(&path, "max-up = \"2MiB/s\"\n").unwrap();
     signal(&node.child, Signal::HUP);
     wait_until("the new limit", || {
-        node.log().contains("max-up: 1MiB/s -> 2MiB/s")
+        node.said().contains("max-up: 1MiB/s -> 2MiB/s")
     });
     assert_eq!(limits(&node)["up_bytes_per_s"], 2 << 20);
 }

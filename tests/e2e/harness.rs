@@ -451,11 +451,6 @@ impl Node {
         self.child.wait().unwrap();
     }
 
-    /// What it has said so far on standard error.
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
     /// Kills it, and gives back its data directory.
     pub(crate) fn into_home(mut self) -> Home {
         self.kill();

@@ -28,6 +28,7 @@ mod input;
 mod links;
 mod list;
 mod memory;
+mod metrics;
 mod output;
 mod port;
 mod provide;
