@@ -19,7 +19,7 @@ pub use self::mode::own_umask;
 pub(crate) use self::temp::temp_name;
 use crate::error::io_is_no_space;
 use crate::id::Address;
-use crate::import::{ImportError, address_of_file};
+use crate::import::{ImportError, address_of_file, address_of_open};
 use crate::store::{clone_blocks, free_bytes};
 
 /// Why a file was not written.
@@ -444,6 +444,13 @@ impl Assembly {
     }
 }
 
+impl Assembly {
+    /// Gives the output up: nothing of it stays, not even to be gone on with.
+    pub fn discard(mut self) {
+        self.options.resume = false;
+    }
+}
+
 impl Drop for Assembly {
     fn drop(&mut self) {
         let has_content = self.resumed || *self.written.get_mut();
@@ -575,6 +582,14 @@ pub fn file_address(path: &Path) -> io::Result<Address> {
         ImportError::Unreadable { source, .. } => source,
         other => io::Error::new(io::ErrorKind::InvalidInput, other),
     })
+}
+
+/// The address of an open regular file, computed on several threads. One that changes meanwhile has any address.
+///
+/// # Errors
+/// What reading it says.
+pub fn file_address_of(file: &File) -> io::Result<Address> {
+    address_of_open(file)
 }
 
 #[cfg(test)]

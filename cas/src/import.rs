@@ -33,7 +33,7 @@ use crate::manifest::{ChunkRef, Manifest};
 use crate::name::is_valid_hint;
 use crate::store::{Claim, FileEntry, Hold, Put, Store};
 
-pub(crate) use self::address::address_of_file;
+pub(crate) use self::address::{address_of_file, address_of_open};
 pub use self::dry::{ImportPlan, plan_file, scan_file};
 pub use self::error::ImportError;
 pub use self::file::FileIdentity;
@@ -122,6 +122,32 @@ pub fn import_file(
     options: &ImportOptions,
     progress: ImportProgress<'_>,
 ) -> Result<Imported, ImportError> {
+    import_one(store, path, options, None, progress)
+}
+
+/// The same for a caller who stores many files and knows the sizes of all that are here: whether one of them may be this
+/// file is then no question to every entry of the store. A size too many or too few costs time or space for a while, and
+/// nothing else.
+///
+/// # Errors
+/// See [`ImportError`]. After an error nothing is recorded, and what was written is given back.
+pub fn import_file_among(
+    store: &Store,
+    path: &Path,
+    options: &ImportOptions,
+    sizes: &HashSet<u64>,
+    progress: ImportProgress<'_>,
+) -> Result<Imported, ImportError> {
+    import_one(store, path, options, Some(sizes), progress)
+}
+
+fn import_one(
+    store: &Store,
+    path: &Path,
+    options: &ImportOptions,
+    sizes: Option<&HashSet<u64>>,
+    progress: ImportProgress<'_>,
+) -> Result<Imported, ImportError> {
     let own_name = || {
         path.file_name()
             .and_then(|name| name.to_str())
@@ -134,7 +160,7 @@ pub fn import_file(
     };
     check_name(&options)?;
     let source = SourceFile::open(path)?;
-    if let Some(imported) = known::import(store, &source, &options, progress)? {
+    if let Some(imported) = known::import(store, &source, &options, sizes, progress)? {
         return Ok(imported);
     }
     if options.placement == Placement::InPlace {

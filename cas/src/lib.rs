@@ -34,11 +34,13 @@ pub use directory::{
     Sub,
 };
 pub use error::{IndexError, StoreError};
-pub use export::{Assembly, ExportError, OutputFile, OutputOptions, file_address, own_umask};
+pub use export::{
+    Assembly, ExportError, OutputFile, OutputOptions, file_address, file_address_of, own_umask,
+};
 pub use id::{Address, ChunkHash, HASH_BYTES, HASH_HEX_DIGITS, ManifestId, ParseHashError};
 pub use import::{
     FileIdentity, ImportError, ImportOptions, ImportPlan, ImportProgress, Imported, Placement,
-    import_file, import_reader, plan_file, read_small_file, scan_file,
+    import_file, import_file_among, import_reader, plan_file, read_small_file, scan_file,
 };
 pub use manifest::{ChunkRef, MAX_MANIFEST_BYTES, Manifest, ManifestError};
 pub use name::{MAX_NAME_BYTES, safe_file_name};

@@ -89,6 +89,26 @@ fn parse_digits(text: &str) -> Result<Address, AddressError> {
     Ok(Address(text.to_ascii_lowercase()))
 }
 
+/// An address or a link, or a place inside the directory of that address: `ADDRESS/path/inside`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) link: Link,
+    /// Without the slash before it; empty for the file, or for the whole directory.
+    pub(crate) path: String,
+}
+
+/// Reads a link, or an address with or without a path behind it.
+pub(crate) fn parse_place(text: &str) -> Result<Place, AddressError> {
+    let (address, path) = match is_link(text) {
+        true => (text, ""), // its slashes are of what it tells
+        false => text.split_once('/').unwrap_or((text, "")),
+    };
+    Ok(Place {
+        link: parse_link(address)?,
+        path: path.trim_end_matches('/').to_owned(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +130,26 @@ mod tests {
         assert_eq!(error.to_string(), "it is no link: s= is no number of bytes");
         let error = parse_link("abc").unwrap_err().to_string();
         assert!(error.starts_with("it has 3 characters"), "{error}");
+    }
+
+    #[test]
+    fn a_place_is_an_address_and_a_path() {
+        let address = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+        for (text, path) in [("", ""), ("/", ""), ("/a b/c", "a b/c"), ("/a/", "a")] {
+            let place = parse_place(&format!("{address}{text}")).unwrap();
+            assert_eq!(
+                (place.link.address().to_string(), place.path.as_str()),
+                (address.to_owned(), path)
+            );
+        }
+        let link = format!("casnode:{address}?n=a&p=/ip4/192.0.2.1/tcp/1");
+        let place = parse_place(&link).unwrap();
+        assert_eq!(
+            (place.link.to_string().as_str(), place.path.as_str()),
+            (link.as_str(), "")
+        );
+        let error = parse_place("abc/a").unwrap_err().to_string();
+        assert_eq!(error, "it has 3 characters where 64 hex digits belong");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::size;
 
 pub(crate) use self::bench::{BenchArgs, BenchPartArgs, Step};
 pub(crate) use self::config::{ConfigCommand, LogFormat, LogLevel};
-pub(crate) use self::files::{CatArgs, GetArgs, StoreArgs, StoreCommand};
+pub(crate) use self::files::{CatArgs, GetArgs, LsArgs, StoreArgs, StoreCommand};
 pub(crate) use self::network::{NetworkArgs, Or};
 
 /// Content-addressed storage on a Kademlia DHT. The address of a file is its BLAKE3 hash, the one `b3sum` prints.
@@ -122,14 +122,14 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Run the node in the foreground until Ctrl-C or SIGTERM
     Daemon(DaemonArgs),
-    /// Store files and publish them; prints their addresses
+    /// Store files and folders and publish them; prints their addresses
     Store(StoreArgs),
-    /// Fetch a file by its address
+    /// Fetch a file or a directory by its address
     Get(GetArgs),
     /// Write a file, or a part of it, to standard output
     Cat(CatArgs),
-    /// List the files that are here
-    Ls,
+    /// List the files that are here, or what is in a directory
+    Ls(LsArgs),
     /// Show one file's facts
     Stat(OneAddress),
     /// Print a link to a file that is here: its address, name and size, and where this node can be reached

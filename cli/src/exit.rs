@@ -14,7 +14,7 @@ Exit codes:
   11   a time limit passed
   12   bytes were wrong, and right ones could not be had (verify: were not)
   13   no space on the disk, or over --max-store
-  15   fetched in part and kept; the same `get` goes on
+  15   done in part: what was fetched is kept, and the same `get` goes on; of a folder something was left out
   16   another process owns the data directory
   130  interrupted";
 
@@ -86,7 +86,7 @@ fn code(kind: ErrorKind) -> u8 {
         ErrorKind::TimedOut => 11,
         ErrorKind::Integrity => 12,
         ErrorKind::NoSpace => 13,
-        ErrorKind::Partial => 15,
+        ErrorKind::Partial => PARTIAL,
         ErrorKind::Busy => 16,
         ErrorKind::Interrupted => INTERRUPTED,
     }
@@ -94,6 +94,9 @@ fn code(kind: ErrorKind) -> u8 {
 
 /// The exit code of an interrupted run.
 pub(crate) const INTERRUPTED: u8 = 130;
+
+/// The exit code of what was done in part.
+pub(crate) const PARTIAL: u8 = 15;
 
 /// What happened, why, what to do next; a part that is empty is left out.
 fn three_parts(error: &ApiError) -> String {

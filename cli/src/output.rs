@@ -8,6 +8,7 @@ mod metrics;
 mod provide;
 mod state;
 mod swarm;
+mod tree;
 mod upkeep;
 mod when;
 mod why;
@@ -37,6 +38,7 @@ pub(crate) use config::{print_checked, print_settings};
 pub(crate) use list::{list_lines, list_summary};
 pub(crate) use provide::warning as provide_warning;
 pub(crate) use swarm::{mode_text as swarm_mode, seed_remark, seed_summary};
+pub(crate) use tree::{get_tree_summary, left_out, not_made, store_tree_summary};
 
 /// Prints what rebuilding the index has brought.
 pub(crate) fn print_rebuilt(report: &RebuildReport, json: bool) -> Result<()> {
@@ -80,8 +82,12 @@ pub(crate) fn json_lines(response: &Response) -> Result<String> {
     match response {
         Response::Store(report) => json_line(report),
         Response::StoreMany { outcomes } => outcomes.iter().flatten().map(json_line).collect(),
+        Response::StoreTree(report) => json_line(report),
         Response::Get(report) => json_line(report),
         Response::Cat(report) => json_line(report),
+        Response::Directory(report) => json_line(report),
+        Response::GetTree(report) => json_line(report),
+        Response::LsTree(page) => lines_of(&page.entries),
         Response::GetMany(report) => list_lines(report),
         Response::Ls { files } => lines_of(files),
         Response::Linger(seed) => json_line(seed),
@@ -123,6 +129,10 @@ fn text(response: &Response) -> String {
             .as_deref()
             .map_or_else(String::new, |path| format!("{}\n", printable(path))),
         Response::Cat(_) => String::new(),
+        Response::StoreTree(report) => format!("{}\n", report.address),
+        Response::Directory(report) => format!("{}\n", report.address),
+        Response::GetTree(report) => format!("{}\n", printable(&report.path)),
+        Response::LsTree(page) => page.entries.iter().map(tree::entry_line).collect(),
         Response::Ls { files } => files.iter().map(file_line).collect(),
         Response::GetMany(report) => list_summary(report),
         Response::Linger(seed) => swarm::seed_summary(seed),
@@ -167,10 +177,17 @@ fn file_line(file: &FileInfo) -> String {
         [] => String::new(),
         marks => format!("  ({})", printable(&marks.join(", "))),
     };
+    let (bytes, inside) = match &file.directory {
+        Some(directory) => {
+            let files = count(directory.files, "file");
+            (directory.bytes, format!("/  ({files})"))
+        }
+        None => (file.bytes, String::new()),
+    };
     format!(
-        "{}  {:>11}  {name}{mark}\n",
+        "{}  {:>11}  {name}{inside}{mark}\n",
         file.address,
-        HumanBytes(file.bytes).to_string()
+        HumanBytes(bytes).to_string()
     )
 }
 
@@ -209,6 +226,13 @@ fn stat_text(stat: &FileStat) -> String {
         "size",
         format_args!("{} bytes ({})", file.bytes, HumanBytes(file.bytes)),
     );
+    if let Some(directory) = &file.directory {
+        let files = count(directory.files, "file");
+        rows.add(
+            "directory",
+            format_args!("{files}, {}", HumanBytes(directory.bytes)),
+        );
+    }
     rows.add("state", &file.state);
     rows.add("pinned", if file.pinned { "yes" } else { "no" });
     rows.add("chunks", format_args!("{} ({chunker})", file.chunks));

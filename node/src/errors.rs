@@ -245,6 +245,26 @@ pub(crate) fn wrong_size(address: &Address, told_bytes: u64, size_bytes: u64) ->
     )
 }
 
+/// A file that was taken for a directory.
+pub(crate) fn no_directory(address: &Address, why: &str) -> ApiError {
+    ApiError::new(
+        ErrorKind::Usage,
+        format!("{address} is no directory"),
+        why,
+        "fetch it as a file: `casnode get <ADDRESS>`, without a path in it, --include or --exclude",
+    )
+}
+
+/// A directory that was to go to a stream.
+pub(crate) fn no_stream(address: &Address) -> ApiError {
+    ApiError::new(
+        ErrorKind::Usage,
+        format!("{address} was not written"),
+        "it is a directory, and many files do not go to one stream",
+        "name a folder with -o, or a file in it: <ADDRESS>/<PATH>; `casnode ls <ADDRESS>` lists them",
+    )
+}
+
 pub(crate) fn no_network(address: &Address) -> ApiError {
     ApiError::new(
         ErrorKind::NotFound,

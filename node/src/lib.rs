@@ -34,6 +34,7 @@ mod seeder;
 mod seeding;
 mod swarm;
 mod tasks;
+mod tree;
 mod upkeep;
 mod why;
 

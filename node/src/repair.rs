@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{ApiError, Keep, events::EventSink},
-    download::{self, GetOptions, Stay, Target},
+    download::{self, GetOptions, Stay, Target, Terms},
     errors,
     node::Node,
     publish,
@@ -54,6 +54,7 @@ pub(crate) async fn repair(
             keep: Keep::Store,
             claim: entry.claim,
         },
+        terms: Terms::default(),
     };
     let fetched = download::get(node, options, events, cancel).await?;
     if let Err(error) = publish::schedule_file(node, address).await {

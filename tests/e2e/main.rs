@@ -21,6 +21,7 @@ mod commands;
 mod config;
 mod demo;
 mod dht;
+mod directories;
 mod durability;
 mod hostile_peers;
 mod in_place;

@@ -40,6 +40,20 @@ pub(crate) fn address_of_file(
     SourceFile::open(path)?.address(progress)
 }
 
+/// The address of an open file, from its beginning to its end as they are now. Moves no cursor.
+pub(crate) fn address_of_open(file: &File) -> io::Result<Address> {
+    let size_bytes = file.metadata()?.len();
+    match hash(file, size_bytes, subtree_bytes(size_bytes), &mut |_| Ok(())) {
+        Err(ImportError::Read(error)) => Err(error),
+        address => address.map_err(io::Error::other),
+    }
+}
+
+/// The subtrees that a file of this size is hashed in.
+fn subtree_bytes(size_bytes: u64) -> u64 {
+    group_bytes_for(size_bytes, MAX_SUBTREES).max(MIN_SUBTREE_BYTES)
+}
+
 impl SourceFile<'_> {
     /// The address of the file, which is what it was when it was opened. Moves no cursor.
     pub(super) fn address(&self, progress: ImportProgress<'_>) -> Result<Address, ImportError> {
@@ -48,8 +62,7 @@ impl SourceFile<'_> {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(ImportError::Cancelled),
         };
-        let subtree_bytes = group_bytes_for(size_bytes, MAX_SUBTREES).max(MIN_SUBTREE_BYTES);
-        let address = hash(&self.file, size_bytes, subtree_bytes, &mut tell);
+        let address = hash(&self.file, size_bytes, subtree_bytes(size_bytes), &mut tell);
         match address {
             // It has become shorter.
             Err(ImportError::Read(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {

@@ -49,7 +49,7 @@ pub fn plan_file(
         exceeded: false,
     };
     let hold = store.hold();
-    if known::find(store, &hold, &source, options.placement, progress)?.is_some() {
+    if known::find(store, &hold, &source, options.placement, None, progress)?.is_some() {
         return Ok(plan);
     }
     drop(hold);

@@ -4,6 +4,9 @@
 //! file: one of its very size is there. When it turns out to be another file, that was one more pass over
 //! it than it would have taken.
 
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
 use super::file::SourceFile;
 use super::{ImportError, ImportOptions, ImportProgress, Imported, Placement};
 use crate::error::StoreError;
@@ -20,10 +23,11 @@ pub(super) fn import(
     store: &Store,
     source: &SourceFile<'_>,
     options: &ImportOptions,
+    sizes: Option<&HashSet<u64>>,
     progress: ImportProgress<'_>,
 ) -> Result<Option<Imported>, ImportError> {
     let hold = store.hold();
-    let Some(manifest) = find(store, &hold, source, options.placement, progress)? else {
+    let Some(manifest) = find(store, &hold, source, options.placement, sizes, progress)? else {
         return Ok(None);
     };
     let entry = match store.add_file(&manifest, options.name.as_deref(), options.claim) {
@@ -45,19 +49,26 @@ pub(super) fn import(
 }
 
 /// The manifest of the file, if it is stored whole and storing it again would change nothing but its entry.
-/// Its chunks stay as long as the hold does.
+/// Its chunks stay as long as the hold does. `sizes` are those of all files that are here, where they are known.
 pub(super) fn find(
     store: &Store,
     hold: &Hold,
     source: &SourceFile<'_>,
     placement: Placement,
+    sizes: Option<&HashSet<u64>>,
     progress: ImportProgress<'_>,
 ) -> Result<Option<Manifest>, ImportError> {
     let size_bytes = source.identity.size_bytes;
     let may_be_here =
         |file: &FileEntry| file.size_bytes == size_bytes && stays_as_it_is(file, source, placement);
-    if size_bytes > UNASKED_BYTES && !store.files()?.iter().any(may_be_here) {
-        return Ok(None);
+    if size_bytes > UNASKED_BYTES {
+        let is_worth_it = match sizes {
+            Some(sizes) => sizes.contains(&size_bytes),
+            None => has_file_that(store, may_be_here)?,
+        };
+        if !is_worth_it {
+            return Ok(None);
+        }
     }
     let address = source.address(progress)?;
     if !store.file(&address)?.as_ref().is_some_and(may_be_here) {
@@ -71,6 +82,18 @@ pub(super) fn find(
     }
     let is_whole = store.have(&manifest)?.is_complete();
     Ok(is_whole.then_some(manifest))
+}
+
+fn has_file_that(store: &Store, is: impl Fn(&FileEntry) -> bool) -> Result<bool, StoreError> {
+    let mut has = false;
+    store.for_each_file(|file| {
+        has = is(&file);
+        match has {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    })?;
+    Ok(has)
 }
 
 /// Whether the store would leave the bytes of this entry where they are, if it were this file.

@@ -8,7 +8,7 @@ use casnode_node::{Link, SeedPolicy, SwarmMode};
 use clap::{Subcommand, ValueEnum};
 
 use super::network::{self, NetworkArgs};
-use crate::address;
+use crate::address::{self, Place};
 use crate::size;
 
 /// Of `casnode store`.
@@ -19,15 +19,26 @@ use crate::size;
     disable_help_subcommand = true,
     after_help = "Prints one address a line, in the order of the paths. After a path that fails the others are stored all \
                   the same; the exit code is then the first failure's.\n\
+                  A folder is stored with everything beneath it, hidden files too, under one address. Symbolic links are \
+                  stored as links. What cannot be stored (devices, sockets, FIFOs, unreadable files, names that are not UTF-8) \
+                  is left out with a line each, and the exit code is 15.\n\
+                  A glob with a / is matched on the whole path from the folder on, one without on the last name of it; ** \
+                  stands for any folders, and what matches a folder counts for everything beneath it.\n\
                   A file of a subcommand's name is given as ./rebuild-index."
 )]
 pub(crate) struct StoreArgs {
-    /// The files, or - for standard input
+    /// The files and folders, or - for standard input
     #[arg(value_name = "PATH|-", required = true, allow_hyphen_values = false)]
     pub(crate) paths: Vec<OsString>,
-    /// The name to publish with it, for a single file [default: the file's own]
+    /// The name to publish with it, for a single path [default: the file's or folder's own]
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// Of a folder, store only what matches this or another one; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) include: Vec<String>,
+    /// Of a folder, leave out what matches this, whatever else it matches; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
     /// How to cut it into chunks
     #[arg(
         long,
@@ -89,17 +100,27 @@ impl From<Chunker> for ChunkerName {
 #[command(
     after_help = "What is fetched is kept: after an interruption or a failure the same command goes on.\n\
                         Without a daemon, --seed makes the command stay and serve the file until that is over, or Ctrl-C.\n\
+                        A directory is made anew, into the folder -o itself; what is there and right is left as it is. With a path behind the \
+                        address, only that file or folder of it. Symbolic links that lead out of it are not made, with a line each; where \
+                        anything else is missing in the end, the exit code is 15.\n\
                         With -o -, nothing else goes to standard output; the report of --json then goes to standard error.\n\
                         With --list the folder is made if need be; after a file that cannot be had the others are fetched all the same, and \
                         the exit code is then the first failure's."
 )]
 pub(crate) struct GetArgs {
-    /// 64 hex digits, or a link: its name is the output's unless -o names one, and its peers are asked first
-    #[arg(value_name = "ADDRESS|LINK", value_parser = address::parse_link, required_unless_present = "list")]
-    pub(crate) address: Option<Link>,
+    /// 64 hex digits, of a directory with or without the path of a file or folder in it; or a link: its name is the output's unless
+    /// -o names one, and its peers are asked first
+    #[arg(value_name = "ADDRESS[/PATH]|LINK", value_parser = address::parse_place, required_unless_present = "list")]
+    pub(crate) place: Option<Place>,
     /// Fetch the files of this list, or of standard input, into the folder -o: lines as b3sum and `store --sums` print them
-    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["address", "in_place", "swarm"])]
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["place", "in_place", "swarm", "include", "exclude"])]
     pub(crate) list: Option<OsString>,
+    /// Of a directory, fetch only what matches this or another one; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) include: Vec<String>,
+    /// Of a directory, leave out what matches this, whatever else it matches; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
     /// The file to write, the folder to write it in, or - for standard output [default: this folder; named as published, else by the address]
     #[arg(short, long, value_name = "PATH|-")]
     pub(crate) output: Option<OsString>,
@@ -160,6 +181,34 @@ pub(crate) struct CatArgs {
     pub(crate) timeout: Option<Duration>,
     /// Ask this peer first; may be given several times
     #[arg(long, value_name = "MULTIADDR")]
+    pub(crate) peer: Vec<String>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// Of `casnode ls`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Without an address it lists the files and directories that are here, and not the files that are here only as parts of \
+                  directories. With one it lists what is in that \
+                  directory: a mark (d for a folder, x for a file that may be run, l for a symbolic link, - for any other \
+                  file), the size, and the path. Its listing is fetched where it is not here."
+)]
+pub(crate) struct LsArgs {
+    /// 64 hex digits: what is in this directory, or at a path in it
+    #[arg(value_name = "ADDRESS[/PATH]", value_parser = address::parse_place)]
+    pub(crate) place: Option<Place>,
+    /// What is here for directories alone, too
+    #[arg(short, long, conflicts_with = "place")]
+    pub(crate) all: bool,
+    /// Everything beneath, instead of one level
+    #[arg(short = 'R', long, requires = "place")]
+    pub(crate) recursive: bool,
+    /// Give up after this long, e.g. 30s [default: 30 s to find a provider, 5 min without progress]
+    #[arg(long, value_name = "DURATION", requires = "place", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Ask this peer first; may be given several times
+    #[arg(long, value_name = "MULTIADDR", requires = "place")]
     pub(crate) peer: Vec<String>,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,

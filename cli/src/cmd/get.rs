@@ -16,70 +16,98 @@ use crate::session::{Context, absolute, unexpected};
 
 /// Fetches a file into a file, a folder or standard output.
 pub(crate) async fn run(context: &Context, mut args: GetArgs) -> Result<()> {
-    let address = match (args.address.take(), args.list.take()) {
-        (Some(address), _) => address,
+    let place = match (args.place.take(), args.list.take()) {
+        (Some(place), _) if !place.path.is_empty() || has_globs(&args) => {
+            let client = context.networked(args.network.clone()).await?;
+            let outcome = super::tree::get(context, &client, place, &args).await;
+            client.close().await;
+            return outcome;
+        }
+        (Some(place), _) => place,
         (None, Some(list)) => return super::get_list::run(context, args, &list).await,
         (None, None) => return Err(unexpected()),
     };
-    let output = destination(args.output, args.force)?;
+    let output = destination(args.output.clone(), args.force)?;
     let to_stdout = output == Output::Stream;
-    let keep = match (args.in_place, args.no_keep) {
-        (true, _) => Keep::InPlace,
-        (_, true) => Keep::No,
-        _ => Keep::Store,
-    };
+    let keep = keep(&args);
     if to_stdout && keep != Keep::Store {
         return Err(needs_a_file(keep));
     }
     let closed = ClosedFlag::default();
-    let streams = Streams {
-        input: None,
-        output: if to_stdout {
-            Some(Box::new(StdoutPipe::new(closed.clone())))
-        } else {
-            None
-        },
-    };
+    let streams = stdout_streams(to_stdout, &closed);
     let request = Request::Get {
-        address: address.to_string(),
+        address: place.link.to_string(),
         output,
         timeout_ms: args.timeout.map(super::millis),
-        peers: args.peer,
+        peers: args.peer.clone(),
         keep,
         pin: args.pin,
         seed: args.seed.map(|seed| seed.to_string()),
         swarm: args.swarm,
     };
-    let client = context.networked(args.network).await?;
+    let client = context.networked(args.network.clone()).await?;
     let outcome = fetch(context, &client, request, streams, to_stdout).await;
     let outcome = match outcome {
-        Ok(report) => stay(context, &client, args.seed, to_stdout, &report).await,
+        Ok(None) => super::tree::get(context, &client, place, &args).await,
+        Ok(Some(report)) => stay(context, &client, args.seed, to_stdout, &report).await,
         Err(failure) => Err(explain(failure, &closed)),
     };
     client.close().await;
     outcome
 }
 
-/// Fetches the file, and tells what was done.
+/// Standard output, where it is what is written to.
+pub(super) fn stdout_streams(to_stdout: bool, closed: &ClosedFlag) -> Streams {
+    let mut streams = Streams::default();
+    if to_stdout {
+        streams.output = Some(Box::new(StdoutPipe::new(closed.clone())));
+    }
+    streams
+}
+
+/// What is to stay here.
+pub(super) fn keep(args: &GetArgs) -> Keep {
+    match (args.in_place, args.no_keep) {
+        (true, _) => Keep::InPlace,
+        (_, true) => Keep::No,
+        _ => Keep::Store,
+    }
+}
+
+fn has_globs(args: &GetArgs) -> bool {
+    !args.include.is_empty() || !args.exclude.is_empty()
+}
+
+/// Fetches the file, and tells what was done; `None` when it is a directory, and nothing was.
 async fn fetch(
     context: &Context,
     client: &Client,
     request: Request,
     streams: Streams,
     to_stdout: bool,
-) -> Result<GetReport> {
+) -> Result<Option<GetReport>> {
     let response = context.ask(client, request, streams).await?;
-    let Response::Get(report) = &response else {
-        return Err(unexpected());
-    };
+    match &response {
+        Response::Get(report) => {
+            tell(context, report, to_stdout)?;
+            Ok(Some(report.clone()))
+        }
+        Response::Directory(_) => Ok(None),
+        _ => Err(unexpected()),
+    }
+}
+
+/// Tells what was done.
+pub(super) fn tell(context: &Context, report: &GetReport, to_stdout: bool) -> Result<()> {
     remark(&output::liars(report));
     context.remark(&output::get_summary(report));
+    let response = Response::Get(report.clone());
     match (to_stdout, context.json) {
         (true, true) => remark(&output::json_lines(&response)?),
         (true, false) => {}
         (false, json) => output::print(&response, json)?,
     }
-    Ok(report.clone())
+    Ok(())
 }
 
 /// Says for how long the file is served. Where no daemon does it, the command does, for as long as it was told to: a
@@ -114,7 +142,7 @@ async fn stay(
 }
 
 /// Standard output can neither be referred to nor be gone on with.
-fn needs_a_file(keep: Keep) -> Failure {
+pub(super) fn needs_a_file(keep: Keep) -> Failure {
     let option = match keep {
         Keep::InPlace => "--in-place",
         _ => "--no-keep",
@@ -127,7 +155,7 @@ fn needs_a_file(keep: Keep) -> Failure {
     )
 }
 
-fn explain(failure: Failure, closed: &ClosedFlag) -> Failure {
+pub(super) fn explain(failure: Failure, closed: &ClosedFlag) -> Failure {
     match failure {
         _ if closed.is_set() => Failure::OutputClosed,
         Failure::Api(error) if error.kind == ErrorKind::Interrupted && error.next.is_empty() => {

@@ -10,8 +10,9 @@ use crate::output;
 use crate::session::Context;
 
 /// Lists the files that are here.
-pub(crate) async fn ls(context: &Context) -> Result<()> {
-    ask(context, Request::Ls).await
+pub(crate) async fn ls(context: &Context, all: bool) -> Result<()> {
+    let request = if all { Request::LsAll } else { Request::Ls };
+    ask(context, request).await
 }
 
 /// Shows one file's facts.

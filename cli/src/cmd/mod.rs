@@ -14,6 +14,7 @@ mod provide;
 mod providers;
 mod state;
 mod store;
+mod tree;
 mod verify;
 mod why;
 
@@ -49,7 +50,10 @@ pub(crate) async fn run(args: Args, settings: Settings) -> Result<()> {
         Command::Store(store) => store::run(&context, store).await,
         Command::Get(get) => get::run(&context, get).await,
         Command::Cat(cat) => cat::run(&context, cat).await,
-        Command::Ls => local::ls(&context).await,
+        Command::Ls(ls) => match ls.place {
+            None => local::ls(&context, ls.all).await,
+            Some(_) => tree::ls(&context, ls).await,
+        },
         Command::Stat(one) => local::stat(&context, one.address).await,
         Command::Link(args) => link::run(&context, args).await,
         Command::Rm(one) => local::rm(&context, one.address).await,

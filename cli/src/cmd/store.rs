@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use casnode_node::api::{ErrorKind, MAX_STORE_PATHS, Request, Response, Source, StoreReport};
+use casnode_node::api::{
+    ErrorKind, MAX_STORE_PATHS, Request, Response, Source, StoreReport, StoreTreeReport,
+};
 use casnode_node::{Client, Streams, rebuild_index};
 
 use super::link;
@@ -38,15 +40,25 @@ async fn store_all(context: &Context, client: &Client, args: &StoreArgs) -> Resu
         let (now, later) = rest.split_at(at_once(rest, args.in_place));
         rest = later;
         let outcomes = match now {
-            [path] => vec![store(context, client, args, path).await],
+            [path] if is_folder(path) => {
+                vec![
+                    super::tree::store(context, client, args, path)
+                        .await
+                        .map(Stored::Tree),
+                ]
+            }
+            [path] => vec![store(context, client, args, path).await.map(Stored::File)],
             paths => match store_many(context, client, args, paths).await {
-                Ok(outcomes) => outcomes,
+                Ok(outcomes) => outcomes.into_iter().map(|o| o.map(Stored::File)).collect(),
                 Err(failure) => vec![Err(failure)],
             },
         };
         for (path, outcome) in now.iter().zip(outcomes) {
             let printed = match outcome {
-                Ok(report) => print(context, client, args, path, report).await,
+                Ok(Stored::File(report)) => print(context, client, args, path, report).await,
+                Ok(Stored::Tree(report)) => {
+                    super::tree::print_stored(context, client, args, report).await
+                }
                 Err(failure) => Err(failure),
             };
             let failure = match printed {
@@ -62,9 +74,20 @@ async fn store_all(context: &Context, client: &Client, args: &StoreArgs) -> Resu
     first_code.map_or(Ok(()), |code| Err(Failure::Told(code)))
 }
 
+/// What became of a path.
+enum Stored {
+    File(StoreReport),
+    Tree(StoreTreeReport),
+}
+
+fn is_folder(path: &OsString) -> bool {
+    path != "-" && Path::new(path).is_dir()
+}
+
 /// How many of the first paths go into one call.
 fn at_once(paths: &[OsString], in_place: bool) -> usize {
-    let files = paths.iter().take_while(|path| *path != "-").count();
+    let is_file = |path: &&OsString| *path != "-" && !is_folder(path);
+    let files = paths.iter().take_while(is_file).count();
     let most = if in_place { 1 } else { MAX_STORE_PATHS };
     files.clamp(1, most)
 }
@@ -158,6 +181,29 @@ fn check(context: &Context, args: &StoreArgs) -> Result<()> {
             "name a file, or leave --in-place out",
         );
     }
+    let has_folder = args.paths.iter().any(is_folder);
+    if args.in_place && has_folder {
+        return refused(
+            "--in-place does not go with a folder",
+            "the files of a directory are kept as copies",
+            "leave --in-place out, or name the files themselves",
+        );
+    }
+    if args.sums && has_folder {
+        return refused(
+            "--sums does not go with a folder",
+            "the address of a directory is the sum of no file",
+            "leave --sums out; `casnode ls --recursive --json <ADDRESS>` prints the addresses of its files",
+        );
+    }
+    let has_globs = !args.include.is_empty() || !args.exclude.is_empty();
+    if has_globs && !has_folder {
+        return refused(
+            "--include and --exclude do not go with files",
+            "they say what of a folder is stored, and no folder is named",
+            "name a folder, or leave them out",
+        );
+    }
     if args.sums && context.json {
         return refused(
             "--sums does not go with --json",
@@ -212,6 +258,11 @@ mod tests {
         assert_eq!(calls(&["-", "a", "b"], false), [1, 2]);
         assert_eq!(calls(&["a", "b", "./-"], false), [3], "a file of that name");
         assert_eq!(calls(&["a", "b"], true), [1, 1]);
+        assert_eq!(
+            calls(&["a", "b", "src", "src", "c"], false),
+            [2, 1, 1, 1],
+            "folders"
+        );
         let many = vec!["a"; 2 * MAX_STORE_PATHS + 1];
         assert_eq!(calls(&many, false), [MAX_STORE_PATHS, MAX_STORE_PATHS, 1]);
     }

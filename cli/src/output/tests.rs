@@ -42,6 +42,7 @@ fn file(name: &str) -> FileInfo {
         last_used_unix_ms: 0,
         in_place: None,
         source_state: None,
+        directory: None,
     }
 }
 
@@ -68,6 +69,16 @@ fn store_prints_the_address_alone() {
         json.get("result").is_none(),
         "the envelope is not part of the result"
     );
+}
+
+#[test]
+fn a_directory_is_listed_with_what_is_in_it() {
+    let mut file = file("d");
+    file.directory = Some(casnode_node::api::DirectoryInfo {
+        files: 3,
+        bytes: 2 << 10,
+    });
+    assert!(file_line(&file).ends_with("     2.00 KiB  d/  (3 files)\n"));
 }
 
 #[test]

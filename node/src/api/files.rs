@@ -114,6 +114,17 @@ pub struct FileInfo {
     pub in_place: Option<String>,
     /// What became of that file: `intact`, `changed` or `missing`.
     pub source_state: Option<String>,
+    /// What is in it, of a directory.
+    pub directory: Option<DirectoryInfo>,
+}
+
+/// A directory in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectoryInfo {
+    /// Files in it.
+    pub files: u64,
+    /// Their bytes, as its listing states them.
+    pub bytes: u64,
 }
 
 /// One file's facts.

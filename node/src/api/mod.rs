@@ -13,6 +13,7 @@ pub(crate) mod server;
 pub(crate) mod socket;
 mod state;
 mod swarm;
+mod tree;
 mod upkeep;
 mod why;
 
@@ -23,5 +24,6 @@ pub use network::*;
 pub use proto::*;
 pub use state::*;
 pub use swarm::*;
+pub use tree::*;
 pub use upkeep::*;
 pub use why::*;

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ApiError, CatReport, DhtGetReport, DhtLookupReport, DhtMode, DhtModeReport, DhtPutTestReport,
-    FileInfo, FileStat, FileUsage, GcPlanReport, GcReport, GetReport, LimitsChange, LimitsReport,
-    ListReport, ListedFile, MetricReport, PeerReport, PinReport, ProvideFileReport,
-    ProvideNowReport, ProvideReport, ProvidersReport, RmReport, SeedReport, StatusReport,
-    StoreReport, SwarmReport, VerifyReport, WhyReport,
+    DirectoryReport, FileInfo, FileStat, FileUsage, GcPlanReport, GcReport, GetReport,
+    GetTreeReport, LimitsChange, LimitsReport, ListReport, ListedFile, MetricReport, PeerReport,
+    PinReport, ProvideFileReport, ProvideNowReport, ProvideReport, ProvidersReport, RmReport,
+    SeedReport, StatusReport, StoreReport, StoreTreeReport, SwarmReport, TreeOutput, TreePage,
+    VerifyReport, WhyReport,
 };
 use crate::choke::SwarmMode;
 
@@ -108,7 +109,24 @@ pub enum Request {
         /// Keep them whatever is collected or has to make room.
         pinned: bool,
     },
-    /// Fetch a file by its address.
+    /// Store a folder with everything beneath it as a directory, and publish it.
+    StoreTree {
+        /// The folder; absolute. A link to a folder is followed, links beneath it are stored as they are.
+        path: OsString,
+        /// The name hint to publish; the folder's own name when absent.
+        name: Option<String>,
+        /// Globs: only what matches one of these is stored; everything when there are none. One with a `/` is matched on the whole
+        /// path from the folder on, one without on the last name of it; `*` and `?` stand for no `/`, `**` does. What matches a
+        /// folder counts for everything beneath it. At most [`super::MAX_GLOBS`].
+        include: Vec<String>,
+        /// Globs: what matches one of these is not stored, whatever else it matches. At most [`super::MAX_GLOBS`].
+        exclude: Vec<String>,
+        /// How to cut its files.
+        chunker: ChunkerName,
+        /// Keep it whatever is collected or has to make room.
+        pinned: bool,
+    },
+    /// Fetch a file by its address. Where that is a directory, [`Response::Directory`] says so, and nothing is written.
     Get {
         /// 64 hex digits.
         address: String,
@@ -161,13 +179,56 @@ pub enum Request {
         /// As of [`Request::Get`].
         seed: Option<String>,
     },
+    /// Fetch a directory, or a part of it. That some of it cannot be had is told in the report, and is no error of the call. For a
+    /// single file the response is that of [`Request::Get`].
+    GetTree {
+        /// 64 hex digits.
+        address: String,
+        /// A file or folder in it; empty for all of it.
+        path: String,
+        /// What of that is fetched, as of [`Request::StoreTree`]: by the paths in the directory.
+        include: Vec<String>,
+        /// What of that is not fetched.
+        exclude: Vec<String>,
+        /// Where it goes.
+        output: TreeOutput,
+        /// Replace files and links that are there.
+        force: bool,
+        /// Give up after this long; by default, after the phases' own limits.
+        timeout_ms: Option<u64>,
+        /// Multiaddrs of peers to ask first, with or without `/p2p/…`.
+        peers: Vec<String>,
+        /// What stays here: [`Keep::Store`] or [`Keep::No`].
+        keep: Keep,
+        /// Keep it whatever is collected or has to make room.
+        pin: bool,
+        /// As of [`Request::Get`].
+        seed: Option<String>,
+    },
+    /// List what is in a directory; its listing is fetched if need be.
+    LsTree {
+        /// 64 hex digits.
+        address: String,
+        /// A file or folder in it; empty for all of it.
+        path: String,
+        /// Everything beneath, instead of one level with its folders.
+        recursive: bool,
+        /// Entries to leave out: those of the pages before.
+        skip: u64,
+        /// Give up after this long; by default, after the phases' own limits.
+        timeout_ms: Option<u64>,
+        /// Multiaddrs of peers to ask first, with or without `/p2p/…`.
+        peers: Vec<String>,
+    },
     /// Serve a file until its seeding is over. Whoever calls is not told before, and leaves when it wants.
     Linger {
         /// 64 hex digits.
         address: String,
     },
-    /// List the files that are here.
+    /// List the files and directories that were stored or fetched by themselves.
     Ls,
+    /// List everything that is here: the files of directories, too.
+    LsAll,
     /// One file's facts.
     Stat {
         /// 64 hex digits.
@@ -347,15 +408,23 @@ pub enum Response {
         /// What became of each path, in their order.
         outcomes: Vec<Result<StoreReport, ApiError>>,
     },
-    /// Of [`Request::Get`].
+    /// Of [`Request::StoreTree`].
+    StoreTree(StoreTreeReport),
+    /// Of [`Request::Get`], and of [`Request::GetTree`] for a single file.
     Get(GetReport),
     /// Of [`Request::Cat`].
     Cat(CatReport),
+    /// Of [`Request::Get`] for an address that is a directory's.
+    Directory(DirectoryReport),
+    /// Of [`Request::GetTree`].
+    GetTree(GetTreeReport),
+    /// Of [`Request::LsTree`].
+    LsTree(TreePage),
     /// Of [`Request::GetMany`].
     GetMany(ListReport),
     /// Of [`Request::Linger`].
     Linger(SeedReport),
-    /// Of [`Request::Ls`] and [`Request::PinLs`].
+    /// Of [`Request::Ls`], [`Request::LsAll`] and [`Request::PinLs`].
     Ls {
         /// Every file, by time stored.
         files: Vec<FileInfo>,

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use casnode_cas::{Address, ManifestId, SmallFile};
 use casnode_dht::{Dht, PeerId};
 use tokio::{
@@ -15,15 +16,17 @@ use tokio::{
 };
 
 use super::{
-    Job, State, WRITERS,
+    Job, Line, State, WRITERS,
     find::Finder,
+    interrupted,
     keep::Keeper,
-    not_written,
+    list,
     plan::Plan,
     session::{self, Came, Shared},
+    write,
 };
 use crate::{
-    api::{ApiError, ErrorKind, FetchedState, Keep, Phase, Progress, ProviderUse},
+    api::{ApiError, FetchedState, Keep, ProviderUse},
     clock, errors,
 };
 
@@ -58,18 +61,16 @@ struct Engine<'a> {
     to_us: mpsc::Sender<(PeerId, Vec<Came>)>,
     writes: JoinSet<Written>,
     keeper: Option<Keeper>,
-    done_files: usize,
-    done_bytes: u64,
     last_came: Instant,
 }
 
 impl Job {
     /// Fetches together what can be; what could not is left as it is.
-    pub(super) async fn fetch(&mut self) -> Result<(), ApiError> {
+    pub(super) async fn fetch_together(&mut self) -> Result<(), ApiError> {
         let mut places: HashMap<Address, usize> = HashMap::new();
         let (mut addresses, mut lines_of) = (Vec::new(), Vec::<Vec<usize>>::new());
         for (at, line) in self.lines.iter().enumerate() {
-            if matches!(line.state, State::Wanted) {
+            if matches!(self.states[at], State::Wanted) {
                 let place = *places.entry(line.address).or_insert_with(|| {
                     addresses.push(line.address);
                     lines_of.push(Vec::new());
@@ -88,9 +89,8 @@ impl Job {
         let engine = Engine {
             list: *ManifestId::of(&bytes).as_bytes(),
             shared: Arc::new(Shared::new(Plan::new(addresses))),
-            finder: Finder::new(&self.node, &dht, self.hints.clone(), found_sender),
+            finder: Finder::new(&self.node, &dht, &self.seeking, found_sender),
             keeper: keeps.then(|| Keeper::new(&self.node, self.stay.claim)),
-            done_files: self.lines.len() - lines_of.iter().map(Vec::len).sum::<usize>(),
             job: self,
             dht,
             lines_of,
@@ -99,7 +99,6 @@ impl Job {
             sessions: JoinSet::new(),
             to_us,
             writes: JoinSet::new(),
-            done_bytes: 0,
             last_came: Instant::now(),
         };
         engine.run(found, came).await
@@ -204,13 +203,12 @@ impl Engine<'_> {
     /// Files came: they are written, and kept. Waits while much is being written.
     async fn came(&mut self, peer: PeerId, files: Vec<Came>) -> Result<(), ApiError> {
         self.last_came = Instant::now();
-        let used = self.job.providers.entry(peer);
-        let used = used.or_insert_with(|| ProviderUse {
+        let mut used = ProviderUse {
             peer: peer.to_string(),
             bytes: 0,
             chunks: 0,
             rejected: 0,
-        });
+        };
         let mut writes = Vec::with_capacity(files.len());
         for file in files {
             used.chunks += 1;
@@ -218,8 +216,7 @@ impl Engine<'_> {
             let counters = self.job.node.swarms.counters();
             counters.came(file.bytes.len() as u64);
             for at in &self.lines_of[file.place] {
-                let line = &self.job.lines[*at];
-                writes.push((*at, line.address, line.path.clone(), file.bytes.clone()));
+                writes.push((*at, self.job.lines[*at].clone(), file.bytes.clone()));
             }
             if let (Some(keeper), Some(first)) =
                 (&mut self.keeper, self.lines_of[file.place].first())
@@ -234,6 +231,7 @@ impl Engine<'_> {
                 keeper.keep(small).await;
             }
         }
+        list::count(&mut self.job.providers, used);
         while self.writes.len() >= WRITERS
             && let Some(written) = self.writes.join_next().await
         {
@@ -241,15 +239,8 @@ impl Engine<'_> {
         }
         let folder = self.job.folder.clone();
         self.writes.spawn_blocking(move || {
-            let write = |(at, address, path, bytes): (usize, Address, String, bytes::Bytes)| {
-                let state = match folder.write(&path, address, &bytes) {
-                    Ok(()) => State::Done {
-                        state: FetchedState::Fetched,
-                        bytes: bytes.len() as u64,
-                    },
-                    Err(error) => State::Failed(not_written(&error)),
-                };
-                (at, state)
+            let write = |(at, line, bytes): (usize, Line, Bytes)| {
+                (at, write(&folder, &line, &bytes, FetchedState::Fetched))
             };
             writes.into_iter().map(write).collect()
         });
@@ -258,28 +249,10 @@ impl Engine<'_> {
 
     fn written(&mut self, written: Result<Written, JoinError>) -> Result<(), ApiError> {
         for (at, state) in written.map_err(errors::panicked)? {
-            if let State::Done { bytes, .. } = &state {
-                self.done_bytes += bytes;
-            }
-            self.done_files += 1;
-            self.job.lines[at].state = state;
+            self.job.settle(at, state);
         }
-        self.job.events.progress(Progress {
-            phase: Phase::Fetching,
-            done_bytes: self.done_bytes,
-            total_bytes: None,
-            sources: u32::try_from(self.shared.plan().peers()).unwrap_or(u32::MAX),
-            detail: format!("{} of {} files", self.done_files, self.job.lines.len()),
-        });
+        let peers = self.shared.plan().peers();
+        self.job.tally.tell(&self.job.events, peers);
         Ok(())
     }
-}
-
-pub(super) fn interrupted() -> ApiError {
-    ApiError::new(
-        ErrorKind::Interrupted,
-        "the download was stopped",
-        "it was interrupted",
-        "the same get goes on with what was kept",
-    )
 }

@@ -3,9 +3,10 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use casnode_cas::Address;
-use casnode_dht::{Dht, FindManyEvent, FindOptions, Multiaddr, PeerId};
+use casnode_dht::{Dht, FindManyEvent, FindOptions, Key, PeerId};
 use tokio::{sync::mpsc, task::JoinSet};
 
+use super::Seeking;
 use crate::node::Node;
 
 /// A dial to a peer named by hand.
@@ -37,14 +38,16 @@ pub(super) struct Finder {
     open: usize,
     fruitless: usize,
     looked_up: HashSet<Address>,
+    /// Whoever has this probably has all of it: looked up before anything else.
+    whole: Option<Key>,
 }
 
 impl Finder {
-    /// Asks those who are named, and where nobody is, the neighbours.
+    /// Asks those who are named or known, and where nobody is, the neighbours.
     pub(super) fn new(
         node: &Arc<Node>,
         dht: &Dht,
-        hints: Vec<Multiaddr>,
+        seeking: &Seeking,
         found: mpsc::Sender<PeerId>,
     ) -> Self {
         let mut finder = Self {
@@ -56,8 +59,17 @@ impl Finder {
             open: usize::MAX,
             fruitless: 0,
             looked_up: HashSet::new(),
+            whole: seeking.whole.map(|address| *address.as_bytes()),
         };
-        for addr in hints {
+        if !seeking.known.is_empty() {
+            let (known, found) = (seeking.known.clone(), finder.found.clone());
+            finder.tasks.spawn(async move {
+                for peer in known {
+                    let _ = found.send(peer).await;
+                }
+            });
+        }
+        for addr in seeking.hints.clone() {
             let (dht, found) = (finder.dht.clone(), finder.found.clone());
             finder.tasks.spawn(async move {
                 match dht.dial(addr.clone(), DIAL_DEADLINE).await {
@@ -89,7 +101,8 @@ impl Finder {
         self.searches += 1;
         self.open = open;
         let new = addresses.into_iter().filter(|a| self.looked_up.insert(*a));
-        let keys: Vec<_> = new.map(|address| *address.as_bytes()).collect();
+        let new = new.map(|address| *address.as_bytes());
+        let keys: Vec<Key> = self.whole.take().into_iter().chain(new).collect();
         let (node, dht, found) = (self.node.clone(), self.dht.clone(), self.found.clone());
         self.tasks.spawn(async move {
             if is_first {

@@ -1,7 +1,9 @@
-//! Writes many small files below one folder, whatever links are in it.
+//! Writes files, links and folders below one folder, whatever links are in it.
 //!
 //! Every folder on the way is opened by itself and no link is followed: nothing is written elsewhere. A file gets its name
 //! when its bytes are there; what survives a power cut is said by [`Folder::sync`], once for all of them.
+
+mod taken;
 
 use std::{
     collections::HashMap,
@@ -10,45 +12,63 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use casnode_cas::Address;
+use casnode_cas::{Address, file_address_of};
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, RenameFlags},
+    fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Stat},
     io::Errno,
 };
+
+use self::taken::{Taken, id};
 
 /// Open folders that are remembered.
 const MAX_FOLDERS: usize = 64;
 
-/// What is at the place of a file.
+/// The bits that let a file be run.
+const EXECUTABLE_BITS: u32 = 0o111;
+
+/// What is at the place of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum There {
+pub(crate) enum There {
     /// Nothing, or something that may be replaced.
     Nothing,
-    /// The very file.
-    Same,
+    /// The very file, of so many bytes.
+    Same(u64),
 }
 
-/// The folder of a list.
+/// A file as it is to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// Where, from the folder on: no part of it is empty, `.` or `..`.
+    pub(crate) path: &'a str,
+    pub(crate) address: Address,
+    /// `None`: whatever length it has.
+    pub(crate) size_bytes: Option<u64>,
+    /// `None`: as it is where it is there, and else not.
+    pub(crate) executable: Option<bool>,
+}
+
+/// A folder that is written to.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     root: Arc<OwnedFd>,
     /// By their path from the root.
     open: Mutex<HashMap<String, Arc<OwnedFd>>>,
+    taken: Mutex<Taken>,
     next_temp: AtomicU64,
     force: bool,
-    /// Permission bits of a file; `None`: by this process's umask.
+    /// Permission bits of a file that nobody may run; `None`: by this process's umask.
     mode: Option<u32>,
 }
 
 impl Folder {
-    /// Opens the folder, and makes it if need be. With `force` other files are replaced.
-    pub(super) fn open(path: &Path, force: bool, mode: Option<u32>) -> io::Result<Self> {
+    /// Opens the folder, and makes it if need be. With `force` other files and links are replaced.
+    pub(crate) fn open(path: &Path, force: bool, mode: Option<u32>) -> io::Result<Self> {
         std::fs::create_dir_all(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty())?;
@@ -56,118 +76,262 @@ impl Folder {
             path: path.to_owned(),
             root: Arc::new(root),
             open: Mutex::default(),
+            taken: Mutex::default(),
             next_temp: AtomicU64::new(rand::random()),
             force,
             mode,
         })
     }
 
-    /// Where a file of the list is.
-    pub(super) fn path_of(&self, path: &str) -> PathBuf {
-        self.path.join(path)
-    }
-
     /// What is there already. Another file is an error, unless it may be replaced.
-    pub(super) fn look(&self, path: &str, address: Address) -> io::Result<There> {
-        let Some((folder, name)) = self.parent(path, false)? else {
+    pub(crate) fn look(&self, wanted: &Wanted<'_>) -> io::Result<There> {
+        let Some((folder, name)) = self.parent(wanted.path, false)? else {
             return Ok(There::Nothing);
         };
-        let stat = match rustix::fs::statat(&*folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => return Ok(There::Nothing),
-            stat => stat?,
+        let Some(stat) = stat(&folder, name)? else {
+            return Ok(There::Nothing);
         };
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind == FileType::Directory {
-            return Err(io::Error::other("a folder is in its place"));
+        if self.is_the_file(&folder, name, &stat, wanted) {
+            self.set_executable(&folder, name, &stat, wanted.executable)?;
+            self.take(&stat, wanted.path);
+            return Ok(There::Same(u64::try_from(stat.st_size).unwrap_or(0)));
         }
-        if kind == FileType::RegularFile
-            && casnode_cas::file_address(&self.path_of(path)).is_ok_and(|found| found == address)
-        {
-            return Ok(There::Same);
-        }
-        match self.force {
-            true => Ok(There::Nothing),
-            false => Err(io::Error::other("it exists and is another file")),
+        self.may_be_replaced(&stat)
+    }
+
+    /// Whether something in the place of an entry, and other than it, may be replaced.
+    fn may_be_replaced(&self, stat: &Stat) -> io::Result<There> {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Err(io::Error::other("a folder is in its place")),
+            _ if self.force => Ok(There::Nothing),
+            _ => Err(io::Error::other("it exists and is another file")),
         }
     }
 
-    /// Makes the folders on the way to a file.
-    pub(super) fn prepare(&self, path: &str) -> io::Result<()> {
+    fn is_the_file(&self, folder: &OwnedFd, name: &str, stat: &Stat, wanted: &Wanted<'_>) -> bool {
+        let is_so_long = |bytes| u64::try_from(stat.st_size) == Ok(bytes);
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
+            || !wanted.size_bytes.is_none_or(is_so_long)
+        {
+            return false;
+        }
+        // It may have become a FIFO meanwhile, whose other end is not waited for.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(folder, name, flags, Mode::empty());
+        opened.is_ok_and(|file| {
+            file_address_of(&File::from(file)).is_ok_and(|found| found == wanted.address)
+        })
+    }
+
+    /// Lets those who may read a file run it, or nobody.
+    fn set_executable(
+        &self,
+        folder: &OwnedFd,
+        name: &str,
+        stat: &Stat,
+        executable: Option<bool>,
+    ) -> io::Result<()> {
+        let bits = stat.st_mode & 0o777;
+        let wanted = match executable {
+            Some(true) if bits & 0o100 == 0 => with_executable(bits),
+            Some(false) if bits & 0o100 != 0 => bits & !EXECUTABLE_BITS,
+            _ => return Ok(()),
+        };
+        let mode = Mode::from_raw_mode(wanted);
+        Ok(rustix::fs::chmodat(folder, name, mode, AtFlags::empty())?)
+    }
+
+    /// Makes the folders on the way to an entry.
+    pub(crate) fn prepare(&self, path: &str) -> io::Result<()> {
         self.parent(path, true).map(drop)
     }
 
+    /// Makes a folder.
+    pub(crate) fn make_folder(&self, path: &str) -> io::Result<()> {
+        self.folder(path, true).map(drop)
+    }
+
     /// Writes a file, which has its name when this returns. The bytes have the address.
-    pub(super) fn write(&self, path: &str, address: Address, bytes: &[u8]) -> io::Result<()> {
-        let Some((folder, name)) = self.parent(path, true)? else {
+    pub(crate) fn write(&self, wanted: &Wanted<'_>, bytes: &[u8]) -> io::Result<()> {
+        let Some((folder, name)) = self.parent(wanted.path, true)? else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let number = self.next_temp.fetch_add(1, Ordering::Relaxed);
-        let temp = format!(".casnode-{number:016x}.part");
-        let written = self.write_temp(&folder, &temp, bytes);
-        let named = written.and_then(|()| self.publish(&folder, &temp, name));
+        let temp = self.temp();
+        let executable = wanted.executable == Some(true);
+        let written = self.write_temp(&folder, &temp, executable, bytes);
+        let named = written.and_then(|()| self.publish(&folder, &temp, &folder, name, wanted.path));
         if named.is_err() {
             let _ = rustix::fs::unlinkat(&*folder, &temp, AtFlags::empty());
         }
         match named {
             // It came into being meanwhile.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.look(path, address).map(drop)
+                self.look(wanted).map(drop)
             }
             named => named,
         }
     }
 
-    fn write_temp(&self, folder: &OwnedFd, temp: &str, bytes: &[u8]) -> io::Result<()> {
+    /// Makes a symbolic link. Whether it leads out is the caller's to judge.
+    pub(crate) fn link(&self, path: &str, target: &str) -> io::Result<()> {
+        let Some((folder, name)) = self.parent(path, true)? else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        if let Some(stat) = stat(&folder, name)? {
+            let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+            if is_link
+                && rustix::fs::readlinkat(&*folder, name, Vec::new())?.as_bytes()
+                    == target.as_bytes()
+            {
+                return Ok(());
+            }
+            self.may_be_replaced(&stat)?;
+        }
+        let temp = self.temp();
+        rustix::fs::symlinkat(target, &*folder, &temp)?;
+        let named = self.publish(&folder, &temp, &folder, name, path);
+        if named.is_err() {
+            let _ = rustix::fs::unlinkat(&*folder, &temp, AtFlags::empty());
+        }
+        named.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => io::Error::other("it exists and is another file"),
+            _ => error,
+        })
+    }
+
+    /// Where a larger file is put together, at the top of the folder: no link of the folder is on the way there.
+    pub(crate) fn staging(&self, address: &Address) -> PathBuf {
+        self.path.join(staging_name(address))
+    }
+
+    /// Gives a file that was put together its place. Its bytes have the address.
+    pub(crate) fn adopt(&self, wanted: &Wanted<'_>) -> io::Result<()> {
+        let Some((folder, name)) = self.parent(wanted.path, true)? else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let staged = staging_name(&wanted.address);
+        if let Some(stat) = stat(&self.root, &staged)? {
+            self.set_executable(&self.root, &staged, &stat, wanted.executable)?;
+        }
+        let named = self.publish(&self.root, &staged, &folder, name, wanted.path);
+        match named {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.look(wanted)?;
+                Ok(rustix::fs::unlinkat(
+                    &*self.root,
+                    &staged,
+                    AtFlags::empty(),
+                )?)
+            }
+            named => named,
+        }
+    }
+
+    /// Removes a file that was put together and has no place.
+    pub(crate) fn drop_staged(&self, address: &Address) {
+        let _ = rustix::fs::unlinkat(&*self.root, staging_name(address), AtFlags::empty());
+    }
+
+    fn temp(&self) -> String {
+        let number = self.next_temp.fetch_add(1, Ordering::Relaxed);
+        format!(".casnode-{number:016x}.part")
+    }
+
+    fn write_temp(
+        &self,
+        folder: &OwnedFd,
+        temp: &str,
+        executable: bool,
+        bytes: &[u8],
+    ) -> io::Result<()> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(folder, temp, flags, Mode::from_raw_mode(0o666))?;
+        let most = if executable { 0o777 } else { 0o666 };
+        let file = rustix::fs::openat(folder, temp, flags, Mode::from_raw_mode(most))?;
         if let Some(mode) = self.mode {
+            let mode = if executable {
+                with_executable(mode)
+            } else {
+                mode
+            };
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
         }
         File::from(file).write_all(bytes)
     }
 
-    fn publish(&self, folder: &OwnedFd, temp: &str, name: &str) -> io::Result<()> {
+    /// Gives what is whole its name.
+    fn publish(
+        &self,
+        from: &OwnedFd,
+        temp: &str,
+        folder: &OwnedFd,
+        name: &str,
+        path: &str,
+    ) -> io::Result<()> {
         if self.force {
-            return Ok(rustix::fs::renameat(folder, temp, folder, name)?);
+            // One at a time: nobody takes the name between the look and the renaming.
+            let mut taken = self.taken();
+            if let Some(there) = stat(folder, name)?
+                && taken.is_others(id(&there), path)
+            {
+                return Err(same_name());
+            }
+            rustix::fs::renameat(from, temp, folder, name)?;
+            if let Some(made) = stat(folder, name)? {
+                taken.take(id(&made), path);
+            }
+            return Ok(());
         }
-        match rustix::fs::renameat_with(folder, temp, folder, name, RenameFlags::NOREPLACE) {
+        match rustix::fs::renameat_with(from, temp, folder, name, RenameFlags::NOREPLACE) {
             // Not every file system can.
             Err(Errno::INVAL | Errno::NOSYS) => {
-                rustix::fs::linkat(folder, temp, folder, name, AtFlags::empty())?;
-                Ok(rustix::fs::unlinkat(folder, temp, AtFlags::empty())?)
+                rustix::fs::linkat(from, temp, folder, name, AtFlags::empty())?;
+                Ok(rustix::fs::unlinkat(from, temp, AtFlags::empty())?)
             }
             renamed => Ok(renamed?),
         }
     }
 
     /// Returns when everything written survives a power cut.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::syncfs(&*self.root)?)
     }
 
-    /// The folder that a file is in, and its name there; `None` when there is no such folder and none is to be made.
+    /// The folder that an entry is in, and its name there; `None` when there is no such folder and none is to be made.
     fn parent<'a>(&self, path: &'a str, make: bool) -> io::Result<Option<(Arc<OwnedFd>, &'a str)>> {
         let Some((parent, name)) = path.rsplit_once('/') else {
             return Ok(Some((self.root.clone(), path)));
         };
-        let known = self.known().get(parent).cloned();
+        let folder = self.folder(parent, make)?;
+        Ok(folder.map(|folder| (folder, name)))
+    }
+
+    /// A folder below; `None` when there is none and none is to be made.
+    fn folder(&self, path: &str, make: bool) -> io::Result<Option<Arc<OwnedFd>>> {
+        let known = self.known().get(path).cloned();
         if let Some(folder) = known {
-            return Ok(Some((folder, name)));
+            return Ok(Some(folder));
         }
         let mut folder = self.root.clone();
-        for part in parent.split('/') {
-            folder = match self.enter(&folder, part, make)? {
-                Some(inner) => Arc::new(inner),
-                None => return Ok(None),
+        let ends = path.match_indices('/').map(|(at, _)| at);
+        let mut begin = 0;
+        for end in ends.chain([path.len()]) {
+            let Some(inner) = self.enter(&folder, &path[begin..end], make)? else {
+                return Ok(None);
             };
+            let stat = rustix::fs::fstat(&inner)?;
+            if !self.taken().take(id(&stat), &path[..end]) {
+                return Err(same_name());
+            }
+            folder = Arc::new(inner);
+            begin = end + 1;
         }
         let mut known = self.known();
         if known.len() >= MAX_FOLDERS {
             known.clear();
         }
-        known.insert(parent.to_owned(), folder.clone());
-        Ok(Some((folder, name)))
+        known.insert(path.to_owned(), folder.clone());
+        Ok(Some(folder))
     }
 
     fn enter(&self, folder: &OwnedFd, part: &str, make: bool) -> io::Result<Option<OwnedFd>> {
@@ -196,94 +360,48 @@ impl Folder {
         }
         if let Some(mode) = self.mode {
             // Whoever may read the files may enter.
-            let mode = Mode::from_raw_mode(mode | (mode & 0o444) >> 2);
+            let mode = Mode::from_raw_mode(with_executable(mode));
             rustix::fs::chmodat(folder, part, mode, AtFlags::empty())?;
         }
         Ok(())
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<OwnedFd>>> {
+    /// Notes what is right already, where others might replace it.
+    fn take(&self, stat: &Stat, path: &str) {
+        if self.force {
+            self.taken().take(id(stat), path);
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Arc<OwnedFd>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What has a name in a folder, be it a link.
+fn stat(folder: &OwnedFd, name: &str) -> io::Result<Option<Stat>> {
+    match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Ok(None),
+        stat => Ok(Some(stat?)),
+    }
+}
+
+fn staging_name(address: &Address) -> String {
+    format!(".casnode-{address}")
+}
+
+/// Whoever may read may run, or enter.
+fn with_executable(mode: u32) -> u32 {
+    mode | (mode & 0o444) >> 2
+}
+
+fn same_name() -> io::Error {
+    io::Error::other("to this file system its name is that of another entry, which stays")
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt, os::unix::fs::symlink};
-
-    use super::*;
-
-    fn folder(force: bool) -> (tempfile::TempDir, Folder) {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(&dir.path().join("out"), force, Some(0o640)).unwrap();
-        (dir, folder)
-    }
-
-    fn write(folder: &Folder, path: &str, bytes: &[u8]) -> io::Result<()> {
-        folder.write(path, Address::of(bytes), bytes)
-    }
-
-    #[test]
-    fn files_are_written_with_their_folders_and_nothing_is_left() {
-        let (dir, folder) = folder(false);
-        for path in ["a", "b/c/d", "b/c/e f"] {
-            write(&folder, path, path.as_bytes()).unwrap();
-            let there = folder.path_of(path);
-            assert_eq!(fs::read(&there).unwrap(), path.as_bytes());
-            assert_eq!(
-                there.metadata().unwrap().permissions().mode() & 0o777,
-                0o640
-            );
-            assert_eq!(
-                folder.look(path, Address::of(path.as_bytes())).unwrap(),
-                There::Same
-            );
-        }
-        folder.sync().unwrap();
-        assert_eq!(
-            folder.look("b/x/y", Address::of(b"")).unwrap(),
-            There::Nothing
-        );
-        assert_eq!(fs::read_dir(dir.path().join("out/b/c")).unwrap().count(), 2);
-        let made = fs::metadata(dir.path().join("out/b")).unwrap();
-        assert_eq!(made.permissions().mode() & 0o777, 0o750);
-    }
-
-    #[test]
-    fn another_file_is_replaced_only_by_force() {
-        let (dir, folder) = folder(false);
-        write(&folder, "a", b"one").unwrap();
-        write(&folder, "a", b"one").unwrap();
-        assert!(write(&folder, "a", b"two").is_err());
-        assert!(folder.look("a", Address::of(b"two")).is_err());
-        assert_eq!(fs::read(folder.path_of("a")).unwrap(), b"one");
-        assert_eq!(fs::read_dir(dir.path().join("out")).unwrap().count(), 1);
-        let forced = Folder::open(&dir.path().join("out"), true, None).unwrap();
-        assert_eq!(
-            forced.look("a", Address::of(b"two")).unwrap(),
-            There::Nothing
-        );
-        write(&forced, "a", b"two").unwrap();
-        assert_eq!(fs::read(folder.path_of("a")).unwrap(), b"two");
-    }
-
-    #[test]
-    fn no_link_leads_out_of_the_folder() {
-        let (dir, folder) = folder(true);
-        let outside = dir.path().join("outside");
-        fs::create_dir(&outside).unwrap();
-        fs::write(outside.join("f"), b"precious").unwrap();
-        symlink(&outside, dir.path().join("out/link")).unwrap();
-        symlink(outside.join("f"), dir.path().join("out/file")).unwrap();
-        for path in ["link/f", "link/new/f"] {
-            let error = write(&folder, path, b"evil").unwrap_err();
-            assert!(error.to_string().contains("link"), "{error}");
-            assert!(folder.look(path, Address::of(b"evil")).is_err());
-            assert!(folder.prepare(path).is_err());
-        }
-        // The link itself is replaced.
-        write(&folder, "file", b"evil").unwrap();
-        assert_eq!(fs::read(outside.join("f")).unwrap(), b"precious");
-        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
-    }
-}
+mod tests;

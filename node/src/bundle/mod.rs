@@ -1,39 +1,32 @@
-//! Fetching many files of a list: connections set up once, providers found once, and many files in a message.
+//! Fetching many files: connections set up once, providers found once, and many files in a message.
 //!
 //! [`plan`] is pure and says who is asked for what, [`session`] speaks with one peer, [`find`] looks for peers, [`folder`]
 //! writes files and lets none out of its folder, [`keep`] enters them in the store. What is too large for this, or is not to be had
-//! of anybody in time, is fetched as a single file is.
+//! of anybody in time, is fetched as a single file is ([`single`]). [`list`] is about lists that somebody wrote.
 
 mod engine;
 mod find;
 mod folder;
 mod keep;
+pub(crate) mod list;
 mod path;
 mod plan;
 mod session;
+mod single;
 
-use std::{
-    collections::{HashMap, HashSet},
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use casnode_cas::{Address, ChunkHash, FileState, MAX_SMALL_FILE_BYTES, Store, StoreError};
-use casnode_dht::Multiaddr;
+use casnode_dht::{Multiaddr, PeerId};
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 
-use self::folder::{Folder, There};
-pub(crate) use self::keep::Entered;
+use self::folder::{There, Wanted};
+pub(crate) use self::{folder::Folder, keep::Entered};
 use crate::{
-    api::{
-        ApiError, ErrorKind, FetchedFile, FetchedState, ListReport, ListedFile, MAX_LISTED_FILES,
-        ProviderUse, events::EventSink,
-    },
-    clock,
-    download::{self, GetOptions, Stay, Target},
+    api::{ApiError, ErrorKind, FetchedState, Phase, Progress, ProviderUse, events::EventSink},
+    download::Stay,
     errors,
     node::Node,
     tasks::blocking,
@@ -45,28 +38,92 @@ const WRITERS: usize = 3;
 /// Files that one of them looks at in a row.
 const LOOK_AT_ONCE: usize = 256;
 
-/// Files that are fetched one by one at a time.
-const SINGLES: usize = 4;
-
 /// What is asked for.
-pub(crate) struct ManyOptions {
-    pub(crate) files: Vec<ListedFile>,
-    pub(crate) folder: PathBuf,
-    pub(crate) force: bool,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) hints: Vec<Multiaddr>,
+pub(crate) struct Options {
+    pub(crate) lines: Vec<Line>,
+    pub(crate) folder: Arc<Folder>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) seeking: Seeking,
     /// Permission bits of the files; `None`: by this process's umask.
     pub(crate) mode: Option<u32>,
     /// What stays here; not [`Keep::InPlace`](crate::api::Keep::InPlace).
     pub(crate) stay: Stay,
+    pub(crate) tally: Tally,
 }
 
-/// A file of the list.
-#[derive(Debug)]
-struct Line {
-    address: Address,
-    path: String,
-    state: State,
+/// Where providers are looked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seeking {
+    /// Peers named by hand.
+    pub(crate) hints: Vec<Multiaddr>,
+    /// Peers that probably have all of it.
+    pub(crate) known: Vec<PeerId>,
+    /// Whoever has this probably has all of it.
+    pub(crate) whole: Option<Address>,
+}
+
+/// How far a call is, of which these files may be a part.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tally {
+    pub(crate) total_files: u64,
+    /// Where known.
+    pub(crate) total_bytes: Option<u64>,
+    pub(crate) done_files: u64,
+    pub(crate) done_bytes: u64,
+}
+
+impl Tally {
+    fn tell(&self, events: &EventSink, sources: usize) {
+        events.progress(Progress {
+            phase: Phase::Fetching,
+            done_bytes: self.done_bytes,
+            total_bytes: self.total_bytes,
+            sources: u32::try_from(sources).unwrap_or(u32::MAX),
+            detail: format!("{} of {} files", self.done_files, self.total_files),
+        });
+    }
+}
+
+/// A file that is wanted.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    pub(crate) address: Address,
+    /// From the folder on: no part of it is empty, `.` or `..`.
+    pub(crate) path: String,
+    /// Its length, where somebody said it.
+    pub(crate) size_bytes: Option<u64>,
+    /// Whether it may be run, where somebody said so.
+    pub(crate) executable: Option<bool>,
+}
+
+impl Line {
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            path: &self.path,
+            address: self.address,
+            size_bytes: self.size_bytes,
+            executable: self.executable,
+        }
+    }
+
+    /// Whether it is known to be more than one message holds.
+    fn is_large(&self) -> bool {
+        self.size_bytes
+            .is_some_and(|bytes| bytes > MAX_SMALL_FILE_BYTES)
+    }
+
+    /// Refuses bytes that are the address's, and not as many as was said.
+    fn check_size(&self, bytes: u64) -> Result<(), ApiError> {
+        match self.size_bytes {
+            Some(said) if said != bytes => Err(ApiError::new(
+                ErrorKind::Integrity,
+                "it was not written",
+                format!("it has {bytes} bytes, and the directory says {said}"),
+                "ask whoever made the directory for a right one",
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What is known of it.
@@ -88,296 +145,167 @@ struct Job {
     node: Arc<Node>,
     folder: Arc<Folder>,
     lines: Vec<Line>,
-    hints: Vec<Multiaddr>,
+    states: Vec<State>,
+    seeking: Seeking,
     mode: Option<u32>,
-    force: bool,
     stay: Stay,
     deadline: Option<Instant>,
     events: EventSink,
     cancel: CancellationToken,
-    providers: HashMap<casnode_dht::PeerId, ProviderUse>,
+    tally: Tally,
+    providers: HashMap<String, ProviderUse>,
     /// What is in the store now and was not.
-    entered: Vec<keep::Entered>,
+    entered: Vec<Entered>,
 }
 
 /// What came of a call.
-pub(crate) struct Many {
-    pub(crate) report: ListReport,
+pub(crate) struct Fetched {
+    /// Every file, in order.
+    pub(crate) lines: Vec<Done>,
     /// Files that are in the store now and were not.
-    pub(crate) entered: Vec<keep::Entered>,
+    pub(crate) entered: Vec<Entered>,
+    /// Who sent what, by peer id.
+    pub(crate) providers: HashMap<String, ProviderUse>,
+    pub(crate) tally: Tally,
 }
 
-/// Fetches the files of a list. A file that cannot be had is no error of the call.
-pub(crate) async fn get_many(
+/// What became of a file.
+pub(crate) struct Done {
+    pub(crate) address: Address,
+    pub(crate) path: String,
+    /// How it came to be there, and its length.
+    pub(crate) outcome: Result<(FetchedState, u64), ApiError>,
+}
+
+/// Fetches files into a folder. A file that cannot be had is no error of the call. What was written survives a power cut
+/// after a [`list::sync`].
+pub(crate) async fn fetch(
     node: &Arc<Node>,
-    options: ManyOptions,
+    options: Options,
     events: EventSink,
     cancel: CancellationToken,
-) -> Result<Many, ApiError> {
-    let started = clock::now();
-    let lines = lines(&options.files)?;
-    let (path, force, mode) = (options.folder.clone(), options.force, options.mode);
-    let folder = blocking(move || Folder::open(&path, force, mode)).await;
-    let folder = folder.map_err(errors::panicked)?.map_err(|error| {
-        ApiError::new(
-            ErrorKind::Failure,
-            format!(
-                "the files cannot be written to {}",
-                options.folder.display()
-            ),
-            error.to_string(),
-            "name another folder with -o",
-        )
-    })?;
+) -> Result<Fetched, ApiError> {
+    let states = options.lines.iter().map(|line| match line.is_large() {
+        true => State::Single,
+        false => State::Wanted,
+    });
     let mut job = Job {
         node: node.clone(),
-        folder: Arc::new(folder),
-        lines,
-        hints: options.hints,
-        mode,
-        force,
+        folder: options.folder,
+        states: states.collect(),
+        lines: options.lines,
+        seeking: options.seeking,
+        mode: options.mode,
         stay: options.stay,
-        deadline: options.timeout.map(|timeout| started + timeout),
+        deadline: options.deadline,
         events,
         cancel,
+        tally: options.tally,
         providers: HashMap::new(),
         entered: Vec::new(),
     };
     job.look().await?;
-    job.fetch().await?;
-    job.singles().await?;
-    let folder = job.folder.clone();
-    let synced = blocking(move || folder.sync()).await;
-    synced.map_err(errors::panicked)?.map_err(|error| {
-        ApiError::new(
-            ErrorKind::Failure,
-            "the files were written, and are not known to be on the disk",
-            error.to_string(),
-            "look at the disk of the folder, and run the command again",
-        )
-    })?;
-    Ok(job.report(started))
-}
-
-/// The lines, their paths clean and each named once.
-fn lines(files: &[ListedFile]) -> Result<Vec<Line>, ApiError> {
-    let refused = |what: String, why: &str| {
-        ApiError::new(
-            ErrorKind::Usage,
-            what,
-            why,
-            "mend the list: its lines are those of `b3sum` or `casnode store --sums`, with paths relative to the folder",
-        )
-    };
-    if files.len() > MAX_LISTED_FILES {
-        let what = format!("a call for {} files is too large", files.len());
-        return Err(refused(what, "one call may be for 16,384"));
-    }
-    let mut seen = HashSet::new();
-    let mut lines = Vec::with_capacity(files.len());
-    for file in files {
-        let address = file.address.parse::<Address>();
-        let address = address.map_err(|error| {
-            refused(
-                format!("{} is not an address", file.address),
-                &error.to_string(),
-            )
-        })?;
-        let path = path::clean(&file.path)
-            .map_err(|why| refused(format!("{:?} was not written", file.path), why))?;
-        if !seen.insert(path.clone()) {
-            let what = format!("{path:?} is in the list twice");
-            return Err(refused(what, "each file needs a place of its own"));
-        }
-        lines.push(Line {
-            address,
-            path,
-            state: State::Wanted,
-        });
-    }
-    Ok(lines)
+    job.fetch_together().await?;
+    job.fetch_singly().await?;
+    Ok(job.end())
 }
 
 impl Job {
     /// Sees what is in place already, and writes what is in the store.
     async fn look(&mut self) -> Result<(), ApiError> {
-        let wanted = self.lines.iter().enumerate();
-        let mut wanted: Vec<_> = wanted
-            .map(|(at, line)| (at, line.address, line.path.clone()))
-            .collect();
-        let (mut running, mut parts) = (FuturesUnordered::new(), Vec::new());
-        while !wanted.is_empty() {
-            let part = wanted.split_off(wanted.len().saturating_sub(LOOK_AT_ONCE));
-            let (folder, store) = (self.folder.clone(), self.node.store.clone());
-            running.push(blocking(move || look_at(&folder, &store, part)));
-            if running.len() >= WRITERS {
-                parts.extend(running.next().await);
+        let lines = self.lines.iter().cloned();
+        let mut wanted: Vec<(usize, Line)> = lines.enumerate().collect();
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < WRITERS && !wanted.is_empty() {
+                if self.cancel.is_cancelled() {
+                    return Err(interrupted());
+                }
+                let part = wanted.split_off(wanted.len().saturating_sub(LOOK_AT_ONCE));
+                let (folder, store) = (self.folder.clone(), self.node.store.clone());
+                running.push(blocking(move || look_at(&folder, &store, part)));
             }
-        }
-        while let Some(part) = running.next().await {
-            parts.push(part);
-        }
-        for part in parts {
+            let Some(part) = running.next().await else {
+                return Ok(());
+            };
             for (at, state) in part.map_err(errors::panicked)? {
-                self.lines[at].state = state;
+                self.settle(at, state);
             }
-        }
-        Ok(())
-    }
-
-    /// Fetches one by one what was not to be had together: those of one address in a row, so that it comes once.
-    async fn singles(&mut self) -> Result<(), ApiError> {
-        let mut groups: HashMap<Address, Vec<usize>> = HashMap::new();
-        for (at, line) in self.lines.iter().enumerate() {
-            if matches!(line.state, State::Wanted | State::Single) {
-                groups.entry(line.address).or_default().push(at);
-            }
-        }
-        let mut groups: Vec<_> = groups.into_values().collect();
-        groups.sort_by_key(|group| group[0]);
-        let (mut running, mut fetched) = (FuturesUnordered::new(), Vec::new());
-        for group in groups {
-            running.push(self.group(group));
-            if running.len() >= SINGLES {
-                fetched.extend(running.next().await);
-            }
-        }
-        while let Some(group) = running.next().await {
-            fetched.push(group);
-        }
-        drop(running);
-        for (at, state) in fetched.into_iter().flatten() {
-            self.lines[at].state = state;
-        }
-        match self.cancel.is_cancelled() {
-            true => Err(engine::interrupted()),
-            false => Ok(()),
+            self.tally.tell(&self.events, 0);
         }
     }
 
-    /// Fetches the lines of one address, one after the other.
-    async fn group(&self, group: Vec<usize>) -> Vec<(usize, State)> {
-        let mut states = Vec::with_capacity(group.len());
-        for at in group {
-            states.push((at, self.single(&self.lines[at]).await));
+    /// Notes what became of a file.
+    fn settle(&mut self, at: usize, state: State) {
+        if matches!(state, State::Done { .. } | State::Failed(_)) {
+            self.tally.done_files += 1;
         }
-        states
+        if let State::Done { bytes, .. } = &state {
+            self.tally.done_bytes += bytes;
+        }
+        self.states[at] = state;
     }
 
-    async fn single(&self, line: &Line) -> State {
-        let (folder, path) = (self.folder.clone(), line.path.clone());
-        let prepared = blocking(move || folder.prepare(&path)).await;
-        match prepared.map_err(errors::panicked) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return State::Failed(not_written(&error)),
-            Err(error) => return State::Failed(error),
-        }
-        let options = GetOptions {
+    fn end(self) -> Fetched {
+        let lines = self.lines.into_iter().zip(self.states);
+        let done = |(line, state): (Line, State)| Done {
             address: line.address,
-            target: Target::File {
-                path: self.folder.path_of(&line.path),
-                force: self.force,
+            path: line.path,
+            outcome: match state {
+                State::Done { state, bytes } => Ok((state, bytes)),
+                State::Failed(error) => Err(error),
+                State::Wanted | State::Single => Err(interrupted()),
             },
-            timeout: self
-                .deadline
-                .map(|at| at.saturating_duration_since(clock::now())),
-            hints: self.hints.clone(),
-            name: None,
-            size_bytes: None,
-            output: None,
-            mode: self.mode,
-            stay: self.stay,
         };
-        // Its progress would hide that of the list.
-        let (quiet, _) = EventSink::new();
-        match download::get(&self.node, options, quiet, self.cancel.clone()).await {
-            Ok(report) => State::Done {
-                state: match report.fetched_bytes {
-                    0 => FetchedState::Here,
-                    _ => FetchedState::Fetched,
-                },
-                bytes: report.bytes,
-            },
-            Err(error) => State::Failed(error),
-        }
-    }
-
-    fn report(self, started: Instant) -> Many {
-        let mut report = ListReport {
-            files: Vec::with_capacity(self.lines.len()),
-            fetched: 0,
-            here: 0,
-            failed: 0,
-            bytes: 0,
-            seconds: clock::now()
-                .saturating_duration_since(started)
-                .as_secs_f64(),
-            providers: self.providers.into_values().collect(),
-        };
-        report.providers.sort_by_key(|p| std::cmp::Reverse(p.bytes));
-        for line in self.lines {
-            let (state, bytes, error) = match line.state {
-                State::Done { state, bytes } => (state, bytes, None),
-                State::Failed(error) => (FetchedState::Failed, 0, Some(error)),
-                State::Wanted | State::Single => (FetchedState::Failed, 0, None),
-            };
-            let count = match state {
-                FetchedState::Fetched => &mut report.fetched,
-                FetchedState::Here => &mut report.here,
-                FetchedState::Failed => &mut report.failed,
-            };
-            *count += 1;
-            report.bytes += bytes;
-            report.files.push(FetchedFile {
-                address: line.address.to_string(),
-                path: line.path,
-                bytes,
-                state,
-                error,
-            });
-        }
-        Many {
-            report,
+        Fetched {
+            lines: lines.map(done).collect(),
             entered: self.entered,
+            providers: self.providers,
+            tally: self.tally,
         }
     }
 }
 
-fn look_at(
-    folder: &Folder,
-    store: &Store,
-    part: Vec<(usize, Address, String)>,
-) -> Vec<(usize, State)> {
-    let look =
-        |(at, address, path): (usize, Address, String)| (at, look(folder, store, address, &path));
+fn look_at(folder: &Folder, store: &Store, part: Vec<(usize, Line)>) -> Vec<(usize, State)> {
+    let look = |(at, line): (usize, Line)| (at, look(folder, store, &line));
     part.into_iter().map(look).collect()
 }
 
 /// What is to be done for a file, once that is done for which nobody has to be asked.
-fn look(folder: &Folder, store: &Store, address: Address, path: &str) -> State {
+fn look(folder: &Folder, store: &Store, line: &Line) -> State {
     let done = |bytes| State::Done {
         state: FetchedState::Here,
         bytes,
     };
-    match folder.look(path, address) {
-        Ok(There::Same) => {
-            let there = std::fs::metadata(folder.path_of(path));
-            return done(there.map_or(0, |meta| meta.len()));
-        }
+    match folder.look(&line.wanted()) {
+        Ok(There::Same(bytes)) => return done(bytes),
         Ok(There::Nothing) => {}
         Err(error) => return State::Failed(not_written(&error)),
     }
-    match stored(store, address) {
-        Ok(Stored::Whole(bytes)) => match folder.write(path, address, &bytes) {
-            Ok(()) => done(bytes.len() as u64),
-            Err(error) => State::Failed(not_written(&error)),
-        },
+    if line.is_large() {
+        return State::Single;
+    }
+    match stored(store, line.address) {
+        Ok(Stored::Whole(bytes)) => write(folder, line, &bytes, FetchedState::Here),
         Ok(Stored::Larger) => State::Single,
         Ok(Stored::No) => State::Wanted,
         Err(error) => {
-            tracing::warn!(file = %address, %error, "a stored file could not be read, and is fetched");
+            tracing::warn!(file = %line.address, %error, "a stored file could not be read, and is fetched");
             State::Wanted
         }
+    }
+}
+
+/// Writes the bytes of a file, which have its address.
+fn write(folder: &Folder, line: &Line, bytes: &[u8], state: FetchedState) -> State {
+    let len = bytes.len() as u64;
+    let written = line.check_size(len).and_then(|()| {
+        let written = folder.write(&line.wanted(), bytes);
+        written.map_err(|error| not_written(&error))
+    });
+    match written {
+        Ok(()) => State::Done { state, bytes: len },
+        Err(error) => State::Failed(error),
     }
 }
 
@@ -403,7 +331,7 @@ fn stored(store: &Store, address: Address) -> Result<Stored, StoreError> {
     Ok(found.map_or(Stored::No, Stored::Whole))
 }
 
-fn not_written(error: &std::io::Error) -> ApiError {
+pub(crate) fn not_written(error: &std::io::Error) -> ApiError {
     let kind = match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
         _ => ErrorKind::Failure,
@@ -416,5 +344,11 @@ fn not_written(error: &std::io::Error) -> ApiError {
     )
 }
 
-#[cfg(test)]
-mod tests;
+fn interrupted() -> ApiError {
+    ApiError::new(
+        ErrorKind::Interrupted,
+        "the download was stopped",
+        "it was interrupted",
+        "the same get goes on with what was kept",
+    )
+}

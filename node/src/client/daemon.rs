@@ -97,6 +97,7 @@ pub(super) async fn call(
 ) -> Result<Outcome, CallError> {
     let short = match &request {
         Request::Ls
+        | Request::LsAll
         | Request::Stat { .. }
         | Request::PinLs
         | Request::ProvideStatus { address: None }
@@ -108,7 +109,10 @@ pub(super) async fn call(
         | Request::Peers => Some(SHORT_ANSWER),
         _ => None,
     };
-    let resumable = matches!(request, Request::Get { .. } | Request::GetMany { .. });
+    let resumable = matches!(
+        request,
+        Request::Get { .. } | Request::GetMany { .. } | Request::GetTree { .. }
+    );
     let call = async {
         let stream = socket::connect(data_dir).await?;
         call_over(stream, request, streams, on_event).await

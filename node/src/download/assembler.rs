@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub(super) use self::behind::{Behind, behind};
 use self::{groups::Groups, local::Local, unsynced::Unsynced};
-use super::{LiveHave, begin::Output, engine::EngineEvent, lent::Lent};
+use super::{LiveHave, begin::Output, directory, engine::EngineEvent, lent::Lent};
 use crate::{budget::Held, clock, sched::PeerSlot};
 
 /// Chunks that may wait to be checked, if there is memory for them: see [`crate::budget::Shares`].
@@ -81,6 +81,8 @@ pub(super) struct Assembler {
     pub(super) lent: Option<Arc<Lent>>,
     /// The manifest is known to be the file's: of groups that are all here nothing is read.
     pub(super) is_proven: bool,
+    /// No output is made of a directory.
+    pub(super) is_directory_told: bool,
     /// What others see of this download.
     pub(super) live: Arc<LiveHave>,
     pub(super) events: mpsc::Sender<EngineEvent>,
@@ -166,6 +168,11 @@ impl Assembler {
         }
         tracing::debug!("what came is on the disk");
         self.catch_up()?;
+        if self.is_directory_told && self.output.is_some() && self.is_directory() {
+            self.output = self.output.take().and_then(Output::for_store);
+            self.place = None;
+            self.tell(EngineEvent::Directory);
+        }
         if let Some(mut output) = self.output.take() {
             if let Some(place) = self.place.take() {
                 let Ok(target) = place.blocking_recv() else {
@@ -336,6 +343,13 @@ impl Assembler {
             }
             found => Ok(found?),
         }
+    }
+
+    fn is_directory(&self) -> bool {
+        directory::is_listing(&self.manifest, |index| {
+            let leftover = self.leftover(index);
+            leftover.or_else(|| self.stored(index).ok().flatten())
+        })
     }
 
     /// Takes what lies in groups that are all here for what the manifest says, and proven.

@@ -57,6 +57,20 @@ impl Output {
         }
     }
 
+    /// What is left of it when no output is to be made after all.
+    pub(super) fn for_store(self) -> Option<Self> {
+        match self {
+            Self::Plain(file) => {
+                file.discard();
+                None
+            }
+            Self::Stored { file, target } => {
+                target.into_iter().for_each(Assembly::discard);
+                Some(Self::Stored { file, target: None })
+            }
+        }
+    }
+
     /// The store takes it over in the end.
     pub(super) fn is_stores(&self) -> bool {
         matches!(self, Self::Stored { .. })

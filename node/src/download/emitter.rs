@@ -1,15 +1,15 @@
 //! Hands a file to a stream in order; only groups that are proven leave.
 
-use std::{io, sync::Arc};
+use std::{io, ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use casnode_cas::Store;
+use casnode_cas::{Listing, Store};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     sync::{Mutex, mpsc},
 };
 
-use super::{LiveHave, engine::EngineEvent};
+use super::{LiveHave, directory, engine::EngineEvent};
 use crate::tasks::blocking;
 
 /// The stream of a call and how far it got; it outlives an attempt with a forged manifest, whose proven groups are
@@ -44,11 +44,12 @@ impl StreamOut {
 }
 
 /// Writes the whole file to `out`, each group when it is proven, and tells the engine how far that is. The bytes come
-/// from the store, so a slow reader of the stream delays nobody.
+/// from the store, so a slow reader of the stream delays nobody. A directory may be refused.
 pub(super) async fn emit(
     store: Store,
     live: Arc<LiveHave>,
     out: Arc<Mutex<StreamOut>>,
+    refuses_directories: bool,
     events: mpsc::Sender<EngineEvent>,
 ) -> io::Result<()> {
     let mut out = out.lock().await;
@@ -57,9 +58,7 @@ pub(super) async fn emit(
     let mut last: Option<(usize, Bytes)> = None;
     for group in 0..manifest.proof().group_count() {
         let chunks = manifest.chunks_of_group(group);
-        if let (Ok(index), Ok(end)) = (u32::try_from(chunks.start), u32::try_from(chunks.end)) {
-            let _ = events.send(EngineEvent::Position { index, end }).await;
-        }
+        position(&chunks, &events).await;
         proven
             .wait_for(|count| *count > group)
             .await
@@ -71,6 +70,13 @@ pub(super) async fn emit(
                 Some((at, bytes)) if *at == index => bytes.clone(),
                 _ => read(&store, &manifest.chunks()[index].hash).await?,
             };
+            if refuses_directories
+                && start == 0
+                && Listing::is_listing(&bytes)
+                && is_directory(&store, &live, &events).await?
+            {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
             let from =
                 usize::try_from(range.start.saturating_sub(start)).map_err(io::Error::other)?;
             let to = usize::try_from(range.end - start)
@@ -81,6 +87,39 @@ pub(super) async fn emit(
         }
     }
     out.out.shutdown().await
+}
+
+/// Tells the engine what is needed next.
+async fn position(chunks: &Range<usize>, events: &mpsc::Sender<EngineEvent>) {
+    if let (Ok(index), Ok(end)) = (u32::try_from(chunks.start), u32::try_from(chunks.end)) {
+        let _ = events.send(EngineEvent::Position { index, end }).await;
+    }
+}
+
+/// Whether a file that begins as a listing is one: all of it is waited for, if its size leaves that open.
+async fn is_directory(
+    store: &Store,
+    live: &Arc<LiveHave>,
+    events: &mpsc::Sender<EngineEvent>,
+) -> io::Result<bool> {
+    let manifest = live.manifest.clone();
+    if !directory::may_be_listing(&manifest) {
+        return Ok(false);
+    }
+    let mut proven = live.proven.subscribe();
+    for group in 0..manifest.proof().group_count() {
+        position(&manifest.chunks_of_group(group), events).await;
+        let come = proven.wait_for(|count| *count > group).await;
+        come.map_err(io::Error::other)?;
+    }
+    let store = store.clone();
+    let judge = move || {
+        directory::is_listing(&manifest, |index| {
+            let hash = &manifest.chunks().get(index)?.hash;
+            store.get(hash).ok().flatten()
+        })
+    };
+    blocking(judge).await.map_err(io::Error::other)
 }
 
 async fn read(store: &Store, hash: &casnode_cas::ChunkHash) -> io::Result<Bytes> {

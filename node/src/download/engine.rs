@@ -92,6 +92,8 @@ pub(crate) enum EngineEvent {
     Local { index: u32 },
     /// A chunk that was here is not usable.
     Lost { index: u32 },
+    /// It is a directory, of which no output is made.
+    Directory,
     /// Every group is proven and the output is in place.
     Assembled,
     /// A first group is proven: this manifest tells the truth at least there.
@@ -124,6 +126,20 @@ pub(crate) struct GetOptions {
     pub(crate) mode: Option<u32>,
     /// What stays here; [`Keep::Store`] alone where no file is made.
     pub(crate) stay: Stay,
+    pub(crate) terms: Terms,
+}
+
+/// What is not so with every download.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Terms {
+    /// Peers that probably have it: asked before anybody is looked for.
+    pub(crate) peers: Vec<PeerId>,
+    /// A larger file is refused as soon as its size is known.
+    pub(crate) max_bytes: Option<u64>,
+    /// Somebody else announces it, together with others.
+    pub(crate) is_announced_apart: bool,
+    /// A directory is not written: its listing is put into the store, and the report has no path. To a stream it is refused.
+    pub(crate) is_directory_told: bool,
 }
 
 /// What lives through all attempts of one `get`.
@@ -134,6 +150,7 @@ pub(super) struct Job {
     pub(super) hints: Vec<Multiaddr>,
     pub(super) told_name: Option<String>,
     pub(super) told_size_bytes: Option<u64>,
+    pub(super) terms: Terms,
     pub(super) mode: Option<u32>,
     pub(super) stay: Stay,
     pub(super) stream: Option<Arc<Mutex<StreamOut>>>,
@@ -190,6 +207,7 @@ pub(crate) async fn get(
         output,
         mode,
         stay,
+        terms,
     } = options;
     if let Some(path) = already_there(node, &target, told_name.as_deref(), address).await? {
         return Ok(unchanged(node, stay, address, path, &events).await);
@@ -220,6 +238,7 @@ pub(crate) async fn get(
         hints,
         told_name,
         told_size_bytes,
+        terms,
         mode,
         stay,
         stream: output.map(StreamOut::new),
@@ -308,6 +327,7 @@ async fn unchanged(
                     path,
                     is_stores: false,
                     name,
+                    is_announced_apart: false,
                 };
                 settle(node, stay, fetched).await
             }
@@ -375,13 +395,18 @@ impl Job {
         let name = self.record.as_ref().and_then(|r| r.name());
         let told = self.told_name.clone();
         let name = name.map(str::to_owned).or(known).or(told);
+        let mut stay = self.stay;
+        if path.is_none() && stay.keep == Keep::InPlace {
+            stay.keep = Keep::No; // of a directory there is no output that could be kept
+        }
         let fetched = Fetched {
             manifest: manifest.clone(),
             path,
             is_stores,
             name,
+            is_announced_apart: self.terms.is_announced_apart,
         };
-        let Err(why) = settle(&self.node, self.stay, fetched).await else {
+        let Err(why) = settle(&self.node, stay, fetched).await else {
             return Ok(());
         };
         if matches!(self.target, Target::Keep) {

@@ -2,11 +2,12 @@
 //!
 //! [`engine`] is the task of one download; it owns the pure scheduler and carries out its actions. [`discovery`]
 //! looks for peers, [`session`] speaks with one peer, [`assembler`] checks and keeps, [`emitter`] hands proven bytes
-//! to a stream in order. [`lent`] is what is kept in an output alone, [`settle`] what stays of a file in the end.
+//! to a stream in order. [`directory`] tells directories from files. [`lent`] is what is kept in an output alone, [`settle`] what stays of a file in the end.
 
 mod assembler;
 mod attempt;
 mod begin;
+mod directory;
 mod discovery;
 mod emitter;
 pub(crate) mod engine;
@@ -33,7 +34,7 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use crate::read::Readers;
 
 pub(crate) use assembler::AssembleError;
-pub(crate) use engine::{GetOptions, Stay, Target, get};
+pub(crate) use engine::{GetOptions, Stay, Target, Terms, get};
 pub(crate) use session::{Probe, Sample, SessionEnd};
 pub(crate) use verdict::GIVE_UP_AFTER;
 

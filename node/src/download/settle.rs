@@ -22,6 +22,8 @@ pub(super) struct Fetched {
     /// All of it is in the store's unfinished file of this address.
     pub(super) is_stores: bool,
     pub(super) name: Option<String>,
+    /// Somebody else announces it.
+    pub(super) is_announced_apart: bool,
 }
 
 /// What the store made of a file.
@@ -37,12 +39,13 @@ enum Entered {
 /// Makes the store have of a fetched file what is wanted, and tells the DHT. What goes wrong here is told in words.
 pub(super) async fn settle(node: &Arc<Node>, stay: Stay, fetched: Fetched) -> Result<(), String> {
     let (manifest, name) = (fetched.manifest.clone(), fetched.name.clone());
+    let announces = node.serve_dht && !fetched.is_announced_apart;
     let store = node.store.clone();
     let entered = blocking(move || enter(&store, stay, &fetched)).await;
     let entered = entered.map_err(|error| errors::chain(&error))?;
     match entered.map_err(|error| errors::chain(&error))? {
         Entered::Known => {}
-        Entered::New if node.serve_dht => {
+        Entered::New if announces => {
             let all = publish::file_and_chunks(node.clone(), manifest, name);
             node.tasks.spawn("publish", all);
         }
@@ -160,6 +163,7 @@ mod tests {
             path: path.map(Path::to_owned),
             is_stores: false,
             name: None,
+            is_announced_apart: false,
         }
     }
 

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use casnode_cas::{
-    Address, ChunkerParams, FileEntry, FileState, Manifest, SourceKind, SourceState, StoreError,
+    Address, ChunkerParams, FileEntry, FileState, Manifest, SourceKind, SourceState, Store,
+    StoreError,
 };
 
 use super::seed::seed_report;
 use crate::{
     api::{
-        ApiError, ErrorKind, FileInfo, FileStat, Outcome, Response, RmReport, events::EventSink,
+        ApiError, DirectoryInfo, ErrorKind, FileInfo, FileStat, Outcome, Response, RmReport,
+        events::EventSink,
     },
     errors,
     node::Node,
@@ -18,13 +20,24 @@ use crate::{
     upkeep,
 };
 
-pub(super) async fn ls(node: &Arc<Node>, events: &EventSink) -> Outcome {
+pub(super) async fn ls(node: &Arc<Node>, all: bool, events: &EventSink) -> Outcome {
     look_at_sources(node, events).await?;
-    let mut files = on_store(node, |store| store.files()).await?;
-    files.sort_by_key(|f| (f.stored_unix_ms, f.address));
+    let files = on_store(node, move |store| {
+        let files = match all {
+            true => store.files()?,
+            false => store.own_files()?,
+        };
+        infos(store, files)
+    });
     Ok(Response::Ls {
-        files: files.iter().map(info).collect(),
+        files: files.await?,
     })
+}
+
+/// Entries as they are told, the oldest first.
+pub(super) fn infos(store: &Store, mut files: Vec<FileEntry>) -> Result<Vec<FileInfo>, StoreError> {
+    files.sort_by_key(|f| (f.stored_unix_ms, f.address));
+    files.iter().map(|file| info(store, file)).collect()
 }
 
 /// Where no daemon looks after files kept in place, whoever asks what is here does.
@@ -55,7 +68,7 @@ pub(super) async fn stat(node: &Arc<Node>, address: &str, events: &EventSink) ->
             .map(|i| u64::from(manifest.chunks()[i].len_bytes))
             .sum();
         Ok(Some(FileStat {
-            file: info(&entry),
+            file: info(store, &entry)?,
             chunks_here: u32::try_from(have.count()).unwrap_or(u32::MAX),
             bytes_here,
             chunker: chunker(&manifest),
@@ -65,6 +78,20 @@ pub(super) async fn stat(node: &Arc<Node>, address: &str, events: &EventSink) ->
     })
     .await?;
     found.map(Response::Stat).ok_or_else(|| not_here(&address))
+}
+
+/// Removes a file that is not to stay. What goes wrong costs room alone.
+pub(super) async fn drop_file(node: &Arc<Node>, address: Address) {
+    match on_store(node, move |store| store.remove_file(&address)).await {
+        Ok(Some(removed)) => {
+            if let Err(error) = publish::withdraw(node, &removed.files, &removed.freed_chunks).await
+            {
+                tracing::warn!(%error, "a removed file's keys stay scheduled until the next start");
+            }
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "a file that was not to stay was not removed"),
+    }
 }
 
 pub(super) async fn rm(node: &Arc<Node>, address: &str) -> Outcome {
@@ -100,11 +127,15 @@ pub(super) fn not_here(address: &Address) -> ApiError {
 }
 
 /// An entry as it is told.
-pub(super) fn info(entry: &FileEntry) -> FileInfo {
+fn info(store: &Store, entry: &FileEntry) -> Result<FileInfo, StoreError> {
+    let directory = match entry.directory {
+        true => store.directory_size(&entry.address)?,
+        false => None,
+    };
     // A clone is the store's own, and nobody's to look after.
     let source = entry.source.as_ref();
     let in_place = source.filter(|source| source.kind == SourceKind::InPlace);
-    FileInfo {
+    Ok(FileInfo {
         address: entry.address.to_string(),
         name: entry.name.clone(),
         bytes: entry.size_bytes,
@@ -118,7 +149,11 @@ pub(super) fn info(entry: &FileEntry) -> FileInfo {
         last_used_unix_ms: entry.last_used_unix_ms,
         in_place: in_place.map(|source| source.path.display().to_string()),
         source_state: in_place.map(|source| source_state(source.state).to_owned()),
-    }
+        directory: directory.map(|size| DirectoryInfo {
+            files: size.files,
+            bytes: size.bytes,
+        }),
+    })
 }
 
 /// What became of a file that is kept in place, in a word.

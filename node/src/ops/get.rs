@@ -3,19 +3,23 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use casnode_cas::{Address, Claim, FileState};
+use casnode_dht::PeerId;
 use tokio_util::sync::CancellationToken;
 
 use super::{files::on_store, seed::parse_policy};
 use crate::{
-    api::{ApiError, ErrorKind, GetReport, Keep, Output, events::EventSink},
+    api::{
+        ApiError, DirectoryReport, ErrorKind, GetReport, Keep, Output, Response, events::EventSink,
+    },
     choke::SwarmMode,
     client::Streams,
-    download::{self, GetOptions, Stay, Target},
+    download::{self, GetOptions, Stay, Target, Terms},
     errors,
     link::Link,
     node::{Node, multiaddrs},
     publish, room,
     seeding::SeedPolicy,
+    tree::listing,
 };
 
 /// The fields of [`crate::api::Request::Get`].
@@ -25,11 +29,16 @@ pub(super) struct GetCall {
     pub(super) timeout_ms: Option<u64>,
     pub(super) peers: Vec<String>,
     pub(super) keep: Keep,
-    pub(super) pin: bool,
+    /// What keeps it.
+    pub(super) claim: Claim,
     pub(super) seed: Option<String>,
     pub(super) swarm: Option<SwarmMode>,
     /// Permission bits of the output; `None`: by this process's umask.
     pub(super) mode: Option<u32>,
+    /// Peers that probably have it.
+    pub(super) known: Vec<PeerId>,
+    /// It is a file of a directory, and written as it is even if it is a listing.
+    pub(super) is_member: bool,
 }
 
 pub(super) async fn get(
@@ -38,7 +47,7 @@ pub(super) async fn get(
     streams: Streams,
     events: EventSink,
     cancel: CancellationToken,
-) -> Result<GetReport, ApiError> {
+) -> Result<Response, ApiError> {
     let seed = call.seed.as_deref().map(parse_policy).transpose()?;
     check(&call, seed)?;
     let (target, output) = match call.output {
@@ -64,8 +73,16 @@ pub(super) async fn get(
     if call.keep == Keep::Store {
         check_room(node, &link).await?;
     }
+    let address = link.address();
+    if !call.is_member && listing::is_directory(node, address).await? {
+        return match target {
+            Target::Stream => Err(errors::no_stream(&address)),
+            _ => Ok(directory(address)),
+        };
+    }
+    let is_stream = matches!(target, Target::Stream);
     let options = GetOptions {
-        address: link.address(),
+        address,
         target,
         timeout: call.timeout_ms.map(Duration::from_millis),
         hints,
@@ -75,10 +92,14 @@ pub(super) async fn get(
         mode: call.mode,
         stay: Stay {
             keep: call.keep,
-            claim: Claim::own(call.pin),
+            claim: call.claim,
+        },
+        terms: Terms {
+            peers: call.known,
+            is_directory_told: !call.is_member,
+            ..Terms::default()
         },
     };
-    let address = options.address;
     if let Some(mode) = call.swarm {
         node.swarms.set_mode(address, mode);
     }
@@ -90,10 +111,19 @@ pub(super) async fn get(
         return Err(errors::wrong_size(&address, told_bytes, report.bytes));
     }
     super::touch(node, address).await;
+    if report.path.is_none() && !is_stream {
+        return Ok(directory(address));
+    }
     // What was here before is served as it was, unless something is said.
     let policy = seed.or(node.seed.filter(|_| !was_whole));
     report.seed = serve(node, &report, address, policy).await?;
-    Ok(report)
+    Ok(Response::Get(report))
+}
+
+fn directory(address: Address) -> Response {
+    Response::Directory(DirectoryReport {
+        address: address.to_string(),
+    })
 }
 
 /// A file that is not here and whose link tells of more than there can be room for is not looked for.
@@ -153,7 +183,7 @@ fn check(call: &GetCall, seed: Option<SeedPolicy>) -> Result<(), ApiError> {
             "a stream can only be sent from chunks that are kept in the store",
             "name a file with -o, or leave --no-keep and --in-place out",
         ),
-        (Keep::No, _) if call.pin => refused(
+        (Keep::No, _) if call.claim == Claim::Pinned => refused(
             "of what is not kept nothing can be pinned",
             "leave --no-keep or --pin out",
         ),

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::seed::parse_policy;
 use crate::{
     api::{ApiError, ErrorKind, Keep, ListReport, ListedFile, events::EventSink},
-    bundle::{self, ManyOptions},
+    bundle::{self, Entered, Options, Seeking, Tally, list},
     clock,
     download::Stay,
     node::{Node, multiaddrs},
@@ -42,25 +42,43 @@ pub(super) async fn get_many(
 ) -> Result<ListReport, ApiError> {
     let seed = call.seed.as_deref().map(parse_policy).transpose()?;
     check(&call, seed)?;
-    let options = ManyOptions {
-        files: call.files,
-        folder: PathBuf::from(call.folder),
-        force: call.force,
-        timeout: call.timeout_ms.map(Duration::from_millis),
-        hints: multiaddrs("--peer", &call.peers)?,
+    let started = clock::now();
+    let lines = list::lines(&call.files)?;
+    let folder = list::open(&PathBuf::from(call.folder), call.force, call.mode).await?;
+    let options = Options {
+        tally: Tally {
+            total_files: lines.len() as u64,
+            ..Tally::default()
+        },
+        lines,
+        folder: folder.clone(),
+        deadline: call
+            .timeout_ms
+            .map(|ms| started + Duration::from_millis(ms)),
+        seeking: Seeking {
+            hints: multiaddrs("--peer", &call.peers)?,
+            ..Seeking::default()
+        },
         mode: call.mode,
         stay: Stay {
             keep: call.keep,
             claim: Claim::own(call.pin),
         },
     };
-    let many = bundle::get_many(node, options, events, cancel).await?;
+    let fetched = bundle::fetch(node, options, events, cancel).await?;
+    list::sync(&folder).await?;
+    keep_on(node, seed, &fetched.entered).await;
+    Ok(list::report(fetched, started))
+}
+
+/// Says for how long files that came are served, and announces them.
+pub(super) async fn keep_on(node: &Arc<Node>, seed: Option<SeedPolicy>, entered: &[Entered]) {
     if let Some(policy) = seed.or(node.seed) {
-        serve(node, policy, &many.entered).await;
+        serve(node, policy, entered).await;
     }
     if node.serve_dht {
         let publishing = node.clone();
-        let entered: Vec<_> = many.entered.iter().map(|(address, ..)| *address).collect();
+        let entered: Vec<_> = entered.iter().map(|(address, ..)| *address).collect();
         node.tasks.spawn("publish", async move {
             for part in entered.chunks(PUBLISHED_AT_ONCE) {
                 publish::many(&publishing, part).await?;
@@ -68,11 +86,10 @@ pub(super) async fn get_many(
             Ok::<(), PublishError>(())
         });
     }
-    Ok(many.report)
 }
 
 /// Says of all files for how long they are served, and has that on the medium once.
-async fn serve(node: &Node, policy: SeedPolicy, files: &[bundle::Entered]) {
+async fn serve(node: &Node, policy: SeedPolicy, files: &[Entered]) {
     let now_s = clock::unix_s();
     for (address, bytes, _) in files {
         if (policy, node.seeding.policy(address)) == (SeedPolicy::Forever, SeedPolicy::Forever) {

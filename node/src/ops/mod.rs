@@ -16,11 +16,12 @@ mod seed;
 mod steps;
 mod store;
 mod swarm;
+mod tree;
 mod verify;
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
-use casnode_cas::{Address, StoreError};
+use casnode_cas::{Address, Claim, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -77,6 +78,25 @@ pub(crate) async fn execute(
                 .await
                 .map(|outcomes| Response::StoreMany { outcomes })
         }
+        Request::StoreTree {
+            path,
+            name,
+            include,
+            exclude,
+            chunker,
+            pinned,
+        } => {
+            let call = tree::StoreCall {
+                path,
+                name,
+                include,
+                exclude,
+                chunker,
+                pinned,
+            };
+            let stored = tree::store_tree(node, call, &events, cancel).await;
+            stored.map(Response::StoreTree)
+        }
         Request::Get {
             address,
             output,
@@ -93,14 +113,62 @@ pub(crate) async fn execute(
                 timeout_ms,
                 peers,
                 keep,
-                pin,
+                claim: Claim::own(pin),
                 seed,
                 swarm,
                 mode: caller.umask.map(|umask| 0o666 & !umask),
+                known: Vec::new(),
+                is_member: false,
             };
-            get::get(node, call, streams, events, cancel)
-                .await
-                .map(Response::Get)
+            get::get(node, call, streams, events, cancel).await
+        }
+        Request::GetTree {
+            address,
+            path,
+            include,
+            exclude,
+            output,
+            force,
+            timeout_ms,
+            peers,
+            keep,
+            pin,
+            seed,
+        } => {
+            let call = tree::GetTreeCall {
+                address,
+                path,
+                include,
+                exclude,
+                output,
+                force,
+                timeout_ms,
+                peers,
+                keep,
+                pin,
+                seed,
+                mode: caller.umask.map(|umask| 0o666 & !umask),
+            };
+            tree::get_tree(node, call, streams, events, cancel).await
+        }
+        Request::LsTree {
+            address,
+            path,
+            recursive,
+            skip,
+            timeout_ms,
+            peers,
+        } => {
+            let call = tree::LsCall {
+                address,
+                path,
+                recursive,
+                skip,
+                timeout_ms,
+                peers,
+            };
+            let page = tree::ls_tree(node, call, events, cancel).await;
+            page.map(Response::LsTree)
         }
         Request::Cat {
             address,
@@ -146,7 +214,8 @@ pub(crate) async fn execute(
                 .map(Response::GetMany)
         }
         Request::Linger { address } => seed::linger(node, &address, &events).await,
-        Request::Ls => files::ls(node, &events).await,
+        Request::Ls => files::ls(node, false, &events).await,
+        Request::LsAll => files::ls(node, true, &events).await,
         Request::Stat { address } => files::stat(node, &address, &events).await,
         Request::Rm { address } => files::rm(node, &address).await,
         Request::PinAdd { address } => pins::set(node, &address, true).await,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use casnode_cas::Address;
 
-use super::files::{info, not_here, on_store};
+use super::files::{infos, not_here, on_store};
 use crate::{
     api::{Outcome, PinReport, Response},
     node::Node,
@@ -22,10 +22,12 @@ pub(super) async fn set(node: &Arc<Node>, address: &str, pinned: bool) -> Outcom
 }
 
 pub(super) async fn ls(node: &Arc<Node>) -> Outcome {
-    let mut files = on_store(node, |store| store.files()).await?;
-    files.retain(|file| file.is_pinned());
-    files.sort_by_key(|file| (file.stored_unix_ms, file.address));
+    let files = on_store(node, |store| {
+        let mut files = store.files()?;
+        files.retain(|file| file.is_pinned());
+        infos(store, files)
+    });
     Ok(Response::Ls {
-        files: files.iter().map(info).collect(),
+        files: files.await?,
     })
 }

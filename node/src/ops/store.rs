@@ -70,12 +70,8 @@ pub(super) async fn store(
         ));
     }
     let (name, label) = name_of(&source, call.name)?;
-    let chunking = match call.chunker {
-        ChunkerName::Fixed => Chunking::Fixed,
-        ChunkerName::FastCdc => Chunking::FastCdc,
-    };
     let options = ImportOptions {
-        chunking,
+        chunking: chunking(call.chunker),
         name,
         claim: Claim::own(call.pinned),
         placement: match call.in_place {
@@ -102,8 +98,16 @@ pub(super) async fn store(
     told.await.unwrap_or_else(|_| Err(leaving()))
 }
 
+/// How the store cuts what is to be cut so.
+pub(super) fn chunking(chunker: ChunkerName) -> Chunking {
+    match chunker {
+        ChunkerName::Fixed => Chunking::Fixed,
+        ChunkerName::FastCdc => Chunking::FastCdc,
+    }
+}
+
 /// The node ends before the file is stored and published.
-fn leaving() -> ApiError {
+pub(super) fn leaving() -> ApiError {
     ApiError::new(
         ErrorKind::Interrupted,
         "the file may not be stored",
@@ -154,7 +158,7 @@ impl Work {
             node.serve_for(SeedPolicy::Forever, imported.address, imported.bytes)
                 .await;
         }
-        let announced_to = publish_now(&node, &imported.manifest, name.as_deref(), &events).await;
+        let announced_to = announce_now(&node, &imported.manifest, name.as_deref(), &events).await;
         Ok(StoreReport {
             address: imported.address.to_string(),
             bytes: imported.bytes,
@@ -169,18 +173,22 @@ impl Work {
     }
 }
 
-/// The name hint to publish and what to call the source in messages.
-fn name_of(source: &Source, name: Option<String>) -> Result<(Option<String>, String), ApiError> {
-    if let Some(name) = &name
-        && casnode_cas::safe_file_name(name).is_none()
-    {
-        return Err(ApiError::new(
+/// Refuses a name that no file can have.
+pub(super) fn check_name(name: Option<&str>) -> Result<(), ApiError> {
+    match name {
+        Some(name) if casnode_cas::safe_file_name(name).is_none() => Err(ApiError::new(
             ErrorKind::Usage,
             format!("{name:?} cannot be a file's name"),
             "a name is 1 to 255 bytes, has no '/' and is neither '.' nor '..'",
             "give another one with --name",
-        ));
+        )),
+        _ => Ok(()),
     }
+}
+
+/// The name hint to publish and what to call the source in messages.
+fn name_of(source: &Source, name: Option<String>) -> Result<(Option<String>, String), ApiError> {
+    check_name(name.as_deref())?;
     Ok(match source {
         Source::Stream => (name, "standard input".to_owned()),
         Source::File(path) => {
@@ -256,7 +264,7 @@ impl Read for WholeInput {
 
 /// Sends the file's own record out and schedules its chunks. What cannot be published stays due: a file that is stored
 /// is never reported as lost because the network is away.
-async fn publish_now(
+pub(super) async fn announce_now(
     node: &Arc<Node>,
     manifest: &Manifest,
     name: Option<&str>,

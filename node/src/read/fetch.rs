@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::readers::Readers;
 use crate::{
     api::{ApiError, ErrorKind, Event, events::EventSink},
-    download::{self, GetOptions, Stay, Target},
+    download::{self, GetOptions, Stay, Target, Terms},
     node::Node,
     tasks::blocking,
 };
@@ -91,6 +91,7 @@ impl Run {
             output: None,
             mode: None,
             stay,
+            terms: Terms::default(),
         };
         let get = download::get(&self.node, options, events, cancel.clone());
         let tell = async {

@@ -110,6 +110,7 @@ async fn a_list_of_any_length_arrives_whole_and_in_order() {
         last_used_unix_ms: i,
         in_place: Some("\u{1}".repeat(4096)),
         source_state: Some("intact".to_owned()),
+        directory: None,
     };
     for count in [0, 1, 512, 513, 2_000] {
         let files: Vec<FileInfo> = (0..count).map(file).collect();

@@ -154,6 +154,7 @@ fn assemble_with(setup: Setup, manifest: &Manifest, jobs: Vec<(u32, Vec<u8>)>) -
         runtime: runtime.handle().clone(),
         needs: watch::Sender::new(Vec::new()).subscribe(),
         is_on_demand: false,
+        is_directory_told: false,
         twins: twins(&manifest),
         _turn: turn(),
     };

@@ -273,6 +273,11 @@ impl<'a> Attempt<'a> {
             EngineEvent::Rejected { peer, index } => self.failed(peer, index, Fault::WrongBytes),
             EngineEvent::Local { index } => self.local(index),
             EngineEvent::Lost { index } => self.schedule(Event::Lost { index }),
+            EngineEvent::Directory => {
+                if let Some(r) = &mut self.running {
+                    (r.path, r.place) = (None, None);
+                }
+            }
             EngineEvent::Assembled => {
                 if let Some(r) = &mut self.running {
                     r.assembled = true;

@@ -67,6 +67,17 @@ impl Attempt<'_> {
         late: bool,
     ) -> Result<Option<End>, ApiError> {
         self.job.check_size(manifest.size_bytes())?;
+        if self
+            .job
+            .terms
+            .max_bytes
+            .is_some_and(|max| manifest.size_bytes() > max)
+        {
+            return Err(errors::no_directory(
+                &self.job.address,
+                "it is larger than any listing",
+            ));
+        }
         let name = self.name().await;
         let place = self.job.target.resolve(name.as_deref(), &self.job.address);
         let keep = self.job.stay.keep;
@@ -133,8 +144,9 @@ impl Attempt<'_> {
                 live.clone(),
                 self.events.clone(),
             );
+            let refuses = self.job.terms.is_directory_told;
             self.tasks.spawn("emitter", async move {
-                let outcome = emitter::emit(store, live, out, events.clone()).await;
+                let outcome = emitter::emit(store, live, out, refuses, events.clone()).await;
                 let _ = events.send(EngineEvent::Emitted(outcome)).await;
                 Ok::<(), Infallible>(())
             });
@@ -156,6 +168,7 @@ impl Attempt<'_> {
             is_proven: was_whole && matches!(self.job.target, Target::Keep | Target::Readers),
             needs: self.needs.subscribe(),
             is_on_demand,
+            is_directory_told: self.job.terms.is_directory_told,
             live,
             events: self.events.clone(),
             runtime: tokio::runtime::Handle::current(),
@@ -274,7 +287,10 @@ impl Attempt<'_> {
 
     /// Something is proven and something came: from here on this node is a source, and says so.
     fn announce(&mut self) {
-        let Some(r) = &mut self.running else { return };
+        let is_apart = self.job.terms.is_announced_apart;
+        let Some(r) = self.running.as_mut().filter(|_| !is_apart) else {
+            return;
+        };
         if r.is_proven && self.job.tally.fetched_chunks > 0 && !r.announced {
             r.announced = true;
             self.job
@@ -346,6 +362,9 @@ impl Attempt<'_> {
                     r.emitted = true;
                 }
                 Ok(())
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::IsADirectory => {
+                Err(errors::no_stream(&self.job.address))
             }
             Err(error) => Err(ApiError::new(
                 ErrorKind::Failure,

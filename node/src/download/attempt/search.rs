@@ -27,6 +27,9 @@ use crate::{
     sched::{Event, PeerSlot},
 };
 
+/// For so long those who probably have a file are asked, and nobody else is looked for.
+const HEAD_START: Duration = Duration::from_secs(1);
+
 /// Between two lookups while there is nobody to ask, at first and after some.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
 const LATER_LOOKUP_PAUSE: Duration = Duration::from_secs(5);
@@ -70,6 +73,8 @@ pub(super) struct Search {
     /// Where the next search for orphans begins, so that each gets its turn.
     orphan_start: u32,
     hints: Vec<Hint>,
+    /// When others are asked than those who probably have it.
+    others_from: Instant,
     /// When this attempt began.
     pub(super) began: Instant,
     /// When something last came of the search for a manifest.
@@ -147,6 +152,7 @@ impl Search {
             orphans_tried: false,
             orphan_start: 0,
             hints: addrs.into_iter().map(|addr| Hint::new(addr, now)).collect(),
+            others_from: now,
             began: now,
             last_sign: now,
             network_peers: None,
@@ -172,6 +178,13 @@ impl Attempt<'_> {
         };
         let now = clock::now();
         self.dial_hints(&discovery, now);
+        for peer in std::mem::take(&mut self.job.terms.peers) {
+            self.candidate(peer, None, Origin::Found);
+            self.search.others_from = now + HEAD_START;
+        }
+        if now < self.search.others_from {
+            return;
+        }
         if !self.search.discovering {
             self.search.discovering = true;
             let neighbours = discovery.clone();

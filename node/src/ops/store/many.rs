@@ -6,7 +6,7 @@ use casnode_cas::{ChunkHash, Claim, FileEntry, Manifest, SmallFile, Store, read_
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
-use super::{Infallible, StoreCall, leaving, oneshot, publish_now, store};
+use super::{Infallible, StoreCall, announce_now, leaving, oneshot, store};
 use crate::{
     api::{
         ApiError, ChunkerName, ErrorKind, MAX_STORE_PATHS, Source, StoreReport, events::EventSink,
@@ -174,7 +174,7 @@ async fn announce(node: &Arc<Node>, entered: &[Option<Entered>], events: &EventS
                 .into_iter()
                 .map(async |entry| match manifest_of(node, entry).await {
                     Some(manifest) => {
-                        publish_now(node, &manifest, entry.name.as_deref(), events).await
+                        announce_now(node, &manifest, entry.name.as_deref(), events).await
                     }
                     None => 0,
                 });

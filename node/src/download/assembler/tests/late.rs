@@ -44,6 +44,7 @@ fn their_memory_is_free_while_the_output_waits_for_its_name() {
         runtime: runtime.handle().clone(),
         needs: watch::Sender::new(Vec::new()).subscribe(),
         is_on_demand: false,
+        is_directory_told: false,
         twins: twins(&manifest),
         _turn: turn(),
     };

@@ -1,0 +1,192 @@
+//! Files that are fetched one by one: what is too large to come with others, or nobody sent with others.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use casnode_cas::Address;
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio_util::sync::CancellationToken;
+
+use super::{Folder, Job, Line, Seeking, State, interrupted, list, not_written};
+use crate::{
+    api::{ApiError, ErrorKind, FetchedState, Keep, ProviderUse, events::EventSink},
+    clock,
+    download::{self, GetOptions, Stay, Target, Terms},
+    errors,
+    node::Node,
+    tasks::blocking,
+};
+
+/// Files that are fetched one by one at a time.
+const SINGLES: usize = 4;
+
+/// So many small files in a row that nobody has: the rest, of which many were looked for as well, is given up.
+const GIVEN_UP_AFTER: usize = 64;
+
+/// What fetching one file takes, the same for all of them.
+struct Context {
+    node: Arc<Node>,
+    folder: Arc<Folder>,
+    seeking: Seeking,
+    deadline: Option<Instant>,
+    mode: Option<u32>,
+    stay: Stay,
+    cancel: CancellationToken,
+}
+
+/// What became of the files of one address, and who sent it.
+struct Came {
+    states: Vec<(usize, State)>,
+    providers: Vec<ProviderUse>,
+}
+
+impl Job {
+    /// Fetches one by one what was not to be had together: those of one address in a row, so that it comes once.
+    pub(super) async fn fetch_singly(&mut self) -> Result<(), ApiError> {
+        let mut groups: HashMap<Address, Vec<usize>> = HashMap::new();
+        for (at, state) in self.states.iter().enumerate() {
+            if matches!(state, State::Wanted | State::Single) {
+                groups.entry(self.lines[at].address).or_default().push(at);
+            }
+        }
+        let mut groups: Vec<_> = groups.into_values().collect();
+        groups.sort_by_key(|group| group[0]);
+        let context = Context {
+            node: self.node.clone(),
+            folder: self.folder.clone(),
+            seeking: self.seeking.clone(),
+            deadline: self.deadline,
+            mode: self.mode,
+            stay: self.stay,
+            cancel: self.cancel.clone(),
+        };
+        let (mut groups, mut fruitless) = (groups.into_iter(), 0);
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < SINGLES
+                && !self.cancel.is_cancelled()
+                && let Some(group) = groups.next()
+            {
+                if fruitless >= GIVEN_UP_AFTER && matches!(self.states[group[0]], State::Wanted) {
+                    for at in group {
+                        self.settle(at, State::Failed(nobody_has_it()));
+                    }
+                    continue;
+                }
+                let lines = group.into_iter().map(|at| (at, self.lines[at].clone()));
+                running.push(context.group(lines.collect()));
+            }
+            let Some(came) = running.next().await else {
+                break;
+            };
+            let is_missing = |(_, state): &(usize, State)| matches!(state, State::Failed(e) if e.kind == ErrorKind::NotFound);
+            fruitless = match came.states.iter().all(is_missing) {
+                true => fruitless + 1,
+                false => 0,
+            };
+            for (at, state) in came.states {
+                if let State::Done {
+                    state: FetchedState::Fetched,
+                    bytes,
+                } = state
+                    && self.stay.keep == Keep::Store
+                {
+                    let line = &self.lines[at];
+                    self.entered.push((line.address, bytes, None));
+                }
+                self.settle(at, state);
+            }
+            for used in came.providers {
+                list::count(&mut self.providers, used);
+            }
+            self.tally.tell(&self.events, running.len());
+        }
+        match self.cancel.is_cancelled() {
+            true => Err(interrupted()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Context {
+    /// Fetches the files of one address, one after the other.
+    async fn group(&self, lines: Vec<(usize, Line)>) -> Came {
+        let mut came = Came {
+            states: Vec::with_capacity(lines.len()),
+            providers: Vec::new(),
+        };
+        for (at, line) in lines {
+            let state = match self.single(&line, &mut came.providers).await {
+                Ok((state, bytes)) => State::Done { state, bytes },
+                Err(error) => State::Failed(error),
+            };
+            came.states.push((at, state));
+        }
+        came
+    }
+
+    /// The file is put together at the top of the folder, and then given its place.
+    async fn single(
+        &self,
+        line: &Line,
+        providers: &mut Vec<ProviderUse>,
+    ) -> Result<(FetchedState, u64), ApiError> {
+        self.in_folder(line, |folder, line| folder.prepare(&line.path))
+            .await?;
+        let options = GetOptions {
+            address: line.address,
+            target: Target::File {
+                path: self.folder.staging(&line.address),
+                force: false,
+            },
+            timeout: self
+                .deadline
+                .map(|at| at.saturating_duration_since(clock::now())),
+            hints: self.seeking.hints.clone(),
+            name: None,
+            size_bytes: None,
+            output: None,
+            mode: self.mode,
+            stay: self.stay,
+            terms: Terms {
+                peers: self.seeking.known.clone(),
+                is_announced_apart: true,
+                ..Terms::default()
+            },
+        };
+        // Its progress would hide that of the whole.
+        let (quiet, _) = EventSink::new();
+        let report = download::get(&self.node, options, quiet, self.cancel.clone()).await?;
+        providers.extend(report.providers);
+        if let Err(error) = line.check_size(report.bytes) {
+            self.folder.drop_staged(&line.address);
+            return Err(error);
+        }
+        self.in_folder(line, |folder, line| folder.adopt(&line.wanted()))
+            .await?;
+        let state = match report.fetched_bytes {
+            0 => FetchedState::Here,
+            _ => FetchedState::Fetched,
+        };
+        Ok((state, report.bytes))
+    }
+
+    async fn in_folder(
+        &self,
+        line: &Line,
+        work: fn(&Folder, &Line) -> std::io::Result<()>,
+    ) -> Result<(), ApiError> {
+        let (folder, line) = (self.folder.clone(), line.clone());
+        let done = blocking(move || work(&folder, &line)).await;
+        let done = done.map_err(errors::panicked)?;
+        done.map_err(|error| not_written(&error))
+    }
+}
+
+fn nobody_has_it() -> ApiError {
+    ApiError::new(
+        ErrorKind::NotFound,
+        "it could not be fetched",
+        "nobody has it, as far as is known: many others like it were looked for in vain",
+        "run the same get again when somebody is there who has it",
+    )
+}

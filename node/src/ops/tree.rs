@@ -1,0 +1,406 @@
+//! `store`, `get` and `ls` of directories: checks the call, has the work done, and tells the network.
+
+use std::{convert::Infallible, ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
+
+use casnode_cas::{Address, Claim, EntryKind, Listing};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    get::{self, GetCall},
+    get_many,
+    seed::parse_policy,
+    store::{announce_now, check_name, chunking, leaving},
+};
+use crate::{
+    api::{
+        ApiError, ChunkerName, ErrorKind, Keep, Output, Response, StoreTreeReport, TreeOutput,
+        TreePage, events::EventSink,
+    },
+    bundle::Seeking,
+    client::Streams,
+    clock,
+    download::Stay,
+    errors,
+    node::{Node, multiaddrs},
+    publish::{self, PublishError},
+    seeding::SeedPolicy,
+    tasks::blocking,
+    tree::{
+        Globs,
+        fetch::{self, Making},
+        listing::{self, Wanted},
+        page::page,
+        plan::{Part, plan},
+        store,
+    },
+    upkeep,
+};
+
+/// Files that are entered in the announce schedule with one sync.
+const PUBLISHED_AT_ONCE: usize = 1024;
+
+/// The fields of [`crate::api::Request::StoreTree`].
+pub(super) struct StoreCall {
+    pub(super) path: OsString,
+    pub(super) name: Option<String>,
+    pub(super) include: Vec<String>,
+    pub(super) exclude: Vec<String>,
+    pub(super) chunker: ChunkerName,
+    pub(super) pinned: bool,
+}
+
+pub(super) async fn store_tree(
+    node: &Arc<Node>,
+    call: StoreCall,
+    events: &EventSink,
+    cancel: CancellationToken,
+) -> Result<StoreTreeReport, ApiError> {
+    check_name(call.name.as_deref())?;
+    let root = PathBuf::from(call.path);
+    let own = root.file_name().and_then(|name| name.to_str());
+    let own = own.and_then(casnode_cas::safe_file_name);
+    let options = store::Options {
+        name: call.name.or_else(|| own.map(str::to_owned)),
+        globs: Globs::new(&call.include, &call.exclude)?,
+        chunking: chunking(call.chunker),
+        pinned: call.pinned,
+        data_dir: node.data_dir.clone(),
+        events: events.clone(),
+        cancel: cancel.child_token(),
+        root,
+    };
+    let (tell, told) = oneshot::channel();
+    let work = run(node.clone(), options);
+    node.tasks.spawn("store tree", async move {
+        let _ = tell.send(work.await); // a caller who has left does not want to know
+        Ok::<(), Infallible>(())
+    });
+    let _cancel = cancel.drop_guard();
+    told.await.unwrap_or_else(|_| Err(leaving()))
+}
+
+async fn run(node: Arc<Node>, options: store::Options) -> Result<StoreTreeReport, ApiError> {
+    let started = clock::now();
+    // When the node ends, this future is dropped, and the work hears of it.
+    let _cancel = options.cancel.clone().drop_guard();
+    let (events, name) = (options.events.clone(), options.name.clone());
+    let store_ = node.store.clone();
+    let work = node.tasks.blocking("store files of a tree", move || {
+        store::store(&store_, &options)
+    });
+    let stored = work.await.map_err(errors::panicked);
+    upkeep::withdraw_evicted(&node).await;
+    let stored = stored??;
+    // They are the user's own from now on, whatever was said when they were fetched.
+    let address = stored.manifest.address();
+    let listing = (address, stored.manifest.size_bytes());
+    let own = stored.entered.iter().copied().chain([listing]);
+    let own = own.filter(|(address, _)| node.seeding.policy(address) != SeedPolicy::Forever);
+    let own: Vec<_> = own.collect();
+    if !own.is_empty() {
+        node.serve_all_for(SeedPolicy::Forever, own).await;
+    }
+    let entered = stored.entered.iter().map(|(address, _)| *address).collect();
+    schedule(&node, entered).await;
+    let announced_to = announce_now(&node, &stored.manifest, name.as_deref(), &events).await;
+    let mut report = StoreTreeReport {
+        address: address.to_string(),
+        name,
+        files: 0,
+        symlinks: 0,
+        empty_folders: 0,
+        bytes: stored.listing.file_bytes(),
+        read_files: stored.read_files,
+        new_files: stored.new_files,
+        new_bytes: stored.new_bytes,
+        listing_bytes: stored.manifest.size_bytes(),
+        left_out: stored.faults.count(),
+        faults: stored.faults.told(),
+        outward_symlinks: stored.outward_symlinks,
+        announced_to,
+        seconds: clock::now()
+            .saturating_duration_since(started)
+            .as_secs_f64(),
+    };
+    for entry in stored.listing.entries() {
+        *match entry.kind {
+            EntryKind::File { .. } => &mut report.files,
+            EntryKind::Symlink { .. } => &mut report.symlinks,
+            EntryKind::Folder => &mut report.empty_folders,
+        } += 1;
+    }
+    Ok(report)
+}
+
+/// Has the files of a directory announced by region, behind the caller where a daemon goes on.
+async fn schedule(node: &Arc<Node>, files: Vec<Address>) {
+    let publishing = node.clone();
+    let all = async move {
+        for part in files.chunks(PUBLISHED_AT_ONCE) {
+            publish::many(&publishing, part).await?;
+        }
+        Ok::<(), PublishError>(())
+    };
+    match node.serve_dht {
+        true => node.tasks.spawn("publish", all),
+        false if node.has_bootstrap() => {
+            if let Err(error) = all.await {
+                tracing::warn!(%error, "the files of a directory are not announced until the next start of a daemon");
+            }
+        }
+        false => {} // nobody is told anything, and a daemon announces what it finds
+    }
+}
+
+/// The fields of [`crate::api::Request::GetTree`].
+pub(super) struct GetTreeCall {
+    pub(super) address: String,
+    pub(super) path: String,
+    pub(super) include: Vec<String>,
+    pub(super) exclude: Vec<String>,
+    pub(super) output: TreeOutput,
+    pub(super) force: bool,
+    pub(super) timeout_ms: Option<u64>,
+    pub(super) peers: Vec<String>,
+    pub(super) keep: Keep,
+    pub(super) pin: bool,
+    pub(super) seed: Option<String>,
+    /// Permission bits of the files; `None`: by this process's umask.
+    pub(super) mode: Option<u32>,
+}
+
+pub(super) async fn get_tree(
+    node: &Arc<Node>,
+    call: GetTreeCall,
+    streams: Streams,
+    events: EventSink,
+    cancel: CancellationToken,
+) -> Result<Response, ApiError> {
+    let started = clock::now();
+    let seed = call.seed.as_deref().map(parse_policy).transpose()?;
+    check(&call, seed)?;
+    let link = super::parse_link(&call.address)?;
+    let address = link.address();
+    let globs = Globs::new(&call.include, &call.exclude)?;
+    let mut hints = multiaddrs("--peer", &call.peers)?;
+    hints.extend(link.peers().cloned());
+    let deadline = call
+        .timeout_ms
+        .map(|ms| started + Duration::from_millis(ms));
+    let _in_use = node.store.in_use(&address);
+    let wanted = Wanted {
+        address,
+        deadline,
+        hints: &hints,
+        size_bytes: link.size_bytes(),
+        events: &events,
+        cancel: &cancel,
+    };
+    let had = listing::have(node, wanted).await?;
+    super::touch(node, address).await;
+    if call.keep == Keep::Store {
+        enter(node, address, Claim::own(call.pin)).await?;
+    }
+    let known = had.senders();
+    let plan = match part(&had.listing, &address, &call.path, &globs)? {
+        Part::Folder(plan) => plan,
+        Part::Link(target) => return Err(is_a_link(&call, target)),
+        Part::File(file) => {
+            let output = file_output(&call, &file.path);
+            let address = file.address.to_string();
+            let mode = call.mode;
+            let call = GetCall {
+                address,
+                output,
+                timeout_ms: call.timeout_ms,
+                peers: hints.iter().map(ToString::to_string).collect(),
+                keep: call.keep,
+                claim: Claim::Member,
+                seed: call.seed,
+                swarm: None,
+                mode: match file.executable {
+                    true => {
+                        let mode = mode.unwrap_or_else(|| 0o666 & !casnode_cas::own_umask());
+                        Some(mode | (mode & 0o444) >> 2)
+                    }
+                    false => mode,
+                },
+                known,
+                is_member: true,
+            };
+            return get::get(node, call, streams, events, cancel).await;
+        }
+    };
+    let target = match &call.output {
+        TreeOutput::Stream => return Err(errors::no_stream(&address)),
+        TreeOutput::At(path) => PathBuf::from(path),
+        TreeOutput::In(path) => {
+            let name = match call.path.rsplit('/').next().filter(|name| !name.is_empty()) {
+                Some(name) => name.to_owned(),
+                None => {
+                    let told = link.name().map(str::to_owned);
+                    let name = told.or(node.known_name(&address).await);
+                    name.unwrap_or_else(|| address.to_string())
+                }
+            };
+            PathBuf::from(path).join(name)
+        }
+    };
+    let stay = Stay {
+        keep: call.keep,
+        claim: Claim::Member,
+    };
+    drop(had.listing);
+    let making = Making {
+        address,
+        plan,
+        target,
+        force: call.force,
+        mode: call.mode,
+        stay,
+        seeking: Seeking {
+            hints,
+            known,
+            whole: Some(address),
+        },
+        deadline,
+        started,
+    };
+    let made = fetch::make(node, making, &events, &cancel).await?;
+    get_many::keep_on(node, seed, &made.entered).await;
+    if call.keep == Keep::No && had.is_new {
+        super::files::drop_file(node, address).await;
+    }
+    Ok(Response::GetTree(made.report))
+}
+
+/// Makes a directory of a listing that is here: what comes of its files stays for it, whether the rest comes or not.
+async fn enter(node: &Arc<Node>, address: Address, claim: Claim) -> Result<(), ApiError> {
+    let store = node.store.clone();
+    if store.is_read_only() {
+        return Ok(());
+    }
+    let entered = blocking(move || store.enter_directory(&address, claim)).await;
+    let entered = entered.map_err(errors::panicked)?;
+    entered.map_err(|e| errors::keep("the directory could not be kept", &e))?;
+    Ok(())
+}
+
+/// The fields of [`crate::api::Request::LsTree`].
+pub(super) struct LsCall {
+    pub(super) address: String,
+    pub(super) path: String,
+    pub(super) recursive: bool,
+    pub(super) skip: u64,
+    pub(super) timeout_ms: Option<u64>,
+    pub(super) peers: Vec<String>,
+}
+
+pub(super) async fn ls_tree(
+    node: &Arc<Node>,
+    call: LsCall,
+    events: EventSink,
+    cancel: CancellationToken,
+) -> Result<TreePage, ApiError> {
+    let link = super::parse_link(&call.address)?;
+    let address = link.address();
+    let mut hints = multiaddrs("--peer", &call.peers)?;
+    hints.extend(link.peers().cloned());
+    let wanted = Wanted {
+        address,
+        deadline: call
+            .timeout_ms
+            .map(|ms| clock::now() + Duration::from_millis(ms)),
+        hints: &hints,
+        size_bytes: link.size_bytes(),
+        events: &events,
+        cancel: &cancel,
+    };
+    let listing = listing::have(node, wanted).await?.listing;
+    let path = clean(&call.path);
+    let Some((entries, next)) = page(&listing, path, call.recursive, call.skip) else {
+        return Err(nothing_there(&address, path));
+    };
+    Ok(TreePage {
+        address: address.to_string(),
+        entries,
+        next,
+    })
+}
+
+/// A path as somebody typed it: a folder may end with a slash.
+fn clean(path: &str) -> &str {
+    path.trim_end_matches('/')
+}
+
+fn part<'a>(
+    listing: &'a Listing,
+    address: &Address,
+    path: &str,
+    globs: &Globs,
+) -> Result<Part<'a>, ApiError> {
+    let path = clean(path);
+    plan(listing, path, globs).ok_or_else(|| nothing_there(address, path))
+}
+
+fn nothing_there(address: &Address, path: &str) -> ApiError {
+    ApiError::new(
+        ErrorKind::NotFound,
+        format!("{path:?} is not in the directory {address}"),
+        "no file, link or folder in it has that path",
+        "see `casnode ls <ADDRESS>`; paths are written as it prints them",
+    )
+}
+
+fn is_a_link(call: &GetTreeCall, target: &str) -> ApiError {
+    ApiError::new(
+        ErrorKind::Usage,
+        format!("{:?} was not fetched", call.path),
+        format!("it is a symbolic link to {target:?}"),
+        "fetch what it leads to, or the folder that it is in",
+    )
+}
+
+/// Where a single file goes.
+fn file_output(call: &GetTreeCall, name: &str) -> Output {
+    let within = |folder: &OsString| PathBuf::from(folder).join(name).into_os_string();
+    let path = match &call.output {
+        TreeOutput::Stream => return Output::Stream,
+        TreeOutput::In(folder) => within(folder),
+        TreeOutput::At(path) => match PathBuf::from(path).is_dir() {
+            true => within(path),
+            false => path.clone(),
+        },
+    };
+    Output::File {
+        path,
+        force: call.force,
+    }
+}
+
+fn check(call: &GetTreeCall, seed: Option<SeedPolicy>) -> Result<(), ApiError> {
+    let refused = |why: &str, next: &str| {
+        Err(ApiError::new(
+            ErrorKind::Usage,
+            format!("the directory {} was not fetched", call.address),
+            why,
+            next,
+        ))
+    };
+    match call.keep {
+        Keep::InPlace => refused(
+            "the files of a directory are kept as copies, or not at all",
+            "leave --in-place out, or take --no-keep",
+        ),
+        Keep::No if call.pin => refused(
+            "of what is not kept nothing can be pinned",
+            "leave --no-keep or --pin out",
+        ),
+        Keep::No if seed.is_some_and(|seed| seed != SeedPolicy::None) => refused(
+            "of what is not kept nothing can be served",
+            "leave --no-keep or --seed out",
+        ),
+        _ => Ok(()),
+    }
+}
