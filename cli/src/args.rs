@@ -3,6 +3,7 @@
 mod bench;
 mod config;
 mod files;
+mod http;
 mod network;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::size;
 pub(crate) use self::bench::{BenchArgs, BenchPartArgs, Step};
 pub(crate) use self::config::{ConfigCommand, LogFormat, LogLevel};
 pub(crate) use self::files::{CatArgs, GetArgs, LsArgs, StoreArgs, StoreCommand};
+pub(crate) use self::http::Http;
 pub(crate) use self::network::{NetworkArgs, Or};
 
 /// Content-addressed storage on a Kademlia DHT. The address of a file is its BLAKE3 hash, the one `b3sum` prints.
@@ -232,6 +234,26 @@ pub(crate) struct DaemonArgs {
         value_parser = network::parse_swarm
     )]
     pub(crate) swarm: Option<SwarmMode>,
+    /// Serve the local API over TCP there too, to whoever shows the token in the file api.token of the data directory;
+    /// off: on the socket alone [default: 127.0.0.1:4180, if it is free]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT|off",
+        env = "CASNODE_HTTP",
+        hide_env_values = true,
+        value_parser = http::parse_or_nothing
+    )]
+    pub(crate) http: Option<Or<Http>>,
+    /// A name by which the API may be called over TCP, besides localhost and IP addresses (several times)
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "CASNODE_HTTP_HOST",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_parser = http::parse_host
+    )]
+    pub(crate) http_host: Vec<String>,
     /// Leave when standard input ends: whoever holds its other end is gone
     #[arg(long, hide = true)]
     pub(crate) until_eof: bool,

@@ -4,7 +4,6 @@ pub(crate) mod bench;
 mod config;
 mod dht;
 mod list;
-mod metrics;
 mod provide;
 mod state;
 mod swarm;
@@ -18,7 +17,7 @@ use std::io::{self, Write as _};
 
 use casnode_node::api::{
     ErrorKind, FileInfo, FileStat, GetReport, PinReport, ProviderInfo, ProvidersReport,
-    RebuildReport, Response, StoreReport,
+    RebuildReport, Response, StoreReport, prometheus_text,
 };
 use indicatif::HumanBytes;
 use serde::Serialize;
@@ -158,7 +157,7 @@ fn text(response: &Response) -> String {
         Response::DhtPutTest(report) => dht::put_test_text(report),
         Response::DhtMode(report) => dht::mode_text(report),
         Response::Limits(report) => swarm::limits_text(report),
-        Response::Metrics { metrics } => metrics::text(metrics),
+        Response::Metrics { metrics } => prometheus_text(metrics),
         Response::Status(report) => state::status_text(report),
         Response::SwarmStatus(report) => swarm::status_text(report),
         Response::Peers { peers } => peers.iter().map(state::peer_line).collect(),

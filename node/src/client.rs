@@ -1,6 +1,6 @@
 //! A caller's end of the API: a daemon behind its socket, or a node in this process.
 
-mod daemon;
+pub(crate) mod daemon;
 
 use std::{
     path::{Path, PathBuf},
@@ -13,9 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{
-        ApiError, ErrorKind, Event, Request, Response, events::EventSink, server::Caller, socket,
-    },
+    api::{ApiError, Caller, ErrorKind, Event, Request, Response, events::EventSink, socket},
     config::NodeConfig,
     node::Node,
 };

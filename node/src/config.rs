@@ -1,6 +1,6 @@
 //! What a node is told at start.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use casnode_dht::{Bandwidth, CipherPreference, NetworkName, Profile};
 
@@ -39,6 +39,17 @@ impl NetworkConfig {
             None => SwarmMode::Trusted,
         }
     }
+}
+
+/// Where a daemon serves its local API over TCP, besides the socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// The address.
+    pub listen: SocketAddr,
+    /// Nobody asked for this very address: where it is taken, the daemon goes without.
+    pub optional: bool,
+    /// Names by which it may be called, besides this machine's own.
+    pub hosts: Vec<String>,
 }
 
 /// The most that a store may take of the disk.

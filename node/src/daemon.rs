@@ -1,17 +1,19 @@
-//! The daemon: a node that stays, with its API socket.
+//! The daemon: a node that stays, with its local API.
 
-use std::io;
+use std::{io, net::SocketAddr, sync::Arc};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::sync::mpsc;
+use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{ApiError, ErrorKind, StatusReport, server, socket},
+    api::{ApiError, ErrorKind, StatusReport, socket},
     change::{self, ChangeCall},
-    config::NodeConfig,
+    config::{HttpConfig, NodeConfig},
+    http::{self, calls::Calls, listen, token::Token},
     node::Node,
     ops,
+    tasks::Tasks,
 };
 
 /// Open files that a daemon has use for: a thousand connections, callers, packs and the index, many times over.
@@ -35,13 +37,15 @@ fn raise_open_files() -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, raised)?)
 }
 
-/// Runs a node with its API socket until `stop`, and makes `changes` meanwhile; `on_ready` hears its state once it listens.
+/// Runs a node with its local API until `stop`, and makes `changes` meanwhile; `on_ready` hears its state once it listens.
+/// Without `http` the API is on the socket alone.
 ///
 /// # Errors
 /// `Busy` when another process owns the data directory, `Usage` for a malformed address, `Failure` when an address
 /// cannot be listened on or the socket cannot be made.
 pub async fn run_daemon(
     config: NodeConfig,
+    http: Option<HttpConfig>,
     changes: mpsc::Receiver<ChangeCall>,
     on_ready: impl FnOnce(StatusReport),
     stop: CancellationToken,
@@ -51,23 +55,13 @@ pub async fn run_daemon(
     }
     let data_dir = config.data_dir.clone();
     let node = Node::start(config).await?;
-    let listener = match socket::bind(&data_dir) {
-        Ok(listener) => listener,
-        Err(error) => {
-            node.shutdown().await;
-            return Err(ApiError::new(
-                ErrorKind::Failure,
-                format!(
-                    "the socket {} could not be made",
-                    socket::socket_path(&data_dir).display()
-                ),
-                error.to_string(),
-                "choose a data directory with a short path on a local file system",
-            ));
-        }
-    };
     let api = node.tasks.child();
-    api.spawn("api", server::serve(listener, node.clone(), api.clone()));
+    if let Err(error) = open_api(&node, &api, http).await {
+        api.finish().await;
+        let _ = socket::remove(&data_dir);
+        node.shutdown().await;
+        return Err(error);
+    }
     api.spawn("changes", change::run(node.clone(), changes));
     on_ready(ops::status(&node).await?);
     stop.cancelled().await;
@@ -76,6 +70,76 @@ pub async fn run_daemon(
     let _ = socket::remove(&data_dir);
     node.shutdown().await;
     Ok(())
+}
+
+/// Opens the local API: on the socket, and over TCP where that is wanted.
+async fn open_api(node: &Arc<Node>, api: &Tasks, http: Option<HttpConfig>) -> Result<(), ApiError> {
+    let data_dir = &node.data_dir;
+    let socket = socket::bind(data_dir).map_err(|error| {
+        ApiError::new(
+            ErrorKind::Failure,
+            format!(
+                "the socket {} could not be made",
+                socket::socket_path(data_dir).display()
+            ),
+            error.to_string(),
+            "choose a data directory with a short path on a local file system",
+        )
+    })?;
+    let calls = Calls::new(node.clone(), api.clone());
+    let router = http::on_socket(&calls);
+    let places = listen::MAX_SOCKET_CONNECTIONS;
+    api.spawn("api", listen::serve(socket, router, places, api.clone()));
+    match http {
+        Some(http) => open_tcp(node, api, &calls, http).await,
+        None => Ok(()),
+    }
+}
+
+async fn open_tcp(
+    node: &Arc<Node>,
+    api: &Tasks,
+    calls: &Arc<Calls>,
+    config: HttpConfig,
+) -> Result<(), ApiError> {
+    let at = config.listen;
+    let listener = match TcpListener::bind(at).await {
+        Ok(listener) => listener,
+        Err(error) if config.optional => {
+            tracing::warn!(%error, "the local API is on the socket alone: {at} cannot be listened on; --http takes another one");
+            return Ok(());
+        }
+        Err(error) => {
+            return Err(no_tcp(
+                at,
+                &error,
+                "name another address with --http, or `--http off`",
+            ));
+        }
+    };
+    let bound = listener.local_addr();
+    let bound = bound.map_err(|error| no_tcp(at, &error, "name another address with --http"))?;
+    let token = Token::load_or_create(&node.data_dir).map_err(|error| {
+        no_tcp(
+            at,
+            &error,
+            "look at the file api.token in the data directory; without it a new one is made",
+        )
+    })?;
+    node.set_http(bound);
+    let router = http::on_tcp(calls, token, config.hosts);
+    let places = listen::MAX_TCP_CONNECTIONS;
+    api.spawn("http", listen::serve(listener, router, places, api.clone()));
+    Ok(())
+}
+
+fn no_tcp(at: SocketAddr, error: &io::Error, next: &str) -> ApiError {
+    ApiError::new(
+        ErrorKind::Failure,
+        format!("the local API cannot be served on {at}"),
+        error.to_string(),
+        next,
+    )
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod config;
 mod daemon;
 mod download;
 mod errors;
+mod http;
 mod identity;
 pub mod lab;
 mod link;
@@ -43,7 +44,7 @@ pub use casnode_dht::{BadNetworkName, Bandwidth, CipherPreference, NetworkName, 
 pub use change::{ChangeCall, SettingsChange};
 pub use choke::SwarmMode;
 pub use client::{Client, Streams};
-pub use config::{NetworkConfig, NodeConfig, StoreLimit};
+pub use config::{HttpConfig, NetworkConfig, NodeConfig, StoreLimit};
 pub use daemon::run_daemon;
 pub use link::{LINK_SCHEME, Link, LinkError, MAX_LINK_BYTES, MAX_LINK_PEERS, is_link};
 pub use node::check_multiaddr;

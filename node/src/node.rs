@@ -5,8 +5,9 @@ mod join;
 use std::{
     convert::Infallible,
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -18,9 +19,7 @@ pub use self::join::check_multiaddr;
 use self::join::{check_network, join, mode_of};
 pub(crate) use self::join::{mode, multiaddrs};
 use crate::{
-    api::{
-        ApiError, DhtMode, ErrorKind, Outcome, Request, events::EventSink, server::Caller, socket,
-    },
+    api::{ApiError, Caller, DhtMode, ErrorKind, Outcome, Request, events::EventSink, socket},
     budget::{MemoryBudget, Share},
     client::{Streams, busy},
     clock,
@@ -70,6 +69,8 @@ pub(crate) struct Node {
     pub(crate) bootstrap: Vec<String>,
     /// Which network it is in, when it is in one.
     pub(crate) network: Option<NetworkName>,
+    /// Where the local API is served over TCP.
+    http: OnceLock<SocketAddr>,
     /// The part in the DHT that was chosen for it.
     mode: Mutex<DhtMode>,
 }
@@ -120,6 +121,7 @@ impl Node {
             incoming: Share::of(config.memory.shares().incoming_bytes),
             upkeep: Upkeep::new(config.scrub_bytes_per_s),
             serve_dht: config.serve_dht,
+            http: OnceLock::new(),
             mode: Mutex::new(mode_of(&config)),
             data_dir: config.data_dir,
             network: config.network.as_ref().map(|n| n.name.clone()),
@@ -195,6 +197,16 @@ impl Node {
     /// Notes that another part was chosen.
     pub(crate) fn set_mode(&self, mode: DhtMode) {
         *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
+    }
+
+    /// Where the local API is served over TCP.
+    pub(crate) fn http(&self) -> Option<SocketAddr> {
+        self.http.get().copied()
+    }
+
+    /// Notes where the local API is served over TCP, once.
+    pub(crate) fn set_http(&self, addr: SocketAddr) {
+        let _ = self.http.set(addr); // it is served in one place
     }
 
     /// Whether a file is served to others, and announced: its seeding is not over.

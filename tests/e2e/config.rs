@@ -152,7 +152,7 @@ fn wrong_variables_are_told_together_by_name() {
     let told = told.says("CASNODE_MAX_UP: \"10\": which unit?");
     told.says("CASNODE_BOOTSTRAP: \"nowhere\": it is not a multiaddr");
     // Of those alone that would be listened to.
-    call(&["ls"]).run().ok();
+    call(&["pin", "ls"]).run().ok();
     call(&[
         "config",
         "show",

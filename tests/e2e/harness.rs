@@ -502,6 +502,9 @@ fn launch(
         .call(["daemon", "--json", "--no-mdns", "--until-eof"])
         .args(options)
         .env("RUST_LOG", "warn,casnode_node=debug,casnode_dht=debug");
+    if !options.contains(&"--http") {
+        call = call.args(["--http", "off"]);
+    }
     for addr in bootstrap {
         call = call.args(["--bootstrap", addr]);
     }

@@ -214,7 +214,10 @@ fn parse_rate_or_nothing(text: &str) -> Result<Or<Rate>, String> {
     or_nothing(text, str::parse)
 }
 
-fn or_nothing<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Or<T>, String> {
+pub(super) fn or_nothing<T>(
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Or<T>, String> {
     if text.is_empty() {
         return Ok(Or(None));
     }

@@ -3,16 +3,17 @@
 mod reload;
 mod systemd;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use casnode_node::api::StatusReport;
-use casnode_node::{NodeConfig, SeedPolicy, run_daemon};
+use casnode_node::{HttpConfig, NodeConfig, SeedPolicy, run_daemon};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::DaemonArgs;
+use crate::args::{DaemonArgs, Http};
 use crate::exit::{Failure, Result};
 use crate::output::{self, Rows};
 use crate::session::Context;
@@ -20,6 +21,9 @@ use crate::session::Context;
 /// Where a daemon listens when nothing else is said.
 const LISTEN_IPV4: [&str; 2] = ["/ip4/0.0.0.0/tcp/4101", "/ip4/0.0.0.0/udp/4101/quic-v1"];
 const LISTEN_IPV6: [&str; 2] = ["/ip6/::/tcp/4101", "/ip6/::/udp/4101/quic-v1"];
+
+/// Where the API is served over TCP when nothing else is said.
+const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4180);
 
 /// How long an orphaned daemon may take to leave before it is ended.
 const ORPHAN_GRACE: Duration = Duration::from_secs(20);
@@ -35,6 +39,7 @@ pub(crate) async fn run(context: &Context, args: DaemonArgs) -> Result<()> {
     if args.until_eof {
         tokio::spawn(leave_at_eof(context.stop.clone()));
     }
+    let http = http(args.http.and_then(|http| http.0), args.http_host);
     let seed = args.seed;
     let config = NodeConfig {
         data_dir: context.data_dir.clone(),
@@ -50,6 +55,7 @@ pub(crate) async fn run(context: &Context, args: DaemonArgs) -> Result<()> {
     let (calls, changes) = mpsc::channel(1);
     let daemon = run_daemon(
         config,
+        http,
         changes,
         |report| ready(context, &report, seed),
         context.stop.clone(),
@@ -61,6 +67,20 @@ pub(crate) async fn run(context: &Context, args: DaemonArgs) -> Result<()> {
     }
     context.tell("left the network\n");
     Ok(())
+}
+
+/// Where the API is served over TCP.
+fn http(given: Option<Http>, hosts: Vec<String>) -> Option<HttpConfig> {
+    let (listen, optional) = match given {
+        Some(Http::Off) => return None,
+        Some(Http::At(listen)) => (listen, false),
+        None => (DEFAULT_HTTP, true),
+    };
+    Some(HttpConfig {
+        listen,
+        optional,
+        hosts,
+    })
 }
 
 /// Says that the node listens. A closed standard output does not stop a daemon.
@@ -87,6 +107,9 @@ fn ready_text(context: &Context, report: &StatusReport, seed: SeedPolicy) -> Str
     }
     for addr in &report.listen {
         rows.add("listening", addr);
+    }
+    if let Some(http) = &report.http {
+        rows.add("http", format_args!("http://{http}"));
     }
     rows.add(
         "files",

@@ -121,6 +121,8 @@ impl DemoNode {
                 "--json",
                 "--until-eof",
                 "--no-mdns",
+                "--http",
+                "off",
                 "--listen",
                 "/ip4/127.0.0.1/tcp/0",
             ])

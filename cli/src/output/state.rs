@@ -19,6 +19,9 @@ pub(super) fn status_text(report: &StatusReport) -> String {
         for addr in &report.listen {
             rows.add("listening", addr);
         }
+        if let Some(http) = &report.http {
+            rows.add("http", format_args!("http://{http}"));
+        }
         rows.add("network", network_of(report));
         if let Some(mode) = report.swarm_mode {
             rows.add("swarms", super::swarm_mode(mode));

@@ -1,6 +1,7 @@
 //! Many files of one call.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{ApiError, ProviderUse};
 
@@ -11,7 +12,7 @@ pub const MAX_LISTED_FILES: usize = 16_384;
 pub const MAX_LISTED_PATH_BYTES: usize = 2 << 20;
 
 /// A file of a list, as `b3sum` prints it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ListedFile {
     /// 64 hex digits.
     pub address: String,
@@ -20,7 +21,7 @@ pub struct ListedFile {
 }
 
 /// What became of a file of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FetchedState {
     /// It came from the network.
@@ -32,7 +33,7 @@ pub enum FetchedState {
 }
 
 /// A file of a list in the end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FetchedFile {
     /// What was asked for.
     pub address: String,
@@ -47,7 +48,7 @@ pub struct FetchedFile {
 }
 
 /// What `get --list` did.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ListReport {
     /// Every file of the list, in its order.
     pub files: Vec<FetchedFile>,

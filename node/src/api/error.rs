@@ -1,9 +1,10 @@
 //! An error as a caller sees it.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What kind of failure it was; each has its own exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// Anything without a kind of its own.
@@ -27,7 +28,7 @@ pub enum ErrorKind {
 }
 
 /// An error for a person: what happened, why, what to do next.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
 #[error("{what}: {why}")]
 pub struct ApiError {
     /// What kind.

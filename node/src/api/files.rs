@@ -1,11 +1,12 @@
 //! What calls about files return.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::SeedReport;
 
 /// What `store` did.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StoreReport {
     /// BLAKE3 of the file.
     pub address: String,
@@ -28,7 +29,7 @@ pub struct StoreReport {
 }
 
 /// What `get` did.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GetReport {
     /// What was asked for.
     pub address: String,
@@ -62,7 +63,7 @@ pub struct GetReport {
 }
 
 /// What `cat` did.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CatReport {
     /// What was asked for.
     pub address: String,
@@ -79,7 +80,7 @@ pub struct CatReport {
 }
 
 /// One provider's part in a download.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProviderUse {
     /// Its peer id.
     pub peer: String,
@@ -92,7 +93,7 @@ pub struct ProviderUse {
 }
 
 /// A file that is here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FileInfo {
     /// Its address.
     pub address: String,
@@ -119,7 +120,7 @@ pub struct FileInfo {
 }
 
 /// A directory in numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DirectoryInfo {
     /// Files in it.
     pub files: u64,
@@ -128,7 +129,7 @@ pub struct DirectoryInfo {
 }
 
 /// One file's facts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FileStat {
     /// As in `ls`.
     #[serde(flatten)]
@@ -146,7 +147,7 @@ pub struct FileStat {
 }
 
 /// What `rm` did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RmReport {
     /// What was removed.
     pub address: String,

@@ -1,15 +1,17 @@
-//! The local API: its messages, the frames that carry them over the Unix socket, and the daemon's end of it.
+//! The local API: what can be asked and answered. `crate::http` carries it.
 
 mod bundle;
+pub(crate) mod call;
+mod caller;
 mod error;
 pub(crate) mod events;
 mod files;
-pub(crate) mod frame;
 mod network;
+pub(crate) mod path;
 #[cfg(test)]
 mod pinned;
+mod prometheus;
 pub mod proto;
-pub(crate) mod server;
 pub(crate) mod socket;
 mod state;
 mod swarm;
@@ -18,9 +20,11 @@ mod upkeep;
 mod why;
 
 pub use bundle::*;
+pub(crate) use caller::Caller;
 pub use error::{ApiError, ErrorKind};
 pub use files::*;
 pub use network::*;
+pub use prometheus::prometheus_text;
 pub use proto::*;
 pub use state::*;
 pub use swarm::*;

@@ -3,11 +3,12 @@
 //! Times of day are milliseconds since 1970, as elsewhere; spans are whole seconds or milliseconds, by name.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::ProviderInfo;
 
 /// What part in the DHT a node takes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DhtMode {
     /// A server unless others find that it cannot be reached.
@@ -20,7 +21,7 @@ pub enum DhtMode {
 }
 
 /// How announcing stands, over all keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProvideReport {
     /// True when a daemon answered: nobody else renews anything.
     pub daemon: bool,
@@ -59,7 +60,7 @@ pub struct ProvideReport {
 }
 
 /// Why announcing falls behind, for programs and for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BehindReport {
     /// `no_daemon`, `no_peers`, `stalled` or `too_slow`.
     pub reason: String,
@@ -72,7 +73,7 @@ pub struct BehindReport {
 }
 
 /// What one run of the announcer did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProvideRun {
     /// When it ended.
     pub ended_unix_ms: u64,
@@ -91,7 +92,7 @@ pub struct ProvideRun {
 }
 
 /// How announcing of one file stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProvideFileReport {
     /// The file.
     pub address: String,
@@ -104,7 +105,7 @@ pub struct ProvideFileReport {
 }
 
 /// How announcing stands, over some keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeysReport {
     /// Keys.
     pub keys: u64,
@@ -129,7 +130,7 @@ pub struct KeysReport {
 }
 
 /// What `provide now` did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProvideNowReport {
     /// The file, when it was about one.
     pub address: Option<String>,
@@ -142,7 +143,7 @@ pub struct ProvideNowReport {
 }
 
 /// The peers closest to a key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DhtLookupReport {
     /// The key.
     pub key: String,
@@ -157,7 +158,7 @@ pub struct DhtLookupReport {
 }
 
 /// A peer close to a key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClosePeer {
     /// Its peer id.
     pub peer: String,
@@ -168,7 +169,7 @@ pub struct ClosePeer {
 }
 
 /// What the DHT holds under a key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DhtGetReport {
     /// The key.
     pub key: String,
@@ -183,7 +184,7 @@ pub struct DhtGetReport {
 }
 
 /// A file's metadata record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RecordReport {
     /// Length of the encoded record.
     pub record_bytes: u64,
@@ -206,7 +207,7 @@ pub struct RecordReport {
 }
 
 /// A record put to the network and read back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DhtPutTestReport {
     /// The key that was made up for it.
     pub key: String,
@@ -231,7 +232,7 @@ pub struct DhtPutTestReport {
 }
 
 /// Which part in the DHT this node takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DhtModeReport {
     /// What was chosen.
     pub mode: DhtMode,
@@ -240,7 +241,7 @@ pub struct DhtModeReport {
 }
 
 /// A number, or several of a kind, for a monitoring system.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MetricReport {
     /// Its name.
     pub name: String,
@@ -253,7 +254,7 @@ pub struct MetricReport {
 }
 
 /// One value of a metric.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MetricValue {
     /// Of what; the label `what` where there is one.
     pub what: Option<String>,

@@ -1,11 +1,12 @@
 //! What a client may ask of a node and what it hears back.
 //!
-//! The same types serve a caller in the same process and one behind the Unix socket, where each is one JSON
-//! frame (`node/src/api/frame.rs`). A call is one [`Request`], any number of [`Event`]s, and one [`Outcome`].
+//! The same types serve a caller in the same process and one behind HTTP (`node/src/http`). A call is one [`Request`],
+//! any number of [`Event`]s, and one [`Outcome`].
 
 use std::ffi::OsString;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     ApiError, CatReport, DhtGetReport, DhtLookupReport, DhtMode, DhtModeReport, DhtPutTestReport,
@@ -15,20 +16,21 @@ use super::{
     SeedReport, StatusReport, StoreReport, StoreTreeReport, SwarmReport, TreeOutput, TreePage,
     VerifyReport, WhyReport,
 };
+use super::{path::JsonPath, tree::JsonTreeOutput};
 use crate::choke::SwarmMode;
 
 /// Version of these messages. A client and a daemon of different versions refuse each other with advice.
-pub const API_VERSION: u32 = 5;
+pub const API_VERSION: u32 = 6;
 
-/// Files that a report names; it counts the others. With the longest names and paths it fits one frame.
+/// Files that a report names; it counts the others.
 pub const MAX_LISTED: usize = 500;
 
-/// Paths of one [`Request::StoreMany`]. With the longest paths it fits one frame, and the small files among them take
+/// Paths of one [`Request::StoreMany`]. With the longest paths it fits one message, and the small files among them take
 /// 32 MiB of memory at most.
 pub const MAX_STORE_PATHS: usize = 512;
 
 /// How a file is cut into chunks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum ChunkerName {
     /// Equal lengths: 256 KiB up to 64 GiB, doubling beyond.
@@ -40,30 +42,49 @@ pub enum ChunkerName {
 
 /// Where the bytes to store come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Source {
     /// A file that the node reads by itself; the path is absolute. (`OsString`: paths need not be UTF-8.)
-    File(OsString),
+    File(#[serde(with = "super::path")] OsString),
+    /// The byte stream that accompanies the call.
+    Stream,
+}
+
+/// Where the bytes to store come from.
+// How `Source` is described: its own path type has no schema.
+#[derive(ToSchema)]
+#[schema(as = Source)]
+#[serde(rename_all = "snake_case")]
+#[allow(dead_code, reason = "its schema is what is wanted")]
+enum JsonSource {
+    /// A file that the node reads by itself; the path is absolute.
+    File(JsonPath),
     /// The byte stream that accompanies the call.
     Stream,
 }
 
 /// Where fetched bytes go. Paths are absolute.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Output {
     /// This very file.
     File {
         /// The file to make.
+        #[serde(with = "super::path")]
+        #[schema(value_type = JsonPath)]
         path: OsString,
         /// Replace what is there.
+        #[serde(default)]
         force: bool,
     },
     /// A file in this folder, named by the metadata record's hint, else by the address.
     Folder {
         /// The folder to make it in.
+        #[serde(with = "super::path")]
+        #[schema(value_type = JsonPath)]
         path: OsString,
         /// Replace what is there.
+        #[serde(default)]
         force: bool,
     },
     /// The byte stream that accompanies the call, in order, each byte proven before it leaves.
@@ -71,7 +92,7 @@ pub enum Output {
 }
 
 /// What stays here of a file that was fetched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
     /// Its chunks, in the store.
@@ -83,47 +104,66 @@ pub enum Keep {
     No,
 }
 
+/// What is stored is kept, unless something else is said.
+fn yes() -> bool {
+    true
+}
+
 /// One call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// Store a file and publish it.
     Store {
         /// Where its bytes come from.
+        #[schema(value_type = JsonSource)]
         source: Source,
         /// The name hint to publish; the file's own name when absent.
         name: Option<String>,
         /// How to cut it.
+        #[serde(default)]
         chunker: ChunkerName,
         /// Keep it whatever is collected or has to make room.
+        #[serde(default = "yes")]
         pinned: bool,
         /// Refer to the file where it is and hold no copy; of [`Source::File`] only.
+        #[serde(default)]
         in_place: bool,
     },
     /// Store files and publish them; the small ones among them are entered and announced together.
     StoreMany {
         /// Absolute paths, at most [`MAX_STORE_PATHS`]; each file's own name is published.
+        #[serde(with = "super::path::list")]
+        #[schema(value_type = Vec<JsonPath>)]
         paths: Vec<OsString>,
         /// How to cut them.
+        #[serde(default)]
         chunker: ChunkerName,
         /// Keep them whatever is collected or has to make room.
+        #[serde(default = "yes")]
         pinned: bool,
     },
     /// Store a folder with everything beneath it as a directory, and publish it.
     StoreTree {
         /// The folder; absolute. A link to a folder is followed, links beneath it are stored as they are.
+        #[serde(with = "super::path")]
+        #[schema(value_type = JsonPath)]
         path: OsString,
         /// The name hint to publish; the folder's own name when absent.
         name: Option<String>,
         /// Globs: only what matches one of these is stored; everything when there are none. One with a `/` is matched on the whole
         /// path from the folder on, one without on the last name of it; `*` and `?` stand for no `/`, `**` does. What matches a
         /// folder counts for everything beneath it. At most [`super::MAX_GLOBS`].
+        #[serde(default)]
         include: Vec<String>,
         /// Globs: what matches one of these is not stored, whatever else it matches. At most [`super::MAX_GLOBS`].
+        #[serde(default)]
         exclude: Vec<String>,
         /// How to cut its files.
+        #[serde(default)]
         chunker: ChunkerName,
         /// Keep it whatever is collected or has to make room.
+        #[serde(default = "yes")]
         pinned: bool,
     },
     /// Fetch a file by its address. Where that is a directory, [`Response::Directory`] says so, and nothing is written.
@@ -135,10 +175,13 @@ pub enum Request {
         /// Give up after this long; by default, after the phases' own limits.
         timeout_ms: Option<u64>,
         /// Multiaddrs of peers to ask first, with or without `/p2p/…`.
+        #[serde(default)]
         peers: Vec<String>,
         /// What stays here; anything but [`Keep::Store`] needs a file as output.
+        #[serde(default)]
         keep: Keep,
         /// Keep it whatever is collected or has to make room.
+        #[serde(default)]
         pin: bool,
         /// For how long it is served once it is whole: `none`, `until-exit`, a span like `30m`, `ratio=1.5` or `forever`;
         /// absent: as the daemon was told, and `none` without one.
@@ -152,12 +195,14 @@ pub enum Request {
         /// 64 hex digits.
         address: String,
         /// Where the range begins; at most the file's length.
+        #[serde(default)]
         offset_bytes: u64,
         /// How long it is; up to the end of the file when absent.
         length_bytes: Option<u64>,
         /// Give up after this long; by default, after the phases' own limits.
         timeout_ms: Option<u64>,
         /// Multiaddrs of peers to ask first, with or without `/p2p/…`.
+        #[serde(default)]
         peers: Vec<String>,
     },
     /// Fetch many files into a folder. That some cannot be had is told in the report, and is no error of the call.
@@ -165,16 +210,22 @@ pub enum Request {
         /// At most [`super::MAX_LISTED_FILES`], their paths of at most [`super::MAX_LISTED_PATH_BYTES`] in all.
         files: Vec<ListedFile>,
         /// The folder that their paths are in; absolute, and made if need be.
+        #[serde(with = "super::path")]
+        #[schema(value_type = JsonPath)]
         folder: OsString,
         /// Replace what is there.
+        #[serde(default)]
         force: bool,
         /// Give up after this long; by default, after the phases' own limits.
         timeout_ms: Option<u64>,
         /// Multiaddrs of peers to ask first, with or without `/p2p/…`.
+        #[serde(default)]
         peers: Vec<String>,
         /// What stays here: [`Keep::Store`] or [`Keep::No`].
+        #[serde(default)]
         keep: Keep,
         /// Keep them whatever is collected or has to make room.
+        #[serde(default)]
         pin: bool,
         /// As of [`Request::Get`].
         seed: Option<String>,
@@ -185,22 +236,30 @@ pub enum Request {
         /// 64 hex digits.
         address: String,
         /// A file or folder in it; empty for all of it.
+        #[serde(default)]
         path: String,
         /// What of that is fetched, as of [`Request::StoreTree`]: by the paths in the directory.
+        #[serde(default)]
         include: Vec<String>,
         /// What of that is not fetched.
+        #[serde(default)]
         exclude: Vec<String>,
         /// Where it goes.
+        #[schema(value_type = JsonTreeOutput)]
         output: TreeOutput,
         /// Replace files and links that are there.
+        #[serde(default)]
         force: bool,
         /// Give up after this long; by default, after the phases' own limits.
         timeout_ms: Option<u64>,
         /// Multiaddrs of peers to ask first, with or without `/p2p/…`.
+        #[serde(default)]
         peers: Vec<String>,
         /// What stays here: [`Keep::Store`] or [`Keep::No`].
+        #[serde(default)]
         keep: Keep,
         /// Keep it whatever is collected or has to make room.
+        #[serde(default)]
         pin: bool,
         /// As of [`Request::Get`].
         seed: Option<String>,
@@ -210,14 +269,18 @@ pub enum Request {
         /// 64 hex digits.
         address: String,
         /// A file or folder in it; empty for all of it.
+        #[serde(default)]
         path: String,
         /// Everything beneath, instead of one level with its folders.
+        #[serde(default)]
         recursive: bool,
         /// Entries to leave out: those of the pages before.
+        #[serde(default)]
         skip: u64,
         /// Give up after this long; by default, after the phases' own limits.
         timeout_ms: Option<u64>,
         /// Multiaddrs of peers to ask first, with or without `/p2p/…`.
+        #[serde(default)]
         peers: Vec<String>,
     },
     /// Serve a file until its seeding is over. Whoever calls is not told before, and leaves when it wants.
@@ -254,6 +317,7 @@ pub enum Request {
     /// Give back the space of what nothing needs.
     Gc {
         /// Say what would be done, and do nothing.
+        #[serde(default)]
         dry_run: bool,
     },
     /// What files occupy.
@@ -266,6 +330,7 @@ pub enum Request {
         /// 64 hex digits; everything when absent.
         address: Option<String>,
         /// Fetch what is damaged or missing from the network.
+        #[serde(default)]
         repair: bool,
     },
     /// Who has a file or a chunk, by the DHT.
@@ -282,6 +347,7 @@ pub enum Request {
         /// End after this long.
         timeout_ms: Option<u64>,
         /// Multiaddrs of peers to ask as well, with or without `/p2p/…`.
+        #[serde(default)]
         peers: Vec<String>,
     },
     /// How announcing stands.
@@ -294,6 +360,7 @@ pub enum Request {
         /// 64 hex digits; everything when absent.
         address: Option<String>,
         /// Wait until it is done.
+        #[serde(default)]
         wait: bool,
         /// Wait no longer than this.
         timeout_ms: Option<u64>,
@@ -341,7 +408,7 @@ pub enum Request {
 }
 
 /// What a call is busy with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Waiting for a first connection to the network.
@@ -367,7 +434,7 @@ pub enum Phase {
 }
 
 /// Progress of a call; the newest one replaces the one before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Progress {
     /// What is being done.
     pub phase: Phase,
@@ -382,7 +449,7 @@ pub struct Progress {
 }
 
 /// What a caller hears before the outcome.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// How far it is.
@@ -397,8 +464,19 @@ pub enum Event {
 /// The end of a call.
 pub type Outcome = Result<Response, ApiError>;
 
+/// What became of a path.
+// How the `Result` of a path is described: serde writes it like this.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "its schema is what is wanted")]
+enum PathOutcome {
+    /// It is stored.
+    Ok(StoreReport),
+    /// It is not.
+    Err(ApiError),
+}
+
 /// What a call that went well returns. Each list item becomes one JSON line of `--json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum Response {
     /// Of [`Request::Store`].
@@ -406,6 +484,7 @@ pub enum Response {
     /// Of [`Request::StoreMany`].
     StoreMany {
         /// What became of each path, in their order.
+        #[schema(value_type = Vec<PathOutcome>)]
         outcomes: Vec<Result<StoreReport, ApiError>>,
     },
     /// Of [`Request::StoreTree`].

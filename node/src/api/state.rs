@@ -1,12 +1,13 @@
 //! What calls about this node and its neighbours return.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{DhtMode, ScrubReport};
 use crate::choke::SwarmMode;
 
 /// What the DHT says of a key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProvidersReport {
     /// The key.
     pub key: String,
@@ -17,7 +18,7 @@ pub struct ProvidersReport {
 }
 
 /// A provider of a key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProviderInfo {
     /// Its peer id.
     pub peer: String,
@@ -26,12 +27,14 @@ pub struct ProviderInfo {
 }
 
 /// A node's own state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatusReport {
     /// Its peer id.
     pub peer_id: String,
     /// Full multiaddrs with `/p2p/…`; empty when no daemon runs.
     pub listen: Vec<String>,
+    /// Where the local API is served over TCP, as `127.0.0.1:4180`; absent: nowhere.
+    pub http: Option<String>,
     /// True when a daemon answered.
     pub daemon: bool,
     /// The process that owns the data directory.
@@ -77,7 +80,7 @@ pub struct StatusReport {
 }
 
 /// A count of refused input.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DropCount {
     /// What it was.
     pub what: String,
@@ -86,7 +89,7 @@ pub struct DropCount {
 }
 
 /// A connected peer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PeerReport {
     /// Its peer id.
     pub peer: String,

@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 
 use casnode_dht::Bandwidth;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::choke::SwarmMode;
 
@@ -22,19 +23,34 @@ impl RateLimit {
     pub const MIN_BYTES_PER_S: u64 = Bandwidth::MIN_BYTES_PER_S;
 }
 
+/// The most that goes one way.
+// How `RateLimit` is described: its number has no schema.
+#[derive(ToSchema)]
+#[schema(as = RateLimit)]
+#[serde(rename_all = "snake_case")]
+#[allow(dead_code, reason = "its schema is what is wanted")]
+enum JsonRateLimit {
+    /// As much as the line takes.
+    Unlimited,
+    /// This many bytes a second, at least 1.
+    BytesPerS(u64),
+}
+
 /// What is to be changed of a node's limits; what is absent stays.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LimitsChange {
     /// The most that is sent.
+    #[schema(value_type = Option<JsonRateLimit>)]
     pub up: Option<RateLimit>,
     /// The most that is taken.
+    #[schema(value_type = Option<JsonRateLimit>)]
     pub down: Option<RateLimit>,
     /// Whether peers on this machine and on private networks are held back as well.
     pub local: Option<bool>,
 }
 
 /// A node's limits, and what flows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LimitsReport {
     /// The most that is sent in a second; absent: no limit.
     pub up_bytes_per_s: Option<u64>,
@@ -53,7 +69,7 @@ pub struct LimitsReport {
 }
 
 /// A file's swarm, as this node sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SwarmReport {
     /// The file.
     pub address: String,
@@ -81,7 +97,7 @@ pub struct SwarmReport {
 }
 
 /// For how long a file is served, and what became of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SeedReport {
     /// `none`, `until-exit`, a span like `30m`, `ratio=1.5` or `forever`.
     pub policy: String,
@@ -100,7 +116,7 @@ pub struct SeedReport {
 }
 
 /// A peer of a swarm. Rates are averages of the last 20 s; bytes are of this swarm alone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SwarmPeer {
     /// Its peer id.
     pub peer: String,

@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::{ApiError, ErrorKind, ProviderUse};
+use super::{ApiError, ErrorKind, ProviderUse, path::JsonPath};
 
 /// Entries of one page of [`super::Request::LsTree`].
 pub const MAX_TREE_PAGE: usize = 8192;
@@ -18,15 +19,31 @@ pub const MAX_GLOBS: usize = 1024;
 pub enum TreeOutput {
     /// The entries of a folder go into this one, which is made if need be. A single file is written there, or, where a folder
     /// is there, into it under its own name.
-    At(OsString),
+    At(#[serde(with = "super::path")] OsString),
     /// Into this folder, under a name of its own: the directory's, or the last of the path inside.
-    In(OsString),
+    In(#[serde(with = "super::path")] OsString),
+    /// The byte stream that accompanies the call; a single file alone.
+    Stream,
+}
+
+/// Where what is fetched of a directory goes. Paths are absolute.
+// How `TreeOutput` is described: its own path type has no schema.
+#[derive(ToSchema)]
+#[schema(as = TreeOutput)]
+#[serde(rename_all = "snake_case")]
+#[allow(dead_code, reason = "its schema is what is wanted")]
+pub(super) enum JsonTreeOutput {
+    /// The entries of a folder go into this one, which is made if need be. A single file is written there, or, where a folder
+    /// is there, into it under its own name.
+    At(JsonPath),
+    /// Into this folder, under a name of its own: the directory's, or the last of the path inside.
+    In(JsonPath),
     /// The byte stream that accompanies the call; a single file alone.
     Stream,
 }
 
 /// An entry of a directory that was left out, refused, or not to be had.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TreeFault {
     /// Where in the directory; bytes that are no UTF-8 are replaced.
     pub path: String,
@@ -37,7 +54,7 @@ pub struct TreeFault {
 }
 
 /// What `store` did with a folder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StoreTreeReport {
     /// The directory's address: BLAKE3 of its listing.
     pub address: String,
@@ -72,7 +89,7 @@ pub struct StoreTreeReport {
 }
 
 /// What `get` did with a directory, or with a folder in it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GetTreeReport {
     /// The directory's address.
     pub address: String,
@@ -105,7 +122,7 @@ pub struct GetTreeReport {
 }
 
 /// What an entry of a directory is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TreeEntryKind {
     /// A regular file.
@@ -117,7 +134,7 @@ pub enum TreeEntryKind {
 }
 
 /// An entry of a directory, or a folder of it with all that is beneath.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TreeEntry {
     /// From the directory on.
     pub path: String,
@@ -136,7 +153,7 @@ pub struct TreeEntry {
 }
 
 /// A part of what is in a directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TreePage {
     /// The directory's address.
     pub address: String,
@@ -147,7 +164,7 @@ pub struct TreePage {
 }
 
 /// What was asked for as a file is a directory: nothing was written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DirectoryReport {
     /// Its address.
     pub address: String,

@@ -1,9 +1,10 @@
 //! What calls that look after the store return.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What `pin add` and `pin rm` did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PinReport {
     /// Which file.
     pub address: String,
@@ -14,7 +15,7 @@ pub struct PinReport {
 }
 
 /// A file that a collection removes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GcFile {
     /// Its address.
     pub address: String,
@@ -25,7 +26,7 @@ pub struct GcFile {
 }
 
 /// What `gc` would do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GcPlanReport {
     /// Chunks that no file needs.
     pub orphan_chunks: u64,
@@ -44,7 +45,7 @@ pub struct GcPlanReport {
 }
 
 /// What `gc` did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GcReport {
     /// Chunks that no file needed.
     pub freed_chunks: u64,
@@ -65,7 +66,7 @@ pub struct GcReport {
 }
 
 /// What a file occupies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FileUsage {
     /// Its address.
     pub address: String,
@@ -82,7 +83,7 @@ pub struct FileUsage {
 }
 
 /// What `verify` found and did.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VerifyReport {
     /// Chunks that were read.
     pub chunks: u64,
@@ -107,7 +108,7 @@ pub struct VerifyReport {
 }
 
 /// A file that `verify` found damaged.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DamagedFile {
     /// Its address.
     pub address: String,
@@ -142,7 +143,7 @@ impl DamagedFile {
 }
 
 /// What `store rebuild-index` did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RebuildReport {
     /// Packs that were read.
     pub packs: u64,
@@ -157,7 +158,7 @@ pub struct RebuildReport {
 }
 
 /// The background check of stored bytes, since the daemon started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ScrubReport {
     /// Its pace.
     pub bytes_per_s: u64,

@@ -1,9 +1,10 @@
 //! What `why` returns.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Why a file cannot be had, and all that was seen on the way to that.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WhyReport {
     /// What was asked for.
     pub address: String,
@@ -20,7 +21,7 @@ pub struct WhyReport {
 }
 
 /// What stands between this node and a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum WhyCause {
@@ -55,7 +56,7 @@ pub enum WhyCause {
 }
 
 /// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WhyStep {
     /// What.
     pub kind: WhyKind,
@@ -72,7 +73,7 @@ pub struct WhyStep {
 }
 
 /// What a step looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum WhyKind {
@@ -99,7 +100,7 @@ pub enum WhyKind {
 }
 
 /// What came of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhyOutcome {
     /// As it should be.

@@ -14,6 +14,7 @@ mod slots;
 mod tests;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use choker::{Choker, ROUND_EVERY};
 pub use offers::Offers;
@@ -21,7 +22,7 @@ pub use rate::Rate;
 pub use slots::{Load, Slots};
 
 /// Whether the peers of a swarm owe each other anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum SwarmMode {
     /// Strangers: who gives gets.

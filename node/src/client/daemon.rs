@@ -1,28 +1,24 @@
-//! One call to a daemon behind its socket.
+//! One call to a daemon behind its socket, over HTTP.
 //!
 //! Three things can fail: the connection, and the byte streams at this end. Each is told as what it is.
 
+mod download;
+mod events;
+mod exchange;
+
 use std::{io, path::Path, time::Duration};
 
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{
-        UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
-};
+use tokio::{io::AsyncRead, net::UnixStream};
 
+use self::exchange::{Answer, Input};
 use super::Streams;
 use crate::api::{
-    API_VERSION, ApiError, ErrorKind, Event, Outcome, Request, Response,
-    frame::{DATA_FRAME_BYTES, FrameKind, parse, read_frame, write_frame, write_message},
-    server::{Caller, Hello, ServerMessage},
-    socket,
+    ApiError, ErrorKind, Event, Outcome, Output, Request, Source, TreeOutput, socket,
 };
 
 /// Why a call has no outcome.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CallError {
+pub(crate) enum CallError {
     #[error("the connection to the daemon broke")]
     Connection(#[from] io::Error),
     #[error("the connection to the daemon broke in the middle of a get")]
@@ -35,6 +31,12 @@ pub(super) enum CallError {
     Output(#[source] io::Error),
 }
 
+impl From<hyper::Error> for CallError {
+    fn from(error: hyper::Error) -> Self {
+        Self::Connection(io::Error::other(error))
+    }
+}
+
 impl From<CallError> for ApiError {
     fn from(error: CallError) -> Self {
         match error {
@@ -42,7 +44,7 @@ impl From<CallError> for ApiError {
                 ErrorKind::Failure,
                 "the daemon went away in the middle of the command",
                 error.to_string(),
-                "look at the daemon's log, start it again, and repeat the command: what was fetched is kept",
+                "look at the daemon's log, start it again with this version of casnode, and repeat the command: what was fetched is kept",
             ),
             CallError::GetCutOff(error) => Self::new(
                 ErrorKind::Partial,
@@ -114,8 +116,24 @@ pub(super) async fn call(
         Request::Get { .. } | Request::GetMany { .. } | Request::GetTree { .. }
     );
     let call = async {
-        let stream = socket::connect(data_dir).await?;
-        call_over(stream, request, streams, on_event).await
+        match (&request, streams.output) {
+            (
+                Request::Get {
+                    output: Output::Stream,
+                    ..
+                }
+                | Request::GetTree {
+                    output: TreeOutput::Stream,
+                    ..
+                }
+                | Request::Cat { .. },
+                Some(output),
+            ) => download::call(data_dir, request, output, on_event).await,
+            _ => {
+                let stream = socket::connect(data_dir).await?;
+                call_over(stream, request, streams.input, on_event).await
+            }
+        }
     };
     let outcome = match short {
         None => call.await,
@@ -129,97 +147,33 @@ pub(super) async fn call(
     }
 }
 
-async fn call_over(
+/// Makes one call over a connection to a daemon.
+pub(crate) async fn call_over(
     stream: UnixStream,
     request: Request,
-    streams: Streams,
-    on_event: &mut (dyn FnMut(Event) + Send),
-) -> Result<Outcome, CallError> {
-    let (reader, mut writer) = stream.into_split();
-    let hello = Hello {
-        api_version: API_VERSION,
-        caller: Caller::this(),
-        request,
-    };
-    write_message(&mut writer, &hello).await?;
-    let listen = read_answers(reader, streams.output, on_event);
-    tokio::pin!(listen);
-    tokio::select! {
-        outcome = &mut listen => outcome,
-        sent = send_input(&mut writer, streams.input) => {
-            // Input that breaks off is never taken for its end: the connection is closed without an `End`.
-            sent?;
-            listen.await
-        }
-    }
-}
-
-/// Sends the input to its end. A daemon that no longer reads has answered already; its answer counts.
-async fn send_input(
-    writer: &mut OwnedWriteHalf,
     input: Option<Box<dyn AsyncRead + Send + Unpin>>,
-) -> Result<(), CallError> {
-    let Some(mut input) = input else {
-        return Ok(());
-    };
-    let mut buffer = vec![0u8; DATA_FRAME_BYTES];
-    loop {
-        let n = input.read(&mut buffer).await.map_err(CallError::Input)?;
-        let (kind, body) = if n == 0 {
-            (FrameKind::End, &[][..])
-        } else {
-            (FrameKind::Data, &buffer[..n])
-        };
-        if let Err(error) = write_frame(writer, kind, body).await {
-            tracing::debug!(%error, "the daemon stopped reading");
-            return Ok(());
-        }
-        if n == 0 {
-            return Ok(());
-        }
-    }
-}
-
-async fn read_answers(
-    mut reader: OwnedReadHalf,
-    mut output: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     on_event: &mut (dyn FnMut(Event) + Send),
 ) -> Result<Outcome, CallError> {
-    let (mut listed, mut used, mut fetched) = (Vec::new(), Vec::new(), Vec::new());
-    loop {
-        match read_frame(&mut reader).await? {
-            None => {
-                let closed =
-                    io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed");
-                return Err(closed.into());
-            }
-            Some((FrameKind::End, _)) => {}
-            Some((FrameKind::Data, body)) => {
-                if let Some(out) = &mut output {
-                    out.write_all(&body).await.map_err(CallError::Output)?;
-                }
-            }
-            Some((FrameKind::Message, body)) => match parse::<ServerMessage>(&body)? {
-                ServerMessage::Event(event) => on_event(event),
-                ServerMessage::Files(part) => listed.extend(part),
-                ServerMessage::Usage(part) => used.extend(part),
-                ServerMessage::Fetched(part) => fetched.extend(part),
-                ServerMessage::Outcome(mut outcome) => {
-                    if let Some(out) = &mut output {
-                        out.flush().await.map_err(CallError::Output)?;
-                    }
-                    match &mut *outcome {
-                        Ok(Response::Ls { files }) => files.splice(0..0, listed).for_each(drop),
-                        Ok(Response::Du { files }) => files.splice(0..0, used).for_each(drop),
-                        Ok(Response::GetMany(report)) => {
-                            report.files.splice(0..0, fetched).for_each(drop);
-                        }
-                        _ => {}
-                    }
-                    return Ok(*outcome);
-                }
-            },
-        }
+    let input = match &request {
+        Request::Store {
+            source: Source::Stream,
+            ..
+        } => Some(Input::new(
+            input.unwrap_or_else(|| Box::new(tokio::io::empty())),
+        )),
+        _ => None,
+    };
+    let failed = input.as_ref().map(Input::failure);
+    let asked = exchange::ask_for_events(&request, input)?;
+    let outcome = exchange::over(stream, asked, async |answer| match answer {
+        Answer::Refused(error) => Ok(Err(error)),
+        Answer::Body(body) => events::read(body, on_event).await,
+    });
+    let outcome = outcome.await;
+    // Input that breaks off breaks everything: that is what is told.
+    match failed.and_then(|failed| failed.take()) {
+        Some(error) => Err(CallError::Input(error)),
+        None => outcome,
     }
 }
 

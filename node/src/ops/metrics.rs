@@ -23,7 +23,7 @@ pub(super) async fn metrics(node: &Arc<Node>) -> Outcome {
     Ok(Response::Metrics { metrics })
 }
 
-async fn all(node: &Arc<Node>) -> Result<Vec<MetricReport>, ApiError> {
+pub(crate) async fn all(node: &Arc<Node>) -> Result<Vec<MetricReport>, ApiError> {
     let status = status(node).await?;
     let mut metrics = of_store(&status);
     if let Some(scrub) = &status.scrub {

@@ -25,7 +25,7 @@ use casnode_cas::{Address, Claim, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{ApiError, ErrorKind, Outcome, Request, Response, events::EventSink, server::Caller},
+    api::{ApiError, Caller, ErrorKind, Outcome, Request, Response, events::EventSink},
     client::Streams,
     link::{Link, LinkError, is_link},
     node::{Node, multiaddrs},
@@ -277,6 +277,7 @@ pub(crate) async fn execute(
 
 pub(crate) use files::source_state;
 pub(crate) use limits::change_limits;
+pub(crate) use metrics::all as all_metrics;
 pub(crate) use network::status;
 
 /// Notes that a file was used: what was used last is the last to make room.

@@ -131,6 +131,7 @@ pub(crate) async fn status(node: &Arc<Node>) -> Result<StatusReport, ApiError> {
     let mut report = StatusReport {
         peer_id: node.peer_id.map(|id| id.to_string()).unwrap_or_default(),
         listen: Vec::new(),
+        http: node.http().map(|addr| addr.to_string()),
         daemon: node.serve_dht,
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -64,6 +64,8 @@ impl Stage {
             "--quiet",
             "--until-eof",
             "--no-mdns",
+            "--http",
+            "off",
             "--profile",
             "lab",
             "--network",

@@ -3,11 +3,14 @@
 use serde_json::json;
 
 use super::*;
-use crate::api::{ErrorKind, Keep, Request, Response, pinned::pinned};
+use crate::api::{
+    ErrorKind, Keep, Request, Response,
+    pinned::{pinned, pinned_call},
+};
 
 #[test]
 fn a_list_and_what_became_of_it() {
-    pinned(
+    pinned_call(
         &Request::GetMany {
             files: vec![ListedFile {
                 address: "ab".to_owned(),
@@ -21,8 +24,9 @@ fn a_list_and_what_became_of_it() {
             pin: false,
             seed: None,
         },
+        "get_many",
         json!({
-            "op": "get_many", "files": [{"address": "ab", "path": "a/b"}], "folder": {"Unix": [47, 120]}, "force": false,
+            "files": [{"address": "ab", "path": "a/b"}], "folder": "/x", "force": false,
             "timeout_ms": 5, "peers": [], "keep": "no", "pin": false, "seed": null,
         }),
     );

@@ -3,50 +3,59 @@
 use serde_json::json;
 
 use super::*;
-use crate::api::{Request, Response, pinned::pinned};
+use crate::api::{
+    Request, Response,
+    pinned::{pinned, pinned_call},
+};
 
 #[test]
 fn requests() {
     let key = "ab".repeat(32);
-    pinned(
+    pinned_call(
         &Request::ProvideStatus { address: None },
-        json!({"op": "provide_status", "address": null}),
+        "provide_status",
+        json!({"address": null}),
     );
-    pinned(
+    pinned_call(
         &Request::ProvideNow {
             address: Some(key.clone()),
             wait: true,
             timeout_ms: Some(5),
         },
-        json!({"op": "provide_now", "address": key, "wait": true, "timeout_ms": 5}),
+        "provide_now",
+        json!({"address": key, "wait": true, "timeout_ms": 5}),
     );
-    pinned(
+    pinned_call(
         &Request::DhtLookup {
             key: key.clone(),
             timeout_ms: None,
         },
-        json!({"op": "dht_lookup", "key": key, "timeout_ms": null}),
+        "dht_lookup",
+        json!({"key": key, "timeout_ms": null}),
     );
-    pinned(
+    pinned_call(
         &Request::DhtGet {
             key: key.clone(),
             timeout_ms: None,
         },
-        json!({"op": "dht_get", "key": key, "timeout_ms": null}),
+        "dht_get",
+        json!({"key": key, "timeout_ms": null}),
     );
-    pinned(
+    pinned_call(
         &Request::DhtPutTest {
             timeout_ms: Some(1),
         },
-        json!({"op": "dht_put_test", "timeout_ms": 1}),
+        "dht_put_test",
+        json!({"timeout_ms": 1}),
     );
-    pinned(
+    pinned_call(
         &Request::DhtMode {
             mode: Some(DhtMode::Auto),
         },
-        json!({"op": "dht_mode", "mode": "auto"}),
+        "dht_mode",
+        json!({"mode": "auto"}),
     );
-    pinned(&Request::Metrics, json!({"op": "metrics"}));
+    pinned_call(&Request::Metrics, "metrics", json!({}));
 }
 
 #[test]

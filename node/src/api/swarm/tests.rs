@@ -3,11 +3,14 @@
 use serde_json::json;
 
 use super::*;
-use crate::api::{Keep, Output, Request, Response, pinned::pinned};
+use crate::api::{
+    Keep, Output, Request, Response,
+    pinned::{pinned, pinned_call},
+};
 
 #[test]
 fn requests() {
-    pinned(
+    pinned_call(
         &Request::Get {
             address: "ab".to_owned(),
             output: Output::Stream,
@@ -18,45 +21,53 @@ fn requests() {
             seed: Some("ratio=1.5".to_owned()),
             swarm: Some(SwarmMode::Trusted),
         },
+        "get",
         json!({
-            "op": "get", "address": "ab", "output": "stream", "timeout_ms": null, "peers": [], "keep": "store", "pin": false,
+            "address": "ab", "output": "stream", "timeout_ms": null, "peers": [], "keep": "store", "pin": false,
             "seed": "ratio=1.5", "swarm": "trusted",
         }),
     );
-    pinned(
+    pinned_call(
         &Request::Limits { change: None },
-        json!({"op": "limits", "change": null}),
+        "limits",
+        json!({"change": null}),
     );
     let change = LimitsChange {
         up: Some(RateLimit::Unlimited),
         down: NonZeroU64::new(2048).map(RateLimit::BytesPerS),
         local: Some(true),
     };
-    pinned(
+    pinned_call(
         &Request::Limits {
             change: Some(change),
         },
-        json!({"op": "limits", "change": {"up": "unlimited", "down": {"bytes_per_s": 2048}, "local": true}}),
+        "limits",
+        json!({"change": {"up": "unlimited", "down": {"bytes_per_s": 2048}, "local": true}}),
     );
-    pinned(
+    pinned_call(
         &Request::Linger {
             address: "ab".to_owned(),
         },
-        json!({"op": "linger", "address": "ab"}),
+        "linger",
+        json!({"address": "ab"}),
     );
-    pinned(
+    pinned_call(
         &Request::SwarmStatus {
             address: "ab".to_owned(),
         },
-        json!({"op": "swarm_status", "address": "ab"}),
+        "swarm_status",
+        json!({"address": "ab"}),
     );
 }
 
 #[test]
 fn a_limit_of_nothing_is_refused() {
-    let zero =
-        json!({"op": "limits", "change": {"up": {"bytes_per_s": 0}, "down": null, "local": null}});
-    serde_json::from_value::<Request>(zero).unwrap_err();
+    let zero = br#"{"change": {"up": {"bytes_per_s": 0}}}"#;
+    let error = Request::from_call("limits", zero).unwrap_err();
+    assert!(
+        error.to_string().contains("`change.up.bytes_per_s`"),
+        "{error}"
+    );
 }
 
 #[test]

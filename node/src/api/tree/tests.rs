@@ -3,11 +3,14 @@
 use serde_json::json;
 
 use super::*;
-use crate::api::{ChunkerName, Keep, Request, Response, pinned::pinned};
+use crate::api::{
+    ChunkerName, Keep, Request, Response,
+    pinned::{pinned, pinned_call},
+};
 
 #[test]
 fn a_folder_that_is_stored() {
-    pinned(
+    pinned_call(
         &Request::StoreTree {
             path: "/x".into(),
             name: None,
@@ -16,8 +19,9 @@ fn a_folder_that_is_stored() {
             chunker: ChunkerName::FastCdc,
             pinned: true,
         },
+        "store_tree",
         json!({
-            "op": "store_tree", "path": {"Unix": [47, 120]}, "name": null, "include": ["*.rs"], "exclude": [],
+            "path": "/x", "name": null, "include": ["*.rs"], "exclude": [],
             "chunker": "fastcdc", "pinned": true,
         }),
     );
@@ -54,7 +58,7 @@ fn a_folder_that_is_stored() {
 
 #[test]
 fn a_directory_that_is_fetched() {
-    pinned(
+    pinned_call(
         &Request::GetTree {
             address: "ab".to_owned(),
             path: "a/b".to_owned(),
@@ -68,9 +72,10 @@ fn a_directory_that_is_fetched() {
             pin: false,
             seed: None,
         },
+        "get_tree",
         json!({
-            "op": "get_tree", "address": "ab", "path": "a/b", "include": [], "exclude": ["c"],
-            "output": {"at": {"Unix": [47, 120]}}, "force": false, "timeout_ms": null, "peers": [], "keep": "store",
+            "address": "ab", "path": "a/b", "include": [], "exclude": ["c"],
+            "output": {"at": "/x"}, "force": false, "timeout_ms": null, "peers": [], "keep": "store",
             "pin": false, "seed": null,
         }),
     );
@@ -107,7 +112,7 @@ fn a_directory_that_is_fetched() {
 
 #[test]
 fn what_is_in_a_directory() {
-    pinned(
+    pinned_call(
         &Request::LsTree {
             address: "ab".to_owned(),
             path: String::new(),
@@ -116,8 +121,9 @@ fn what_is_in_a_directory() {
             timeout_ms: Some(6),
             peers: Vec::new(),
         },
+        "ls_tree",
         json!({
-            "op": "ls_tree", "address": "ab", "path": "", "recursive": true, "skip": 5, "timeout_ms": 6, "peers": [],
+            "address": "ab", "path": "", "recursive": true, "skip": 5, "timeout_ms": 6, "peers": [],
         }),
     );
     let entry = TreeEntry {

@@ -11,7 +11,7 @@ use tokio::{io::ReadBuf, sync::Notify};
 
 use super::*;
 use crate::{
-    api::{Outcome, Request, Response, server::Caller},
+    api::{Caller, Outcome, Request, Response},
     config::{NetworkConfig, NodeConfig},
 };
 

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::{
-    api::{Request, Response, server::Caller},
+    api::{Caller, Request, Response},
     config::{NetworkConfig, NodeConfig},
 };
 

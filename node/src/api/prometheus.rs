@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use casnode_node::api::MetricReport;
+use super::MetricReport;
 
-/// Each metric with its help, its type and its values.
-pub(super) fn text(metrics: &[MetricReport]) -> String {
+/// Metrics in the text format of Prometheus: each with its help, its type and its values.
+pub fn prometheus_text(metrics: &[MetricReport]) -> String {
     let mut text = String::new();
     for MetricReport {
         name,
@@ -36,9 +36,8 @@ fn label(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use casnode_node::api::MetricValue;
-
     use super::*;
+    use crate::api::MetricValue;
 
     #[test]
     fn a_metric_is_written_as_prometheus_reads_it() {
@@ -58,6 +57,6 @@ mod tests {
         ];
         let expected = "# HELP a_total One\\nline.\n# TYPE a_total counter\na_total 12345678\n\
                         # HELP b One\\nline.\n# TYPE b gauge\nb{what=\"x\\\"y\"} 0.5\n";
-        assert_eq!(text(&metrics), expected);
+        assert_eq!(prometheus_text(&metrics), expected);
     }
 }
