@@ -8,6 +8,7 @@
 //!
 //! Terms and formats are described in the repository's `docs/FORMATS.md`.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod bitmap;

@@ -59,10 +59,19 @@ fn failed(failure: &Failure) -> ExitCode {
 }
 
 fn run(args: args::Args, settings: config::Settings) -> Result<()> {
-    let runtime =
-        tokio::runtime::Runtime::new().map_err(|error| Failure::io("cannot start", &error))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(worker_threads())
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("cannot start", &error))?;
     let outcome = runtime.block_on(cmd::run(args, settings));
     // A thread may be waiting for standard input, which nobody can interrupt: do not wait for it.
     runtime.shutdown_background();
     outcome
+}
+
+/// Half the processors are for the network. The others are for the threads that hash, read and write: with a worker for
+/// each processor, tasks and chunks go from one to another all the time.
+fn worker_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get().div_ceil(2))
 }

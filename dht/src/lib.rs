@@ -11,6 +11,7 @@
 //! provides a key),
 //! `exchange` (frames and messages of the chunk protocol), `bandwidth` (what goes over the line, and how much may).
 
+#![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation))]
 
 mod announce;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{ApiError, Caller, ErrorKind, Event, Request, Response, events::EventSink, socket},
     config::NodeConfig,
+    errors,
     node::Node,
 };
 
@@ -105,13 +106,20 @@ impl Client {
                 let cancel = CancellationToken::new();
                 let _guard = cancel.clone().drop_guard();
                 let (sink, mut queue) = EventSink::new();
-                let call = node.execute(request, Caller::default(), streams, sink, cancel);
+                // A task like all it works with: whoever called may run on a thread of its own, and to tell something to
+                // another thread costs a switch of threads each time.
+                let worker = node.clone();
+                let call = node.tasks.awaited("call", async move {
+                    let caller = Caller::default();
+                    worker.execute(request, caller, streams, sink, cancel).await
+                });
                 let listen = async {
                     while let Some(event) = queue.recv().await {
                         on_event(event);
                     }
                 };
-                tokio::join!(call, listen).0
+                let (outcome, ()) = tokio::join!(call, listen);
+                outcome.map_err(errors::panicked)?
             }
             Inner::Daemon(data_dir) => daemon::call(data_dir, request, streams, on_event)
                 .await

@@ -5,6 +5,7 @@
 //!
 //! Non-goals: what a person types and sees is the command line's; how bytes are kept and sent is the crates' below.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;

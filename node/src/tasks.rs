@@ -5,7 +5,7 @@ use std::{fmt::Display, future::Future};
 use tokio::task::JoinHandle;
 use tokio_util::{
     sync::CancellationToken,
-    task::{TaskTracker, task_tracker::TaskTrackerToken},
+    task::{AbortOnDropHandle, TaskTracker, task_tracker::TaskTrackerToken},
 };
 use tracing::Instrument;
 
@@ -61,6 +61,21 @@ impl Tasks {
         };
         self.tracker
             .spawn(body.instrument(tracing::debug_span!("task", name)));
+    }
+
+    /// Runs a task whose end somebody waits for: who drops the handle ends it.
+    pub(crate) fn awaited<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> AbortOnDropHandle<T> {
+        let held = self.held();
+        let body = async move {
+            let _held = held;
+            task.await
+        };
+        let span = tracing::debug_span!("task", name);
+        AbortOnDropHandle::new(self.tracker.spawn(body.instrument(span)))
     }
 
     /// Runs blocking work to its end on the blocking pool. It cannot be cancelled from here: whatever feeds it must end.

@@ -16,8 +16,8 @@ CHUNK_BYTES = 256 * 1024
 # Longer files have longer chunks.
 CHUNKS_A_FILE = 200_000
 LOCAL = ["--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0"]
-# What a start costs has passed by then.
-SETTLE_S = 15
+# What a start costs has passed by then, and what it needed is given back (cli/src/memory.rs).
+SETTLE_S = 60
 WATCH_S = 60
 
 

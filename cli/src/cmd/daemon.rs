@@ -12,9 +12,11 @@ use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::args::{DaemonArgs, Http};
 use crate::exit::{Failure, Result};
+use crate::memory;
 use crate::output::{self, Rows};
 use crate::session::Context;
 
@@ -40,6 +42,9 @@ pub(crate) async fn run(context: &Context, args: DaemonArgs) -> Result<()> {
         tokio::spawn(leave_at_eof(context.stop.clone()));
     }
     let http = http(args.http.and_then(|http| http.0), args.http_host);
+    let _rests = AbortOnDropHandle::new(tokio::spawn(memory::give_back_at_rest(
+        context.stop.clone(),
+    )));
     let seed = args.seed;
     let config = NodeConfig {
         data_dir: context.data_dir.clone(),

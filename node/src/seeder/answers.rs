@@ -13,7 +13,7 @@ use casnode_cas::{
     Address, ChunkHash, FileEntry, FileState, HaveBitmap, ManifestId, Store, StoreError,
 };
 use casnode_dht::exchange::Reply;
-use tokio::{sync::Mutex, task::JoinHandle};
+use tokio::sync::{Mutex, oneshot};
 
 use super::recent::{Limits, Recent};
 use crate::{clock, download::Downloads, seeding::Seeding, swarm::Here, tasks::blocking};
@@ -87,17 +87,17 @@ impl Answers {
         self.store.trim_memory();
     }
 
-    /// Begins to read a chunk. Every read is checked against the hash: a damaged chunk is never served.
-    pub(super) fn chunk(&self, hash: ChunkHash) -> JoinHandle<Reply> {
+    /// Begins to read chunks, one after the other; one that nobody waits for any more is left out. Every read is checked
+    /// against the hash: a damaged chunk is never served.
+    pub(super) fn chunks(&self, asked: Vec<(ChunkHash, oneshot::Sender<Reply>)>) {
         let store = self.store.clone();
-        blocking(move || match store.get(&hash) {
-            Ok(Some(bytes)) => Reply::Chunk(bytes),
-            Ok(None) => Reply::NotFound,
-            Err(error) => {
-                tracing::warn!(chunk = %hash, %error, "a stored chunk could not be served");
-                Reply::NotFound
+        drop(blocking(move || {
+            for (hash, tell) in asked {
+                if !tell.is_closed() {
+                    let _ = tell.send(read_chunk(&store, &hash));
+                }
             }
-        })
+        }));
     }
 
     /// The part of the file's manifest that begins at `offset`.
@@ -239,6 +239,17 @@ impl Answers {
             work(&answers)
         });
         told(made.await.ok()?)
+    }
+}
+
+fn read_chunk(store: &Store, hash: &ChunkHash) -> Reply {
+    match store.get(hash) {
+        Ok(Some(bytes)) => Reply::Chunk(bytes),
+        Ok(None) => Reply::NotFound,
+        Err(error) => {
+            tracing::warn!(chunk = %hash, %error, "a stored chunk could not be served");
+            Reply::NotFound
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Chunks of a stream that are read ahead of the wire when few are served: one of them may be fast.
-const READ_AHEAD: usize = 5;
+const READ_AHEAD: usize = 8;
 
 /// The same when many are served: each is slow, and what was read may have to be thrown away.
 const READ_AHEAD_OF_MANY: usize = 2;

@@ -2,17 +2,17 @@
 
 use casnode_cas::{Address, ChunkHash, StoreError};
 use casnode_dht::exchange::{FileReply, MAX_FILE_BYTES, MAX_FILES_REPLY_BYTES, Reply};
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 
 use super::Answers;
 use crate::tasks::blocking;
 
 impl Answers {
     /// Begins to read small files: the first ones, as many as a reply holds. Every read is checked against the address.
-    pub(in crate::seeder) fn files(&self, addresses: Vec<Address>) -> JoinHandle<Reply> {
+    pub(in crate::seeder) fn files(&self, addresses: Vec<Address>, tell: oneshot::Sender<Reply>) {
         let store = self.store.clone();
         let served: Vec<bool> = addresses.iter().map(|a| self.is_served(a)).collect();
-        blocking(move || {
+        drop(blocking(move || {
             let (mut files, mut wire_bytes) = (Vec::new(), 0);
             for (address, is_served) in addresses.iter().zip(served) {
                 let file = match is_served {
@@ -29,8 +29,8 @@ impl Answers {
                 }
                 files.push(file);
             }
-            Reply::Files(files)
-        })
+            let _ = tell.send(Reply::Files(files));
+        }));
     }
 
     /// These bytes of these files went out.

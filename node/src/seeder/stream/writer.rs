@@ -4,7 +4,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use casnode_cas::{Address, MAX_CHUNK_BYTES};
 use casnode_dht::exchange::{FileReply, Reply, ReplySender};
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use super::{
     super::{Seeder, desk::What, places::Place},
@@ -14,6 +17,9 @@ use crate::{budget::Held, clock, swarm::Counters};
 
 /// Replies with many small files, of a stream, that are read ahead of the wire: one while another is sent.
 const FILES_AHEAD: usize = 2;
+
+/// Chunks that are read by one thread in one go: to wake it takes about as long as to read one that is in memory.
+const READ_TOGETHER: usize = 4;
 
 /// Sends what is said, and the chunks that were asked for.
 pub(super) struct Writer<'a> {
@@ -38,7 +44,7 @@ pub(super) struct Writer<'a> {
 struct Ahead {
     id: u32,
     of: Of,
-    read: JoinHandle<Reply>,
+    read: oneshot::Receiver<Reply>,
     /// Memory for it until it is sent; the one that is sent next needs no leave.
     _held: Option<Held>,
 }
@@ -109,10 +115,16 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Has the next chunks read. More are in memory when few peers are served: then one of them is to be fast.
+    /// Has the next chunks read, several in one go, once half of those ahead are sent. More are in memory when few peers are
+    /// served: then one of them is to be fast.
     fn read_ahead(&mut self) {
         let depth = self.seeder.read_ahead();
-        while self.ahead.len() < depth && !self.stream.desk.is_empty() {
+        let most = match self.ahead.len() <= depth / 2 {
+            true => depth,
+            false => 0,
+        };
+        let mut together = Vec::new();
+        while self.ahead.len() < most && !self.stream.desk.is_empty() {
             let held = match self.ahead.is_empty() {
                 true => None,
                 false => match self.seeder.ahead.try_hold(self.likely_bytes()) {
@@ -124,19 +136,29 @@ impl<'a> Writer<'a> {
                 break;
             };
             let answers = &self.seeder.answers;
-            let (of, read) = match asked.what {
-                What::Chunk { index, hash } => (Of::Chunk(index), answers.chunk(hash)),
+            let (tell, read) = oneshot::channel();
+            let of = match asked.what {
+                What::Chunk { index, hash } => {
+                    together.push((hash, tell));
+                    Of::Chunk(index)
+                }
                 What::Files(addresses) => {
-                    let read = answers.files(addresses.clone());
-                    (Of::Files(addresses), read)
+                    answers.files(addresses.clone(), tell);
+                    Of::Files(addresses)
                 }
             };
+            if together.len() == READ_TOGETHER {
+                answers.chunks(std::mem::take(&mut together));
+            }
             self.ahead.push_back(Ahead {
                 id: asked.id,
                 of,
                 read,
                 _held: held,
             });
+        }
+        if !together.is_empty() {
+            self.seeder.answers.chunks(together);
         }
         let is_ready = !self.ahead.is_empty();
         if std::mem::replace(&mut self.was_ready, is_ready) != is_ready {
