@@ -47,11 +47,11 @@ fn several_files_are_stored_in_order_and_the_first_failure_is_the_exit_code() {
         .arg(&one.path)
         .arg(one.folder.path().join("absent"))
         .arg(&two.path)
-        .arg(two.folder.path())
+        .arg("/dev/null")
         .run()
         .exits(1)
         .says("absent was not stored")
-        .says("not a regular file")
+        .says("/dev/null was not stored")
         .says("768.00 KiB new");
     assert_eq!(run.text(), format!("{}\n{}\n", one.address, two.address));
     let warnings = run.stderr.matches("warning: no daemon runs").count();

@@ -1,6 +1,6 @@
 //! What is set, and by whom: a file, variables and flags, the later stronger.
 //!
-//! [`keys`] is the table of what a file can say, [`file`] reads one, [`check`] tells what is wrong about a value, and
+//! [`keys`] is the table of what a file can say, [`mod@file`] reads one, [`check`] tells what is wrong about a value, and
 //! [`origin`] who said what holds. A file's values become the defaults of their arguments, so that clap alone decides what
 //! is stronger.
 

@@ -81,7 +81,7 @@ async fn an_output_that_cannot_be_written_is_not_the_daemons_fault() {
             let mut kept = Vec::new();
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                if read_head(&mut stream).await.starts_with("GET /v1/content/") {
+                if read_head(&mut stream).await.starts_with("POST /v1/get ") {
                     let body = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nbytes";
                     stream.write_all(body.as_bytes()).await.unwrap();
                 }
