@@ -208,7 +208,8 @@ fn what_a_reader_that_leaves_wanted_is_not_fetched_any_more() {
         .ok();
     assert_slice(&run, &sample, offset, length);
     let here = chunks_here(&node, &sample.address);
-    assert!(here < 60, "{here} chunks came");
+    // No more than was read ahead, however long all this took.
+    assert!(here < 100, "{here} of 200 chunks came");
 }
 
 #[test]
