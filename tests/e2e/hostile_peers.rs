@@ -215,7 +215,7 @@ fn chunks_of_a_forgery_are_not_kept() {
 }
 
 /// True chunks and a true manifest, told in a manner that no honest peer has.
-fn odd(sample: &Sample, manner: Manner) -> Script {
+pub(crate) fn odd(sample: &Sample, manner: Manner) -> Script {
     let chunks = chunks_of(&sample.bytes);
     Script {
         manifest: manifest_over(&sample.bytes, &chunks),

@@ -24,6 +24,7 @@ mod demo;
 mod dht;
 mod directories;
 mod durability;
+mod gateway;
 mod hostile_peers;
 mod in_place;
 mod input;

@@ -129,6 +129,25 @@ pub(super) async fn with_token(
     if token.is_shown(request.headers()) {
         return next.run(request).await;
     }
+    no_token()
+}
+
+/// Lets through what comes to loopback, and beyond it what shows the token.
+pub(super) async fn with_token_beyond_loopback(
+    State(token): State<Arc<Token>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let local = request.extensions().get::<LocalAddress>();
+    if local.is_some_and(|local| local.0.ip().to_canonical().is_loopback())
+        || token.is_shown(request.headers())
+    {
+        return next.run(request).await;
+    }
+    no_token()
+}
+
+fn no_token() -> Response {
     Problem::new(
         StatusCode::UNAUTHORIZED,
         "the request was refused",
@@ -140,6 +159,9 @@ pub(super) async fn with_token(
 
 #[cfg(test)]
 mod tests {
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+
     use super::*;
 
     const LOCAL: [u8; 4] = [192, 0, 2, 7];
@@ -207,5 +229,35 @@ mod tests {
         }
         let own = "http://localhost:4180";
         assert!(!passes(&["localhost:4180"], &[own, own]));
+    }
+
+    #[tokio::test]
+    async fn beyond_loopback_the_token_is_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let token = Arc::new(Token::load_or_create(dir.path()).unwrap());
+        let text = std::fs::read_to_string(dir.path().join("api.token")).unwrap();
+        let layer = axum::middleware::from_fn_with_state(token, with_token_beyond_loopback);
+        let routes = axum::Router::new().route("/", axum::routing::get(|| async {}));
+        let service = TowerToHyperService::new(routes.route_layer(layer));
+        for (local, shows, status) in [
+            (Some("127.0.0.1:1"), false, 200),
+            (Some("[::1]:1"), false, 200),
+            (Some("[::ffff:127.0.0.1]:1"), false, 200),
+            (Some("192.0.2.7:1"), false, 401),
+            (Some("192.0.2.7:1"), true, 200),
+            (None, false, 401),
+        ] {
+            let mut request = http::Request::new(axum::body::Body::empty());
+            if let Some(local) = local {
+                let local = LocalAddress(local.parse().unwrap());
+                request.extensions_mut().insert(local);
+            }
+            if shows {
+                let bearer = format!("Bearer {}", text.trim()).parse().unwrap();
+                request.headers_mut().insert(header::AUTHORIZATION, bearer);
+            }
+            let answer = service.call(request).await.unwrap();
+            assert_eq!(answer.status(), status, "{local:?} {shows}");
+        }
     }
 }

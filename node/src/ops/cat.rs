@@ -57,7 +57,6 @@ pub(super) async fn cat(
         let mut reader = file.read(offset_bytes..end)?;
         let length_bytes = end - offset_bytes;
         write_out(&mut reader, length_bytes, streams.output, events).await?;
-        super::touch(node, address).await;
         Ok(CatReport {
             address: address.to_string(),
             offset_bytes,

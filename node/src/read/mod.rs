@@ -113,7 +113,6 @@ impl OpenFile {
     ///
     /// # Errors
     /// Those of [`RangeReader::next`], too.
-    #[cfg(test)]
     pub(crate) async fn read_all(&self, bytes: Range<u64>) -> Result<Vec<u8>, ApiError> {
         let mut reader = self.read(bytes)?;
         let mut all = Vec::new();
@@ -135,6 +134,10 @@ async fn stored(
             return Ok(None);
         };
         let manifest = store.manifest(&address)?;
+        match store.touch(&address) {
+            Ok(()) | Err(StoreError::ReadOnly { .. }) => {}
+            Err(error) => tracing::debug!(%error, "the use of a file was not noted"),
+        }
         Ok(manifest.map(|manifest| (entry, manifest)))
     });
     let found = match found.await.map_err(errors::panicked)? {

@@ -2,6 +2,6 @@
 
 mod calls;
 mod content;
-mod raw;
+pub(crate) mod raw;
 mod tcp;
 mod wrong;

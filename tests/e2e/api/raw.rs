@@ -87,6 +87,11 @@ impl Connection {
         self.send(b"\r\n")
     }
 
+    /// The next bytes of a body that is not chunked.
+    pub(crate) fn read_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact(bytes)
+    }
+
     /// The head of the answer.
     pub(crate) fn head(&mut self) -> io::Result<(u16, String)> {
         let mut head = String::new();
