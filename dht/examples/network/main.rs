@@ -85,14 +85,14 @@ async fn run(options: &Options) -> Result<(), String> {
         options.get("seed", 1)?,
     );
     match options.scenario.as_str() {
-        "announce" => scenarios::announcing(options).await,
-        "first-provider" => scenarios::first_provider(options).await,
-        "fetchable" => scenarios::fetchable(options).await,
-        "idle" => scenarios::idle(options).await,
-        "join" => scenarios::join(options).await,
-        "hostile" => scenarios::hostile(options).await,
-        "churn" => scenarios::churning(options).await,
-        "calibrate" => scenarios::calibrate(options).await,
+        "announce" => scenarios::announcing::announcing(options).await,
+        "first-provider" => scenarios::searching::first_provider(options).await,
+        "fetchable" => scenarios::searching::fetchable(options).await,
+        "idle" => scenarios::quiet::idle(options).await,
+        "join" => scenarios::quiet::join(options).await,
+        "hostile" => scenarios::hostile::hostile(options).await,
+        "churn" => scenarios::churn::churning(options).await,
+        "calibrate" => scenarios::churn::calibrate(options).await,
         "model-announce" => model_scenarios::announcing(options).await,
         "model-churn" => model_scenarios::churn(options).await,
         "model" => {
@@ -100,14 +100,14 @@ async fn run(options: &Options) -> Result<(), String> {
             model_scenarios::churn(options).await
         }
         "all" => {
-            scenarios::announcing(options).await?;
-            scenarios::first_provider(options).await?;
-            scenarios::fetchable(options).await?;
-            scenarios::idle(options).await?;
-            scenarios::join(options).await?;
-            scenarios::hostile(options).await?;
-            scenarios::churning(options).await?;
-            scenarios::calibrate(options).await?;
+            scenarios::announcing::announcing(options).await?;
+            scenarios::searching::first_provider(options).await?;
+            scenarios::searching::fetchable(options).await?;
+            scenarios::quiet::idle(options).await?;
+            scenarios::quiet::join(options).await?;
+            scenarios::hostile::hostile(options).await?;
+            scenarios::churn::churning(options).await?;
+            scenarios::churn::calibrate(options).await?;
             model_scenarios::announcing(options).await?;
             model_scenarios::churn(options).await
         }
