@@ -1,7 +1,10 @@
 //! Links: printed where a file is, and taken where it is wanted.
 
-use crate::content::{CHUNK, Sample};
+use crate::content::{CHUNK, Sample, chunks_of, manifest_over};
 use crate::harness::{Home, Node, folder};
+use crate::hostile::{Hostile, Manner, Script};
+use crate::hostile_peers::odd;
+use crate::proxy::Proxy;
 
 /// The link that a daemon prints of a file it has stored.
 fn stored_link(node: &Node, sample: &Sample) -> String {
@@ -65,6 +68,31 @@ fn a_size_that_is_wrong_is_refused() {
     assert!(!sample.copy_path().exists());
     get(&link).ok();
     get(&wrong).exits(12).says("has 5 bytes");
+    sample.assert_at(&sample.copy_path());
+}
+
+/// The proof tree of a file says how long it is but for its last group.
+#[test]
+fn a_liar_about_the_length_does_not_make_a_right_link_fail() {
+    let a = Node::start(&[]);
+    let sample = Sample::new(703, 4 * CHUNK);
+    let link = stored_link(&a, &sample);
+    let mut chunks = chunks_of(&sample.bytes);
+    chunks.last_mut().unwrap().truncate(CHUNK - 1000);
+    let liar = Hostile::start(
+        Script {
+            manifest: manifest_over(&sample.bytes, &chunks),
+            ..odd(&sample, Manner::Proper)
+        },
+        &[],
+    );
+    // The liar is there at once, the honest one after a while.
+    let honest = Proxy::start(&a, 1 << 20);
+    let bare = link.split_once("&p=").unwrap().0.to_owned();
+    let home = Home::new();
+    let get = home.networked(["get", &bare, "--peer", &liar.addr], &[]);
+    let get = get.args(["--peer", &honest.addr]).arg("-o");
+    get.arg(sample.copy_path()).run().ok();
     sample.assert_at(&sample.copy_path());
 }
 

@@ -438,10 +438,15 @@ impl Job {
         Ok(found.filter(|m| !self.bad_manifests.contains_key(&m.id())))
     }
 
+    /// Whether a file of this length can be the one that the link speaks of.
+    pub(super) fn has_told_size(&self, size_bytes: u64) -> bool {
+        self.told_size_bytes.is_none_or(|told| told == size_bytes)
+    }
+
     /// Refuses a file of another length than its link has: it says that of another file, or somebody lies.
     pub(super) fn check_size(&self, size_bytes: u64) -> Result<(), ApiError> {
         match self.told_size_bytes {
-            Some(told_bytes) if told_bytes != size_bytes => {
+            Some(told_bytes) if !self.has_told_size(size_bytes) => {
                 Err(errors::wrong_size(&self.address, told_bytes, size_bytes))
             }
             _ => Ok(()),

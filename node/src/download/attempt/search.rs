@@ -323,7 +323,9 @@ impl Attempt<'_> {
     }
 
     pub(super) fn is_usable(&self, manifest: &Manifest) -> bool {
-        self.running.is_none() && !self.job.bad_manifests.contains_key(&manifest.id())
+        self.running.is_none()
+            && !self.job.bad_manifests.contains_key(&manifest.id())
+            && self.job.has_told_size(manifest.size_bytes())
     }
 
     /// A peer offers a manifest that merges to the address. The first one is taken; that there are others is
@@ -352,6 +354,14 @@ impl Attempt<'_> {
                 if self.running.is_none() {
                     self.last_resort = Some(manifest);
                 }
+                return Ok(None);
+            }
+            // A length is proven by the last group alone: of this one and the link, either may be wrong. Whoever has
+            // one that the link agrees with has a moment, too.
+            (None, _)
+                if self.running.is_none() && !self.job.has_told_size(manifest.size_bytes()) =>
+            {
+                self.last_resort = Some(manifest);
                 return Ok(None);
             }
             (None, _) => {}
