@@ -165,6 +165,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// List the peers this node is connected to
     Peers,
+    /// Print the address of this node's page, for a browser
+    Web(WebArgs),
     /// Check the config file, or show what is set and by whom
     #[command(subcommand)]
     Config(Box<ConfigCommand>),
@@ -465,6 +467,18 @@ pub(crate) struct StatusArgs {
     /// 64 hex digits: the swarm of this file
     #[arg(value_parser = address::parse)]
     pub(crate) address: Option<Address>,
+}
+
+/// Of `casnode web`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The page is the daemon's: what is stored here, who has a file, who the peers are. Its address has the token in it: \
+                  whoever has that may do all that the daemon's user may do here."
+)]
+pub(crate) struct WebArgs {
+    /// Open it in the browser of this desktop, too
+    #[arg(long)]
+    pub(crate) open: bool,
 }
 
 /// Of `casnode demo`.

@@ -123,10 +123,10 @@ fn text(response: &Response) -> String {
                 .map(|report| format!("{}\n", report.address))
                 .collect()
         }
-        Response::Get(report) => report
-            .path
-            .as_deref()
-            .map_or_else(String::new, |path| format!("{}\n", printable(path))),
+        Response::Get(report) => report.path.as_deref().map_or_else(
+            || format!("{}\n", report.address),
+            |path| format!("{}\n", printable(path)),
+        ),
         Response::Cat(_) => String::new(),
         Response::StoreTree(report) => format!("{}\n", report.address),
         Response::Directory(report) => format!("{}\n", report.address),

@@ -8,6 +8,11 @@ use sha2::{Digest, Sha256};
 /// What the DHT stores records under: the address of a file or the hash of a chunk.
 pub type Key = [u8; 32];
 
+/// Where a peer is in the keyspace: peers hold the records of keys that are close to it.
+pub fn place_of_peer(peer: &PeerId) -> [u8; 32] {
+    Point::of_peer(peer).0
+}
+
 /// Number of peers that hold a record: libp2p's `K_VALUE`, which all nodes must agree on.
 pub(crate) const REPLICATION: usize = libp2p::kad::K_VALUE.get();
 

@@ -56,7 +56,7 @@ pub use exchange::{
 };
 pub use find::{MAX_FIND_KEYS, TraceEvent};
 pub use handle::Dht;
-pub use key::Key;
+pub use key::{Key, place_of_peer};
 pub use net::addrs::told_addrs;
 pub use net::{Cipher, CipherPreference};
 pub use network::{BadNetworkName, NetworkName};

@@ -42,4 +42,5 @@ mod sharing;
 mod swarm;
 mod transfer;
 mod upkeep;
+mod web;
 mod why;

@@ -124,6 +124,9 @@ pub(crate) struct GetArgs {
     /// The file to write, the folder to write it in, or - for standard output [default: this folder; named as published, else by the address]
     #[arg(short, long, value_name = "PATH|-")]
     pub(crate) output: Option<OsString>,
+    /// Fetch it into the store alone, and write no file
+    #[arg(long, conflicts_with_all = ["output", "force", "in_place", "no_keep", "list", "include", "exclude"])]
+    pub(crate) store_only: bool,
     /// Replace a file that is already there
     #[arg(long)]
     pub(crate) force: bool,

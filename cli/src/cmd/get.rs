@@ -17,6 +17,9 @@ use crate::session::{Context, absolute, unexpected};
 /// Fetches a file into a file, a folder or standard output.
 pub(crate) async fn run(context: &Context, mut args: GetArgs) -> Result<()> {
     let place = match (args.place.take(), args.list.take()) {
+        (Some(place), _) if !place.path.is_empty() && args.store_only => {
+            return Err(no_directory(&place.link.address().to_string()));
+        }
         (Some(place), _) if !place.path.is_empty() || has_globs(&args) => {
             let client = context.networked(args.network.clone()).await?;
             let outcome = super::tree::get(context, &client, place, &args).await;
@@ -27,7 +30,10 @@ pub(crate) async fn run(context: &Context, mut args: GetArgs) -> Result<()> {
         (None, Some(list)) => return super::get_list::run(context, args, &list).await,
         (None, None) => return Err(unexpected()),
     };
-    let output = destination(args.output.clone(), args.force)?;
+    let output = match args.store_only {
+        true => Output::Nowhere,
+        false => destination(args.output.clone(), args.force)?,
+    };
     let to_stdout = output == Output::Stream;
     let keep = keep(&args);
     if to_stdout && keep != Keep::Store {
@@ -48,6 +54,7 @@ pub(crate) async fn run(context: &Context, mut args: GetArgs) -> Result<()> {
     let client = context.networked(args.network.clone()).await?;
     let outcome = fetch(context, &client, request, streams, to_stdout).await;
     let outcome = match outcome {
+        Ok(None) if args.store_only => Err(no_directory(&place.link.address().to_string())),
         Ok(None) => super::tree::get(context, &client, place, &args).await,
         Ok(Some(report)) => stay(context, &client, args.seed, to_stdout, &report).await,
         Err(failure) => Err(explain(failure, &closed)),
@@ -139,6 +146,18 @@ async fn stay(
         Err(Failure::Api(error)) if error.kind == ErrorKind::Interrupted => Ok(()),
         Err(failure) => Err(failure),
     }
+}
+
+/// A directory's files are fetched to where they are wanted, or by the gateway.
+fn no_directory(address: &str) -> Failure {
+    Failure::new(
+        ErrorKind::Usage,
+        format!("the files of {address} were not fetched"),
+        "it is a directory, and --store-only is about single files",
+        format!(
+            "leave --store-only out, or see with `casnode ls {address}` which of its files is wanted"
+        ),
+    )
 }
 
 /// Standard output can neither be referred to nor be gone on with.

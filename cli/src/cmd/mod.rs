@@ -16,6 +16,7 @@ mod state;
 mod store;
 mod tree;
 mod verify;
+mod web;
 mod why;
 
 use crate::args::{Args, Command};
@@ -68,6 +69,7 @@ pub(crate) async fn run(args: Args, settings: Settings) -> Result<()> {
         Command::Limits(limits) => state::limits(&context, limits).await,
         Command::Metrics => state::metrics(&context).await,
         Command::Status(status) => state::status(&context, status.address).await,
+        Command::Web(args) => web::run(&context, args.open).await,
         Command::Peers => state::peers(&context).await,
         Command::Completions { .. }
         | Command::Man { .. }

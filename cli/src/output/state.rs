@@ -126,6 +126,7 @@ mod tests {
     #[test]
     fn a_peer_is_shown_with_what_its_connection_is() {
         let mut peer = PeerReport {
+            dht_key: String::new(),
             peer: "12D3".to_owned(),
             addrs: vec!["/ip4/1.2.3.4/tcp/1".to_owned()],
             agent: Some("a\u{1b}[2J".to_owned()),

@@ -240,6 +240,8 @@ fn per_s(bytes_per_s: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use casnode_node::api::ChunkMap;
+
     use super::*;
 
     fn seed() -> SeedReport {
@@ -284,6 +286,7 @@ mod tests {
             copies: 1.375,
             up_bytes: 30 << 20,
             down_bytes: 0,
+            map: ChunkMap::default(),
             seed: seed(),
             peers,
         }

@@ -33,7 +33,7 @@ pub struct StoreReport {
 pub struct GetReport {
     /// What was asked for.
     pub address: String,
-    /// The file written; absent when it went to a stream.
+    /// The file written; absent when it went to a stream, or nowhere.
     pub path: Option<String>,
     /// The file's length.
     pub bytes: u64,

@@ -20,7 +20,7 @@ use super::{path::JsonPath, tree::JsonTreeOutput};
 use crate::choke::SwarmMode;
 
 /// Version of these messages. A client and a daemon of different versions refuse each other with advice.
-pub const API_VERSION: u32 = 6;
+pub const API_VERSION: u32 = 7;
 
 /// Files that a report names; it counts the others.
 pub const MAX_LISTED: usize = 500;
@@ -89,6 +89,8 @@ pub enum Output {
     },
     /// The byte stream that accompanies the call, in order, each byte proven before it leaves.
     Stream,
+    /// Nowhere: it is fetched into the store, and no file is made.
+    Nowhere,
 }
 
 /// What stays here of a file that was fetched.

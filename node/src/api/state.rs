@@ -31,6 +31,8 @@ pub struct ProviderInfo {
 pub struct StatusReport {
     /// Its peer id.
     pub peer_id: String,
+    /// Where it is in the DHT's keyspace: SHA-256 of its peer id, 64 hex digits; absent when it has no identity yet.
+    pub dht_key: Option<String>,
     /// Full multiaddrs with `/p2p/…`; empty when no daemon runs.
     pub listen: Vec<String>,
     /// Where the local API is served over TCP, as `127.0.0.1:4180`; absent: nowhere.
@@ -93,6 +95,8 @@ pub struct DropCount {
 pub struct PeerReport {
     /// Its peer id.
     pub peer: String,
+    /// Where it is in the DHT's keyspace: SHA-256 of its peer id, 64 hex digits.
+    pub dht_key: String,
     /// Addresses of the connections.
     pub addrs: Vec<String>,
     /// What software it says it is.
@@ -118,6 +122,7 @@ mod tests {
     fn peers() {
         let peer = PeerReport {
             peer: "12D3".to_owned(),
+            dht_key: "ab".to_owned(),
             addrs: vec!["/ip4/1.2.3.4/tcp/1".to_owned()],
             agent: None,
             outbound: true,
@@ -129,7 +134,7 @@ mod tests {
             &Response::Peers { peers: vec![peer] },
             json!({
                 "result": "peers",
-                "peers": [{"peer": "12D3", "addrs": ["/ip4/1.2.3.4/tcp/1"], "agent": null, "outbound": true,
+                "peers": [{"peer": "12D3", "dht_key": "ab", "addrs": ["/ip4/1.2.3.4/tcp/1"], "agent": null, "outbound": true,
                            "transport": "tcp", "cipher": "tls13-aes-128-gcm", "rtt_ms": 2}],
             }),
         );

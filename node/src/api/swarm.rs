@@ -90,10 +90,24 @@ pub struct SwarmReport {
     pub up_bytes: u64,
     /// Bytes of it that were fetched since then.
     pub down_bytes: u64,
+    /// Its chunks in order, so many to a cell.
+    pub map: ChunkMap,
     /// For how long it is served.
     pub seed: SeedReport,
     /// Everybody of the swarm that this node has a stream with.
     pub peers: Vec<SwarmPeer>,
+}
+
+/// A file's chunks, as they are drawn: a long file's are summed up, so that a map has [`ChunkMap::MAX_CELLS`] cells at most.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChunkMap {
+    /// Chunks of each cell but the last, which has what is left.
+    pub chunks_per_cell: u32,
+    /// Of each cell, the chunks that are here.
+    pub here: Vec<u32>,
+    /// Of each cell, how often its rarest chunk is known to be there, this node's own copy counted. Peers that only fetched
+    /// from have a part of the file are not counted: they say how much it is, and not what.
+    pub copies: Vec<u32>,
 }
 
 /// For how long a file is served, and what became of it.

@@ -3,7 +3,7 @@
 //! [`listen`] has the connections, [`router`] the routes; each call is a task that [`calls`] knows by name. What a request
 //! says is in [`request`], what it is told in [`events`], [`json`] and [`errors`], a file's bytes in [`content`]. Over TCP
 //! [`guard`] lets in who calls this machine by its own name and shows the [`token`]; [`health`] is for everybody.
-//! [`gateway`] serves files to browsers and players.
+//! [`gateway`] serves files to browsers and players, [`page`] is what a person sees of the node.
 
 pub(crate) mod calls;
 mod content;
@@ -15,6 +15,7 @@ mod health;
 mod json;
 pub(crate) mod listen;
 mod openapi;
+mod page;
 mod patience;
 pub(crate) mod request;
 mod router;
@@ -30,7 +31,8 @@ use self::{calls::Calls, guard::Hosts, token::Token};
 pub(crate) fn on_socket(calls: &Arc<Calls>) -> Router {
     let routes = router::api(calls.clone())
         .merge(health::routes(calls.node().clone()))
-        .merge(gateway::routes(calls.node().clone()));
+        .merge(gateway::routes(calls.node().clone()))
+        .merge(page::routes());
     router::complete(routes)
 }
 
@@ -45,6 +47,7 @@ pub(crate) fn on_tcp(calls: &Arc<Calls>, token: Token, hosts: Vec<String>) -> Ro
     let api = router::api(calls.clone()).route_layer(token);
     let routes = api
         .merge(health::routes(calls.node().clone()))
-        .merge(gateway);
+        .merge(gateway)
+        .merge(page::routes());
     router::complete(routes).layer(own_name)
 }

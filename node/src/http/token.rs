@@ -26,11 +26,18 @@ pub(crate) struct Token(String);
 impl Token {
     /// Loads the token of a data directory, or makes one. The caller holds the directory's lock.
     pub(crate) fn load_or_create(data_dir: &Path) -> io::Result<Self> {
+        match Self::load(data_dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create(&data_dir.join(TOKEN_FILE))
+            }
+            loaded => loaded,
+        }
+    }
+
+    /// Loads the token of a data directory.
+    fn load(data_dir: &Path) -> io::Result<Self> {
         let path = data_dir.join(TOKEN_FILE);
-        let meta = match fs::metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return create(&path),
-            meta => meta?,
-        };
+        let meta = fs::metadata(&path)?;
         if meta.len() > MAX_FILE_BYTES {
             return Err(malformed("it is too long"));
         }
@@ -63,6 +70,14 @@ impl Token {
         let is_right = self.0.as_bytes().ct_eq(token.trim().as_bytes());
         scheme.eq_ignore_ascii_case("Bearer") && bool::from(is_right)
     }
+}
+
+/// The token that callers over TCP show to the daemon of this data directory: 64 hex digits.
+///
+/// # Errors
+/// Where there is none, or whoever asks may not read it.
+pub fn read_token(data_dir: &Path) -> io::Result<String> {
+    Token::load(data_dir).map(|token| token.0)
 }
 
 fn malformed(why: &str) -> io::Error {
@@ -109,11 +124,14 @@ mod tests {
         let made = Token::load_or_create(dir.path()).unwrap();
         let again = Token::load_or_create(dir.path()).unwrap();
         assert_eq!(made.0, again.0);
+        assert_eq!(read_token(dir.path()).unwrap(), made.0);
         assert_eq!(made.0.len(), 64);
         let file = dir.path().join(TOKEN_FILE);
         let mode = fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let other = tempfile::tempdir().unwrap();
+        let none = read_token(other.path()).unwrap_err();
+        assert_eq!(none.kind(), io::ErrorKind::NotFound);
         let other = Token::load_or_create(other.path()).unwrap();
         assert_ne!(made.0, other.0);
     }

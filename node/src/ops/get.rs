@@ -66,6 +66,7 @@ pub(super) async fn get(
             None,
         ),
         Output::Stream => (Target::Stream, streams.output),
+        Output::Nowhere => (Target::Keep, None),
     };
     let link = super::parse_link(&call.address)?;
     let mut hints = multiaddrs("--peer", &call.peers)?;
@@ -80,7 +81,11 @@ pub(super) async fn get(
             _ => Ok(directory(address)),
         };
     }
-    let is_stream = matches!(target, Target::Stream);
+    let (is_stream, is_nowhere) = match target {
+        Target::Stream => (true, false),
+        Target::Keep => (false, true),
+        _ => (false, false),
+    };
     let options = GetOptions {
         address,
         target,
@@ -111,7 +116,12 @@ pub(super) async fn get(
         return Err(errors::wrong_size(&address, told_bytes, report.bytes));
     }
     super::touch(node, address).await;
-    if report.path.is_none() && !is_stream {
+    let is_directory = match is_nowhere {
+        true => !call.is_member && listing::is_directory(node, address).await?,
+        // Of a directory no file was made.
+        false => report.path.is_none() && !is_stream,
+    };
+    if is_directory {
         return Ok(directory(address));
     }
     // What was here before is served as it was, unless something is said.
@@ -181,6 +191,10 @@ fn check(call: &GetCall, seed: Option<SeedPolicy>) -> Result<(), ApiError> {
     match (call.keep, &call.output) {
         (Keep::InPlace | Keep::No, Output::Stream) => refused(
             "a stream can only be sent from chunks that are kept in the store",
+            "name a file with -o, or leave --no-keep and --in-place out",
+        ),
+        (Keep::InPlace | Keep::No, Output::Nowhere) => refused(
+            "where no file is made, it can only stay in the store",
             "name a file with -o, or leave --no-keep and --in-place out",
         ),
         (Keep::No, _) if call.claim == Claim::Pinned => refused(

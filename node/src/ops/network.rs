@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use casnode_cas::{ChunkHash, StoreError};
-use casnode_dht::{AnnounceStatus, Dht, FindEvent, FindOptions, Key, announce_status_of};
+use casnode_dht::{
+    AnnounceStatus, Dht, FindEvent, FindOptions, Key, PeerId, announce_status_of, place_of_peer,
+};
 
 use crate::{
     api::{
@@ -130,6 +132,7 @@ pub(crate) async fn status(node: &Arc<Node>) -> Result<StatusReport, ApiError> {
         looked.map_err(|e| errors::store("the store could not be read", &e))?;
     let mut report = StatusReport {
         peer_id: node.peer_id.map(|id| id.to_string()).unwrap_or_default(),
+        dht_key: node.peer_id.as_ref().map(dht_key),
         listen: Vec::new(),
         http: node.http().map(|addr| addr.to_string()),
         daemon: node.serve_dht,
@@ -178,6 +181,11 @@ pub(crate) async fn status(node: &Arc<Node>) -> Result<StatusReport, ApiError> {
     Ok(report)
 }
 
+fn dht_key(peer: &PeerId) -> String {
+    let place = place_of_peer(peer);
+    place.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// How far announcing has come on a data directory without a network.
 async fn asleep(node: &Node) -> Option<AnnounceStatus> {
     let data_dir = node.data_dir.clone();
@@ -208,6 +216,7 @@ pub(super) async fn peers(node: &Arc<Node>) -> Response {
     };
     let report = |p: casnode_dht::PeerInfo| PeerReport {
         peer: p.peer.to_string(),
+        dht_key: dht_key(&p.peer),
         addrs: p.addrs.iter().map(ToString::to_string).collect(),
         agent: p.agent,
         outbound: p.outbound,

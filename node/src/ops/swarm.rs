@@ -1,8 +1,10 @@
 //! `status ADDRESS`: a file's swarm.
 
+mod map;
+
 use std::sync::Arc;
 
-use casnode_cas::Address;
+use casnode_cas::{Address, HaveBitmap};
 use casnode_dht::{Dht, Multiaddr};
 
 use super::{
@@ -12,8 +14,10 @@ use super::{
 };
 use crate::{
     api::{Outcome, Response, SwarmPeer, SwarmReport},
+    errors,
     node::Node,
     swarm::PeerView,
+    tasks::blocking,
 };
 
 /// A file's swarm, as this node sees it.
@@ -26,21 +30,21 @@ pub(super) async fn status(node: &Arc<Node>, address: &str) -> Outcome {
         };
         let manifest = store.manifest(&address)?;
         let here = match &manifest {
-            Some(manifest) => store.have(manifest)?.count(),
-            None => 0,
+            Some(manifest) => store.have(manifest)?,
+            None => HaveBitmap::new(entry.chunk_count as usize),
         };
-        Ok(Some((entry, u32::try_from(here).unwrap_or(u32::MAX))))
+        Ok(Some((entry, here)))
     });
-    let (entry, chunks_here) = found.await?.ok_or_else(|| not_here(&address))?;
+    let (entry, here) = found.await?.ok_or_else(|| not_here(&address))?;
     let view = node.swarms.report(entry.manifest);
+    let chunks_here = u32::try_from(here.count()).unwrap_or(u32::MAX);
+    let holders = view.holders;
+    let counted = blocking(move || {
+        let held = holders.count(&here);
+        (map::copies(&held), map::draw(&here, &held))
+    });
+    let (copies, map) = counted.await.map_err(errors::panicked)?;
     let mut peers: Vec<SwarmPeer> = view.peers.into_iter().map(|p| peer(dht, p)).collect();
-    // Of whom is fetched only the number of chunks is known: of all of them it says enough.
-    let whole = peers
-        .iter()
-        .filter(|p| p.have_chunks == Some(entry.chunk_count))
-        .count();
-    let whole = whole + usize::from(chunks_here == entry.chunk_count);
-    let copies = view.copies.max(whole as f64);
     // Whom most goes to and comes from is seen first.
     peers.sort_by_key(|p| std::cmp::Reverse(p.up_bytes_per_s.saturating_add(p.down_bytes_per_s)));
     Ok(Response::SwarmStatus(SwarmReport {
@@ -53,6 +57,7 @@ pub(super) async fn status(node: &Arc<Node>, address: &str) -> Outcome {
         copies,
         up_bytes: view.up_bytes,
         down_bytes: view.down_bytes,
+        map,
         seed: seed_report(node, &address, entry.size_bytes),
         peers,
     }))

@@ -154,12 +154,7 @@ impl Swarms {
                 ..SwarmView::default()
             };
         };
-        let (view, holders) = (view::of(swarm, now), view::Holders::of(swarm));
-        drop(table);
-        SwarmView {
-            copies: holders.copies(),
-            ..view
-        }
+        view::of(swarm, now)
     }
 
     /// Everybody of a swarm, as in its report.

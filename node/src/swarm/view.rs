@@ -19,9 +19,8 @@ use crate::{choke::SwarmMode, sched::Mono};
 pub(crate) struct SwarmView {
     /// Its mode.
     pub(crate) mode: SwarmMode,
-    /// How often the rarest chunk is there among the peers, with the share of chunks that are there once more after
-    /// the point; this node's own chunks counted.
-    pub(crate) copies: f64,
+    /// Who has what of it.
+    pub(crate) holders: Holders,
     /// Bytes of it sent, since the node's start.
     pub(crate) up_bytes: u64,
     /// Bytes of it fetched, since the node's start.
@@ -52,15 +51,15 @@ pub(crate) struct PeerView {
 }
 
 /// Who has what of a swarm, to be counted when its registry is no longer held: that takes time for every chunk and member.
-#[derive(Debug)]
-pub(super) struct Holders {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Holders {
     here: Option<Here>,
     members: Vec<Arc<HaveBitmap>>,
-    /// Sources that have everything, and ask this node for nothing. How much others have is known, but not what.
-    whole_sources: usize,
+    /// How many chunks those sources have that ask this node for nothing: what these are is not known.
+    sources: Vec<u32>,
 }
 
-/// A swarm as it is now, but for its copies.
+/// A swarm as it is now.
 pub(super) fn of(swarm: &Swarm, now: Mono) -> SwarmView {
     let mut peers: HashMap<PeerId, PeerView> = HashMap::new();
     for member in swarm.members.values() {
@@ -86,7 +85,7 @@ pub(super) fn of(swarm: &Swarm, now: Mono) -> SwarmView {
     let uncounted: u64 = swarm.members.values().map(Member::uncounted_bytes).sum();
     SwarmView {
         mode: swarm.mode,
-        copies: 0.0,
+        holders: Holders::of(swarm),
         up_bytes: swarm.up_bytes + swarm.uncounted_bytes + uncounted,
         down_bytes: swarm.down_bytes,
         peers: peers.into_values().collect(),
@@ -110,35 +109,70 @@ fn nobody(peer: PeerId) -> PeerView {
 }
 
 impl Holders {
-    pub(super) fn of(swarm: &Swarm) -> Self {
+    fn of(swarm: &Swarm) -> Self {
         let asking: HashSet<PeerId> = swarm.members.values().map(|m| m.peer).collect();
-        let chunks = swarm.here.as_ref().map(|here| here.have.len());
-        let is_whole = |have_chunks: u32| Some(have_chunks as usize) == chunks;
         let sources = swarm.sources.iter();
-        let whole = sources.filter(|(p, s)| is_whole(s.view.have_chunks) && !asking.contains(p));
+        let silent = sources.filter(|(peer, _)| !asking.contains(peer));
         Self {
             here: swarm.here.clone(),
             members: swarm.members.values().map(|m| m.has.clone()).collect(),
-            whole_sources: whole.count(),
+            sources: silent.map(|(_, s)| s.view.have_chunks).collect(),
         }
     }
 
-    /// How often the rarest chunk is there, and the share of chunks that are there once more.
-    pub(super) fn copies(self) -> f64 {
-        let Some(here) = self.here else {
-            return 0.0;
-        };
-        let chunks = here.have.len();
-        if chunks == 0 {
-            return 0.0;
+    /// How often each chunk is known to be there, what is in the store of this node counted. Of sources that have a part it
+    /// is not known which.
+    pub(crate) fn count(&self, stored: &HaveBitmap) -> Vec<u32> {
+        let chunks = stored.len();
+        let is_whole = |have_chunks: &&u32| **have_chunks as usize == chunks;
+        let whole = self.sources.iter().filter(is_whole).count();
+        let mut held = vec![u32::try_from(whole).unwrap_or(u32::MAX); chunks];
+        let mut own = stored.clone();
+        if let Some(here) = self.here.as_ref().map(Here::now) {
+            here.iter_ones()
+                .filter(|index| *index < chunks)
+                .for_each(|index| {
+                    own.set(index);
+                });
         }
-        let mut held = vec![self.whole_sources; chunks];
-        let mut count = |have: &HaveBitmap| have.iter_ones().for_each(|index| held[index] += 1);
-        count(&here.now());
+        let mut add = |have: &HaveBitmap| have.iter_ones().for_each(|index| held[index] += 1);
+        add(&own);
         let members = self.members.iter().filter(|has| has.len() == chunks);
-        members.for_each(|has| count(has));
-        let least = held.iter().copied().min().unwrap_or(0);
-        let more = held.iter().filter(|held| **held > least).count();
-        least as f64 + more as f64 / chunks as f64
+        members.for_each(|has| add(has));
+        held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use casnode_cas::Address;
+
+    use super::*;
+
+    fn having(len: usize, ones: &[usize]) -> HaveBitmap {
+        let mut have = HaveBitmap::new(len);
+        ones.iter().for_each(|index| {
+            have.set(*index);
+        });
+        have
+    }
+
+    #[test]
+    fn a_chunk_is_there_as_often_as_somebody_is_known_to_have_it() {
+        let holders = Holders {
+            here: Some(Here {
+                address: Address::from_bytes([1; 32]),
+                have: having(4, &[0, 1]),
+                live: None,
+            }),
+            // One speaks of another number of chunks than there are.
+            members: vec![Arc::new(having(4, &[1, 2])), Arc::new(having(9, &[3, 8]))],
+            // One has everything, of the other it is not known what it has.
+            sources: vec![4, 2],
+        };
+        assert_eq!(holders.count(&having(4, &[0])), [2, 3, 2, 1]);
+        let nobody = Holders::default();
+        assert_eq!(nobody.count(&having(3, &[2])), [0, 0, 1]);
+        assert_eq!(nobody.count(&having(0, &[])), [0_u32; 0]);
     }
 }

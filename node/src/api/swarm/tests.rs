@@ -127,6 +127,11 @@ fn a_swarm() {
         copies: 1.5,
         up_bytes: 7,
         down_bytes: 8,
+        map: ChunkMap {
+            chunks_per_cell: 4,
+            here: vec![4, 1],
+            copies: vec![2, 1],
+        },
         seed,
         peers: vec![peer],
     };
@@ -135,6 +140,7 @@ fn a_swarm() {
         json!({
             "result": "swarm_status", "address": "ab", "name": null, "bytes": 20, "chunks": 6, "chunks_here": 5, "mode": "fair",
             "copies": 1.5, "up_bytes": 7, "down_bytes": 8,
+            "map": {"chunks_per_cell": 4, "here": [4, 1], "copies": [2, 1]},
             "seed": {"policy": "30m", "finished_unix_ms": 9, "uploaded_bytes": 10, "ratio": 0.5, "left_ms": 11,
                      "left_bytes": null, "over": false},
             "peers": [{"peer": "12D3", "addr": "/ip4/1.2.3.4/tcp/1", "transport": "tcp",
