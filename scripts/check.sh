@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-STEPS=(fmt layers deny clippy doc test install demo cluster)
+STEPS=(fmt layers deny clippy doc test install web demo cluster)
 
 describe() {
     case "$1" in
@@ -22,6 +22,7 @@ describe() {
         doc) echo "rustdoc with private items, warnings are errors" ;;
         test) echo "cargo test --workspace" ;;
         install) echo "install.sh into a folder, and what a node tells Prometheus" ;;
+        web) echo "the node's page in a headless Chromium, where that is installed" ;;
         demo) echo "casnode demo on a small file, with the release binary" ;;
         cluster) echo "scripts/cluster.sh test, where Docker runs" ;;
         *) return 1 ;;
@@ -70,6 +71,14 @@ step_install() {
     command -v promtool >/dev/null || skipped+=(promtool)
     command -v systemd-analyze >/dev/null || skipped+=(systemd-analyze)
     [ "${#skipped[@]}" -eq 0 ] || note="without ${skipped[*]}, which is not installed"
+}
+
+step_web() {
+    cargo build --locked -p casnode-cli
+    local status=0
+    scripts/check-web.sh || status=$?
+    [ "$status" -ne 3 ] || { note="SKIPPED: chromium and chromium-driver are not installed"; status=0; }
+    return "$status"
 }
 
 step_demo() {
