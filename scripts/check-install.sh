@@ -25,7 +25,8 @@ scripts/install.sh --prefix "$prefix" --systemd --binary "$binary"
 for file in bin/casnode share/man/man1/casnode.1 share/man/man1/casnode-get.1 share/man/man1/casnode-daemon.1 \
     share/bash-completion/completions/casnode share/zsh/site-functions/_casnode \
     share/fish/vendor_completions.d/casnode.fish share/casnode/grafana.json share/casnode/alerts.yml \
-    share/casnode/config.toml etc/casnode/config.toml lib/systemd/system/casnode.service; do
+    share/casnode/config.toml etc/casnode/config.toml lib/systemd/system/casnode.service \
+    lib/systemd/system/casnode.socket; do
     there "$file"
 done
 "$prefix/bin/casnode" --version
@@ -44,7 +45,7 @@ else
 fi
 if command -v systemd-analyze >/dev/null; then
     # The documentation and units of the system that it refers to need not be here.
-    said=$(systemd-analyze verify --man=no "$prefix"/lib/systemd/system/casnode.service 2>&1) || fail "$said"
+    said=$(systemd-analyze verify --man=no "$prefix"/lib/systemd/system/casnode.{service,socket} 2>&1) || fail "$said"
     if echo "$said" | grep casnode; then fail "systemd-analyze verify has remarks"; fi
     if systemd-analyze security --help 2>/dev/null | grep -q -- --offline; then
         systemd-analyze security --offline=yes --threshold=20 "$prefix/lib/systemd/system/casnode.service" | tail -1

@@ -97,7 +97,9 @@ put "$work/zsh" "$prefix/share/zsh/site-functions/_casnode"
 put "$work/fish" "$prefix/share/fish/vendor_completions.d/casnode.fish"
 for file in grafana.json alerts.yml config.toml; do put "$here/scripts/install/$file" "$share/$file"; done
 if [ -n "$systemd" ]; then
-    fill "$here/scripts/install/casnode.service" "$prefix/lib/systemd/system/casnode.service"
+    for unit in casnode.service casnode.socket; do
+        fill "$here/scripts/install/$unit" "$prefix/lib/systemd/system/$unit"
+    done
     # One that is there is somebody's.
     [ -e "$config" ] || put "$here/scripts/install/config.toml" "$config"
 fi

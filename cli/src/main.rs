@@ -8,6 +8,7 @@
     )
 )]
 
+mod activation;
 mod address;
 mod args;
 mod cmd;
@@ -27,6 +28,8 @@ mod signals;
 mod size;
 
 use std::process::ExitCode;
+
+use casnode_node::PassedSockets;
 
 use crate::args::{Command, LogFormat};
 use crate::config::Stop;
@@ -59,12 +62,17 @@ fn failed(failure: &Failure) -> ExitCode {
 }
 
 fn run(args: args::Args, settings: config::Settings) -> Result<()> {
+    // While there is one thread alone: it changes the environment.
+    let passed = match args.command {
+        Command::Daemon(_) => activation::take()?,
+        _ => PassedSockets::default(),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(worker_threads())
         .enable_all()
         .build()
         .map_err(|error| Failure::io("cannot start", &error))?;
-    let outcome = runtime.block_on(cmd::run(args, settings));
+    let outcome = runtime.block_on(cmd::run(args, settings, passed));
     // A thread may be waiting for standard input, which nobody can interrupt: do not wait for it.
     runtime.shutdown_background();
     outcome

@@ -1,9 +1,12 @@
 //! The daemon: a node that stays, with its local API.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, os::unix::net, path::Path, sync::Arc};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::mpsc,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -37,8 +40,17 @@ fn raise_open_files() -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, raised)?)
 }
 
+/// Sockets that listen already: somebody else opened them, and keeps them when the daemon ends.
+#[derive(Debug, Default)]
+pub struct PassedSockets {
+    /// The one in the data directory.
+    pub api: Option<net::UnixListener>,
+    /// Where the local API is served over TCP; of [`HttpConfig`] the names alone count then.
+    pub http: Option<std::net::TcpListener>,
+}
+
 /// Runs a node with its local API until `stop`, and makes `changes` meanwhile; `on_ready` hears its state once it listens.
-/// Without `http` the API is on the socket alone.
+/// Without `http` the API is on the socket alone. What is `passed` is not opened.
 ///
 /// # Errors
 /// `Busy` when another process owns the data directory, `Usage` for a malformed address, `Failure` when an address
@@ -46,6 +58,7 @@ fn raise_open_files() -> io::Result<()> {
 pub async fn run_daemon(
     config: NodeConfig,
     http: Option<HttpConfig>,
+    passed: PassedSockets,
     changes: mpsc::Receiver<ChangeCall>,
     on_ready: impl FnOnce(StatusReport),
     stop: CancellationToken,
@@ -54,11 +67,17 @@ pub async fn run_daemon(
         tracing::warn!(%error, "the limit of open files stays as it was");
     }
     let data_dir = config.data_dir.clone();
+    let owns_socket = passed.api.is_none();
+    let close = || {
+        if owns_socket {
+            let _ = socket::remove(&data_dir);
+        }
+    };
     let node = Node::start(config).await?;
     let api = node.tasks.child();
-    if let Err(error) = open_api(&node, &api, http).await {
+    if let Err(error) = open_api(&node, &api, http, passed).await {
         api.finish().await;
-        let _ = socket::remove(&data_dir);
+        close();
         node.shutdown().await;
         return Err(error);
     }
@@ -67,32 +86,51 @@ pub async fn run_daemon(
     stop.cancelled().await;
     tracing::info!("leaving");
     api.finish().await;
-    let _ = socket::remove(&data_dir);
+    close();
     node.shutdown().await;
     Ok(())
 }
 
 /// Opens the local API: on the socket, and over TCP where that is wanted.
-async fn open_api(node: &Arc<Node>, api: &Tasks, http: Option<HttpConfig>) -> Result<(), ApiError> {
-    let data_dir = &node.data_dir;
-    let socket = socket::bind(data_dir).map_err(|error| {
-        ApiError::new(
-            ErrorKind::Failure,
-            format!(
-                "the socket {} could not be made",
-                socket::socket_path(data_dir).display()
-            ),
-            error.to_string(),
-            "choose a data directory with a short path on a local file system",
-        )
-    })?;
+async fn open_api(
+    node: &Arc<Node>,
+    api: &Tasks,
+    http: Option<HttpConfig>,
+    passed: PassedSockets,
+) -> Result<(), ApiError> {
+    let socket = open_socket(&node.data_dir, passed.api)?;
     let calls = Calls::new(node.clone(), api.clone());
     let router = http::on_socket(&calls);
     let places = listen::MAX_SOCKET_CONNECTIONS;
     api.spawn("api", listen::serve(socket, router, places, api.clone()));
     match http {
-        Some(http) => open_tcp(node, api, &calls, http).await,
+        Some(http) => open_tcp(node, api, &calls, http, passed.http).await,
         None => Ok(()),
+    }
+}
+
+fn open_socket(
+    data_dir: &Path,
+    passed: Option<net::UnixListener>,
+) -> Result<UnixListener, ApiError> {
+    let at = socket::socket_path(data_dir);
+    match passed {
+        Some(passed) => socket::adopt(data_dir, passed).map_err(|error| {
+            ApiError::new(
+                ErrorKind::Failure,
+                "the socket that was passed cannot be used",
+                error.to_string(),
+                format!("let the service manager listen at {}", at.display()),
+            )
+        }),
+        None => socket::bind(data_dir).map_err(|error| {
+            ApiError::new(
+                ErrorKind::Failure,
+                format!("the socket {} could not be made", at.display()),
+                error.to_string(),
+                "choose a data directory with a short path on a local file system",
+            )
+        }),
     }
 }
 
@@ -101,9 +139,16 @@ async fn open_tcp(
     api: &Tasks,
     calls: &Arc<Calls>,
     config: HttpConfig,
+    passed: Option<std::net::TcpListener>,
 ) -> Result<(), ApiError> {
     let at = config.listen;
-    let listener = match TcpListener::bind(at).await {
+    let opened = match passed {
+        Some(passed) => passed
+            .set_nonblocking(true)
+            .and_then(|()| TcpListener::from_std(passed)),
+        None => TcpListener::bind(at).await,
+    };
+    let listener = match opened {
         Ok(listener) => listener,
         Err(error) if config.optional => {
             tracing::warn!(%error, "the local API is on the socket alone: {at} cannot be listened on; --http takes another one");

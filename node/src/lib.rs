@@ -46,7 +46,7 @@ pub use change::{ChangeCall, SettingsChange};
 pub use choke::SwarmMode;
 pub use client::{Client, Streams};
 pub use config::{HttpConfig, NetworkConfig, NodeConfig, StoreLimit};
-pub use daemon::run_daemon;
+pub use daemon::{PassedSockets, run_daemon};
 pub use http::token::read_token;
 pub use link::{LINK_SCHEME, Link, LinkError, MAX_LINK_BYTES, MAX_LINK_PEERS, is_link};
 pub use node::check_multiaddr;

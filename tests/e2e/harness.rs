@@ -85,6 +85,16 @@ pub(crate) fn casnode<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Ca
     }
 }
 
+/// Gives a command the environment of another.
+pub(crate) fn copy_env(from: &Command, to: &mut Command) {
+    for (key, value) in from.get_envs() {
+        match value {
+            Some(value) => to.env(key, value),
+            None => to.env_remove(key),
+        };
+    }
+}
+
 impl Call {
     pub(crate) fn arg(mut self, word: impl AsRef<OsStr>) -> Self {
         self.command.arg(word);
@@ -103,6 +113,16 @@ impl Call {
 
     pub(crate) fn without_env(mut self, key: &str) -> Self {
         self.command.env_remove(key);
+        self
+    }
+
+    /// The same call, made by another program, whose last words it is.
+    pub(crate) fn by(mut self, program: &str, words: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        command.args(words).arg(self.command.get_program());
+        command.args(self.command.get_args());
+        copy_env(&self.command, &mut command);
+        self.command = command;
         self
     }
 

@@ -15,6 +15,7 @@ mod proxy;
 #[path = "../xfs.rs"]
 mod xfs;
 
+mod activation;
 mod api;
 mod bench;
 mod cipher;

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{CASNODE, Call};
+use crate::harness::{CASNODE, Call, copy_env};
 
 /// A user and group that own nothing.
 const NOBODY: u32 = 65_534;
@@ -36,12 +36,7 @@ impl Call {
             .current_dir(folder)
             .uid(NOBODY)
             .gid(NOBODY);
-        for (key, value) in self.command.get_envs() {
-            match value {
-                Some(value) => command.env(key, value),
-                None => command.env_remove(key),
-            };
-        }
+        copy_env(&self.command, &mut command);
         self.command = command;
         self
     }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use casnode_node::api::StatusReport;
-use casnode_node::{HttpConfig, NodeConfig, SeedPolicy, run_daemon};
+use casnode_node::{HttpConfig, NodeConfig, PassedSockets, SeedPolicy, run_daemon};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -31,17 +31,18 @@ const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST)
 const ORPHAN_GRACE: Duration = Duration::from_secs(20);
 
 /// Runs the node until a signal.
-pub(crate) async fn run(context: &Context, args: DaemonArgs) -> Result<()> {
+pub(crate) async fn run(context: &Context, args: DaemonArgs, passed: PassedSockets) -> Result<()> {
     let mut network = args.network.into_config();
     network.mode = args.dht_mode.and_then(|mode| mode.0).unwrap_or_default();
     network.swarm = args.swarm;
-    if network.listen.is_empty() {
-        network.listen = default_listen(has_ipv6());
-    }
+    network.listen = listen(network.listen);
     if args.until_eof {
         tokio::spawn(leave_at_eof(context.stop.clone()));
     }
     let http = http(args.http.and_then(|http| http.0), args.http_host);
+    if http.is_none() && passed.http.is_some() {
+        return Err(crate::activation::unwanted_http());
+    }
     let _rests = AbortOnDropHandle::new(tokio::spawn(memory::give_back_at_rest(
         context.stop.clone(),
     )));
@@ -61,6 +62,7 @@ pub(crate) async fn run(context: &Context, args: DaemonArgs) -> Result<()> {
     let daemon = run_daemon(
         config,
         http,
+        passed,
         changes,
         |report| ready(context, &report, seed),
         context.stop.clone(),
@@ -74,8 +76,16 @@ pub(crate) async fn run(context: &Context, args: DaemonArgs) -> Result<()> {
     Ok(())
 }
 
+/// Where a daemon listens that was told this.
+pub(super) fn listen(given: Vec<String>) -> Vec<String> {
+    if given.is_empty() {
+        return default_listen(has_ipv6());
+    }
+    given
+}
+
 /// Where the API is served over TCP.
-fn http(given: Option<Http>, hosts: Vec<String>) -> Option<HttpConfig> {
+pub(super) fn http(given: Option<Http>, hosts: Vec<String>) -> Option<HttpConfig> {
     let (listen, optional) = match given {
         Some(Http::Off) => return None,
         Some(Http::At(listen)) => (listen, false),

@@ -19,6 +19,8 @@ mod verify;
 mod web;
 mod why;
 
+use casnode_node::PassedSockets;
+
 use crate::args::{Args, Command};
 use crate::config::Settings;
 use crate::demo;
@@ -27,7 +29,7 @@ use crate::session::Context;
 use crate::signals::{self, Manner};
 
 /// Runs the command that was typed.
-pub(crate) async fn run(args: Args, settings: Settings) -> Result<()> {
+pub(crate) async fn run(args: Args, settings: Settings, passed: PassedSockets) -> Result<()> {
     let manner = if matches!(args.command, Command::Demo(_) | Command::Bench(_)) {
         Manner::TidyUp
     } else {
@@ -47,7 +49,7 @@ pub(crate) async fn run(args: Args, settings: Settings) -> Result<()> {
     }
     let context = Context::new(&args.global, settings, stop)?;
     match args.command {
-        Command::Daemon(daemon) => daemon::run(&context, daemon).await,
+        Command::Daemon(daemon) => daemon::run(&context, daemon, passed).await,
         Command::Store(store) => store::run(&context, store).await,
         Command::Get(get) => get::run(&context, get).await,
         Command::Cat(cat) => cat::run(&context, cat).await,

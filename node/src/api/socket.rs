@@ -3,7 +3,10 @@
 use std::{
     fs::{self, File},
     io,
-    os::{fd::AsRawFd, unix::fs::PermissionsExt},
+    os::{
+        fd::AsRawFd,
+        unix::{fs::PermissionsExt, net},
+    },
     path::{Path, PathBuf},
 };
 
@@ -47,6 +50,25 @@ pub(crate) fn bind(data_dir: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Takes over a socket that listens already. Calls look for it in the data directory, so that is where it has to be.
+pub(crate) fn adopt(data_dir: &Path, passed: net::UnixListener) -> io::Result<UnixListener> {
+    let addr = passed.local_addr()?;
+    let path = addr.as_pathname();
+    // By whatever links either is named.
+    let folder = path.and_then(|path| path.parent()?.canonicalize().ok());
+    let is_there = path.is_some_and(|path| path.ends_with(SOCKET_FILE))
+        && folder.is_some_and(|folder| data_dir.canonicalize().is_ok_and(|dir| dir == folder));
+    if !is_there {
+        let at = path.map_or_else(|| "nowhere".to_owned(), |path| path.display().to_string());
+        return Err(io::Error::other(format!(
+            "it is at {at}, and calls look for {}",
+            socket_path(data_dir).display()
+        )));
+    }
+    passed.set_nonblocking(true)?;
+    UnixListener::from_std(passed)
+}
+
 /// Connects to the daemon of a data directory.
 pub(crate) async fn connect(data_dir: &Path) -> io::Result<UnixStream> {
     let (path, _folder) = reach(data_dir)?;
@@ -64,6 +86,24 @@ pub(crate) fn remove(data_dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_socket_that_was_passed_has_to_be_where_calls_look_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+        let passed = net::UnixListener::bind(socket_path(&link)).unwrap();
+        let listener = adopt(dir.path(), passed).unwrap();
+        let (there, here) = tokio::join!(connect(dir.path()), listener.accept());
+        there.unwrap();
+        here.unwrap();
+        let passed = net::UnixListener::bind(dir.path().join("other.sock")).unwrap();
+        let error = adopt(dir.path(), passed).unwrap_err();
+        assert!(
+            error.to_string().contains("other.sock, and calls look for"),
+            "{error}"
+        );
+    }
 
     #[tokio::test]
     async fn a_deep_folder_is_reached_and_the_socket_is_private() {
