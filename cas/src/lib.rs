@@ -22,6 +22,7 @@ mod id;
 mod import;
 mod manifest;
 mod name;
+mod probe;
 mod proof;
 mod record;
 mod store;
@@ -45,6 +46,9 @@ pub use import::{
 };
 pub use manifest::{ChunkRef, MAX_MANIFEST_BYTES, Manifest, ManifestError};
 pub use name::{MAX_NAME_BYTES, safe_file_name};
+pub use probe::{
+    FileSystem, FolderProbe, disk_bytes, file_system, latest_change_unix_s, probe_folder,
+};
 pub use proof::{GroupHasher, GroupPieces, MAX_GROUPS, MIN_GROUP_BYTES, ProofBuilder, ProofTree};
 pub use record::{
     FileKind, FileRecord, FileRecordError, INLINE_MANIFEST_BYTES, MAX_FILE_RECORD_BYTES,

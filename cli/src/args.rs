@@ -151,6 +151,8 @@ pub(crate) enum Command {
     Providers(ProvidersArgs),
     /// Say what stands between this node and a file: goes the way of get, and keeps nothing
     Why(WhyArgs),
+    /// Say what may be wrong with this node, and what to do about it
+    Doctor(Box<DoctorArgs>),
     /// Show how announcing stands, or announce again now
     #[command(subcommand)]
     Provide(ProvideCommand),
@@ -363,6 +365,19 @@ pub(crate) struct WhyArgs {
     pub(crate) peer: Vec<String>,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
+}
+
+/// Of `casnode doctor`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Looks at the config file, the daemon, the data directory, the disk, the clock, limits, ports, addresses, each \
+                  peer to join by, the DHT and announcements; no check takes longer than 20 s. With a daemon the daemon looks, and \
+                  the flags below say nothing; without one they are those that it would be started with. The exit code is 1 when \
+                  something fails, and 0 when there are warnings alone."
+)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) daemon: DaemonArgs,
 }
 
 /// Of `casnode provide`.

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 mod config;
 mod dht;
+mod doctor;
 mod list;
 mod provide;
 mod state;
@@ -99,6 +100,7 @@ pub(crate) fn json_lines(response: &Response) -> Result<String> {
         Response::Verify(report) => json_line(report),
         Response::Providers(report) => json_line(report),
         Response::Why(report) => json_line(report),
+        Response::Doctor { checks } => lines_of(checks),
         Response::ProvideStatus(report) => json_line(report),
         Response::ProvideFile(report) => json_line(report),
         Response::ProvideNow(report) => json_line(report),
@@ -148,6 +150,7 @@ fn text(response: &Response) -> String {
         Response::Du { files } => upkeep::du_text(files),
         Response::Verify(report) => upkeep::verify_text(report),
         Response::Providers(report) => providers_text(report),
+        Response::Doctor { checks } => checks.iter().map(doctor::check_text).collect(),
         Response::Why(report) => why::why_text(report),
         Response::ProvideStatus(report) => provide::status_text(report, when::now_ms()),
         Response::ProvideFile(report) => provide::file_text(report, when::now_ms()),

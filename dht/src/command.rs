@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::batch::Provider;
-use crate::config::Mode;
+use crate::config::{Mode, Reach};
 use crate::net::{Cipher, OpenError, Ports, Question, Stream};
 use crate::origin::Origin;
 use crate::{DhtError, Key};
@@ -212,6 +212,10 @@ pub(crate) enum Command {
     },
     ListenAddrs {
         answer: oneshot::Sender<Vec<Multiaddr>>,
+    },
+    /// What others have found of whether they can dial this node.
+    Reach {
+        answer: oneshot::Sender<Reach>,
     },
     /// Where others may reach a connected peer.
     AddressesOf {

@@ -26,6 +26,19 @@ pub enum Mode {
     Auto,
 }
 
+/// What others have found of whether they can dial this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reach {
+    /// Nobody was asked, or not enough have answered.
+    #[default]
+    Untested,
+    /// Somebody has dialled it from elsewhere.
+    Reached,
+    /// Peers in several places could not dial it.
+    Unreachable,
+}
+
 /// Decides which value records may be stored and which answers are believed.
 ///
 /// The network knows nothing about content; the node supplies a check that the value belongs to the

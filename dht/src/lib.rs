@@ -48,7 +48,9 @@ pub use codec::CodecError;
 pub use command::{
     AnnounceStatus, Announced, FindEvent, FindManyEvent, FindOptions, PeerInfo, RecordFound,
 };
-pub use config::{AnnounceTimes, DhtConfig, Limits, MembershipTimes, Mode, Profile, RecordCheck};
+pub use config::{
+    AnnounceTimes, DhtConfig, Limits, MembershipTimes, Mode, Profile, Reach, RecordCheck,
+};
 pub use counters::DropCounters;
 pub use error::DhtError;
 pub use exchange::{

@@ -151,6 +151,7 @@ async fn open_tcp(
     let listener = match opened {
         Ok(listener) => listener,
         Err(error) if config.optional => {
+            node.set_no_http(format!("{at}: {error}"));
             tracing::warn!(%error, "the local API is on the socket alone: {at} cannot be listened on; --http takes another one");
             return Ok(());
         }

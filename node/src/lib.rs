@@ -18,6 +18,7 @@ mod client;
 mod clock;
 mod config;
 mod daemon;
+pub mod doctor;
 mod download;
 mod errors;
 mod http;

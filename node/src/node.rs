@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use casnode_cas::{Address, FileRecord, Manifest, Store, StoreConfig, StoreError};
@@ -71,6 +71,10 @@ pub(crate) struct Node {
     pub(crate) network: Option<NetworkName>,
     /// Where the local API is served over TCP.
     http: OnceLock<SocketAddr>,
+    /// Why it is not, although it was to be.
+    no_http: OnceLock<String>,
+    /// When it was started, by both clocks.
+    started: (Instant, u64),
     /// The part in the DHT that was chosen for it.
     mode: Mutex<DhtMode>,
 }
@@ -122,6 +126,8 @@ impl Node {
             upkeep: Upkeep::new(config.scrub_bytes_per_s),
             serve_dht: config.serve_dht,
             http: OnceLock::new(),
+            no_http: OnceLock::new(),
+            started: (clock::now(), clock::unix_s()),
             mode: Mutex::new(mode_of(&config)),
             data_dir: config.data_dir,
             network: config.network.as_ref().map(|n| n.name.clone()),
@@ -207,6 +213,26 @@ impl Node {
     /// Notes where the local API is served over TCP, once.
     pub(crate) fn set_http(&self, addr: SocketAddr) {
         let _ = self.http.set(addr); // it is served in one place
+    }
+
+    /// Why the local API is not served over TCP, although it was to be.
+    pub(crate) fn no_http(&self) -> Option<&str> {
+        self.no_http.get().map(String::as_str)
+    }
+
+    /// Notes why the local API is not served over TCP.
+    pub(crate) fn set_no_http(&self, why: String) {
+        let _ = self.no_http.set(why); // it is tried once
+    }
+
+    /// Seconds since it was started, by the monotonic clock and by the time of day.
+    pub(crate) fn age_s(&self) -> (u64, i64) {
+        let (at, unix_s) = self.started;
+        let by_day = i128::from(clock::unix_s()) - i128::from(unix_s);
+        (
+            clock::now().saturating_duration_since(at).as_secs(),
+            i64::try_from(by_day).unwrap_or_default(),
+        )
     }
 
     /// Whether a file is served to others, and announced: its seeding is not over.

@@ -24,6 +24,7 @@ mod config;
 mod demo;
 mod dht;
 mod directories;
+mod doctor;
 mod durability;
 mod gateway;
 mod hostile_peers;

@@ -60,10 +60,14 @@ fn a_missing_folder_is_1() {
 }
 
 /// A file system in memory, where this machine lets us make one.
-struct Mounted(tempfile::TempDir);
+pub(crate) struct Mounted(tempfile::TempDir);
 
 impl Mounted {
-    fn with(options: &str) -> Option<Self> {
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn with(options: &str) -> Option<Self> {
         let dir = folder();
         let tmpfs = ["mount", "-t", "tmpfs", "-o", options, "casnode-test"];
         let mounted = as_root(&tmpfs, dir.path());

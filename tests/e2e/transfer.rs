@@ -475,6 +475,14 @@ fn completions_and_help_need_nothing() {
                 .contains("casnode")
         );
     }
+    let script = casnode(["completions", "bash", "--json"]).run().ok().json();
+    assert!(
+        script["script"].as_str().unwrap().contains("casnode"),
+        "{script}"
+    );
+    let dir = folder();
+    let pages = casnode(["man", "--json"]).arg(dir.path()).run().ok().json();
+    assert_eq!(pages["folder"], dir.path().to_str().unwrap());
     casnode(["completions", "perl"]).run().exits(2);
     let help = casnode(["--help"]).run().ok().text();
     for code in ["10 ", "11 ", "12 ", "13 ", "15 ", "16 ", "130 "] {

@@ -92,6 +92,11 @@ impl Direct {
     }
 }
 
+/// Whether a file can be written around the page cache.
+pub(crate) fn can_write(file: &File, path: &Path) -> bool {
+    open_if_same(file, path).is_ok()
+}
+
 /// Others may write to the folder: what has the name by now may be another file.
 fn open_if_same(file: &File, path: &Path) -> io::Result<File> {
     if is_in_memory(file)? {

@@ -7,7 +7,7 @@ mod aligned;
 mod handle;
 
 pub(crate) use self::aligned::Aligned;
-pub(crate) use self::handle::Direct;
+pub(crate) use self::handle::{Direct, can_write};
 
 /// Direct I/O takes memory, offsets and lengths at multiples of this: no device wants more than a page, and
 /// a page that is written directly is never shared with one that is written through the cache. A power of

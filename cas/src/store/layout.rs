@@ -287,6 +287,17 @@ fn read_format(dir: &Path) -> Result<Option<Format>, StoreError> {
     }))
 }
 
+/// The version of the store in `dir`, if there is one.
+pub(super) fn version_in(dir: &Path) -> Result<Option<u16>, StoreError> {
+    match read_format(dir)? {
+        Some(format) => Ok(Some(format.version)),
+        None if has_packs(dir) => Err(StoreError::NotAStore {
+            path: dir.join(FORMAT_FILE),
+        }),
+        None => Ok(None),
+    }
+}
+
 fn new_store_id() -> Result<[u8; 16], StoreError> {
     let source = Path::new("/dev/urandom");
     let mut store_id = [0u8; 16];

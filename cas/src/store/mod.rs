@@ -62,7 +62,7 @@ pub use self::entry::{Claim, FileEntry, FileSource, FileState, SourceKind, Sourc
 pub use self::members::{DirectorySize, EnteredDirectory, MemberHold};
 pub use self::small::{MAX_SMALL_FILE_BYTES, MAX_SMALL_FILES, SmallFile};
 pub(crate) use self::source::Added;
-pub(crate) use self::space::free_bytes;
+pub(crate) use self::space::{available_bytes, free_bytes};
 pub use self::stamps::{FileStamp, KnownFile, MAX_STAMPS};
 pub use self::types::{
     BadChunk, Evicted, FileUsage, GcFile, GcPlan, GcProgress, GcReport, InUse, LostSource, Put,

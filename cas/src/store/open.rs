@@ -156,6 +156,14 @@ impl Store {
         layout::exists(dir)
     }
 
+    /// The version of the store in `dir`; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it is of a version that cannot be read, or no store at all.
+    pub fn version_in(dir: &Path) -> Result<Option<u16>, StoreError> {
+        layout::version_in(dir)
+    }
+
     /// Whether the store in `dir` is open somewhere, and by which process: `Some(None)` means by one that
     /// cannot be named.
     ///

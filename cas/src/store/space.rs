@@ -51,7 +51,8 @@ const INDEX_ENTRY_BYTES: u64 = 256;
 /// come after them, and the index grows in steps.
 const METADATA_BYTES: u64 = 8 * 1024 * 1024;
 
-fn available_bytes(dir: &Path) -> io::Result<(u64, u64)> {
+/// Bytes an unprivileged process may still write below `dir`, and all of its file system.
+pub(crate) fn available_bytes(dir: &Path) -> io::Result<(u64, u64)> {
     let stat = rustix::fs::statvfs(dir)?;
     Ok((
         stat.f_bavail.saturating_mul(stat.f_frsize),

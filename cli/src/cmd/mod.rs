@@ -6,6 +6,7 @@ mod completions;
 mod config;
 mod daemon;
 mod dht;
+mod doctor;
 mod get;
 mod get_list;
 mod link;
@@ -39,8 +40,8 @@ pub(crate) async fn run(args: Args, settings: Settings, passed: PassedSockets) -
         .map_err(|error| crate::exit::Failure::io("cannot listen for signals", &error))?;
     // These need no data directory.
     match args.command {
-        Command::Completions { shell } => return completions::run(shell),
-        Command::Man { folder } => return completions::man(&folder),
+        Command::Completions { shell } => return completions::run(shell, args.global.json),
+        Command::Man { folder } => return completions::man(&folder, args.global.json),
         Command::Demo(demo) => return demo::run(demo, &args.global, stop).await,
         Command::Bench(bench) => return bench::run(bench, &args.global, stop).await,
         Command::BenchPart(part) => return bench::run_part(&part.part),
@@ -66,6 +67,7 @@ pub(crate) async fn run(args: Args, settings: Settings, passed: PassedSockets) -
         Command::Verify(verify) => verify::run(&context, verify).await,
         Command::Providers(providers) => providers::run(&context, providers).await,
         Command::Why(args) => why::run(&context, args).await,
+        Command::Doctor(args) => doctor::run(&context, args.daemon).await,
         Command::Provide(provide) => provide::run(&context, provide).await,
         Command::Dht(dht) => dht::run(&context, dht).await,
         Command::Limits(limits) => state::limits(&context, limits).await,

@@ -56,7 +56,8 @@ impl Key {
     pub(crate) fn is_for(&self, command: &str) -> bool {
         match self.scope {
             Scope::All => true,
-            // This takes what the others take.
+            // These take what the others take.
+            Scope::Only("daemon") if command == "doctor" => true,
             Scope::Only(name) => command == name || command == "config show",
         }
     }
@@ -362,6 +363,20 @@ mod tests {
                 known || variable == "CASNODE_CONFIG",
                 "{command}: {variable}"
             );
+        }
+    }
+
+    #[test]
+    fn each_flag_of_a_daemon_has_a_key() {
+        // How one call is answered, and where the keys are.
+        const OF_A_CALL: [&str; 6] = ["json", "quiet", "verbose", "config", "help", "version"];
+        for (command, arg) in arguments(&Args::command(), "") {
+            if !(command.is_empty() || command == "daemon") || arg.is_hide_set() {
+                continue;
+            }
+            let name = arg.get_long().unwrap_or_default();
+            let known = find(name).is_some() || OF_A_CALL.contains(&name) || arg.is_positional();
+            assert!(known, "{command} --{name} has no key");
         }
     }
 

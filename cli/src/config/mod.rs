@@ -10,9 +10,9 @@ pub(crate) mod keys;
 mod origin;
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use casnode_node::api::ErrorKind;
+use casnode_node::api::{ApiError, ErrorKind};
 use clap::builder::Resettable;
 use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 
@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     matches: ArgMatches,
     /// The file that was read.
     file: Option<ConfigFile>,
+    /// What is wrong with the file, where a command goes on all the same.
+    broken: Option<ApiError>,
 }
 
 /// Why there is nothing to run.
@@ -63,9 +65,17 @@ pub(crate) fn read(words: Vec<OsString>) -> Result<(Args, Settings), Stop> {
     // The file fills in defaults alone: what is wrong without it is wrong with it.
     let matches = command.clone().try_get_matches_from(&words)?;
     check_variables(&command, &matches)?;
-    let file = match Place::of(&matches) {
-        Some(place) if heeds_settings(&matches) => place.read(&command)?,
-        _ => None,
+    let read = match Place::of(&matches) {
+        Some(place) if heeds_settings(&matches) => place.read(&command),
+        _ => Ok(None),
+    };
+    let (file, broken) = match read {
+        Ok(file) => (file, None),
+        // It is there to tell.
+        Err(Failure::Api(error)) if matches.subcommand_name() == Some("doctor") => {
+            (None, Some(error))
+        }
+        Err(failure) => return Err(failure.into()),
     };
     let matches = match &file {
         Some(file) => with_file(command, "", file).try_get_matches_from(&words)?,
@@ -76,11 +86,23 @@ pub(crate) fn read(words: Vec<OsString>) -> Result<(Args, Settings), Stop> {
         words,
         matches,
         file,
+        broken,
     };
     Ok((args, settings))
 }
 
 impl Settings {
+    /// The file that was read, and how many keys it has.
+    pub(crate) fn file(&self) -> Option<(&Path, usize)> {
+        let file = self.file.as_ref()?;
+        Some((&file.path, file.entries.len()))
+    }
+
+    /// What is wrong with the file.
+    pub(crate) fn broken(&self) -> Option<&ApiError> {
+        self.broken.as_ref()
+    }
+
     /// Each key with its value and who said it.
     pub(crate) fn all(&self) -> Vec<Setting> {
         let settings = KEYS.iter();

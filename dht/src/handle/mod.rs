@@ -19,7 +19,7 @@ pub(crate) use self::inner::Inner;
 use self::inner::within;
 use crate::bandwidth::{Bandwidth, PeerTraffic, Traffic};
 use crate::command::{Command, PeerInfo};
-use crate::config::Mode;
+use crate::config::{Mode, Reach};
 use crate::counters::DropCounters;
 use crate::error::DhtError;
 use crate::meters;
@@ -55,6 +55,17 @@ impl Dht {
             .ask(|answer| Command::ListenAddrs { answer })
             .await
             .unwrap_or_default()
+    }
+
+    /// What others have found of whether they can dial this node.
+    pub async fn reach(&self) -> Reach {
+        let reach = self.inner.ask(|answer| Command::Reach { answer }).await;
+        reach.unwrap_or_default()
+    }
+
+    /// How many peers are in the routing table, connected or not.
+    pub fn routing_peers(&self) -> usize {
+        self.inner.neighbourhood.borrow().peers().len()
     }
 
     /// The peers this node is connected to.

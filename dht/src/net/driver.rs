@@ -345,6 +345,9 @@ impl Driver {
             Command::ListenAddrs { answer } => {
                 let _ = answer.send(self.listen_addrs());
             }
+            Command::Reach { answer } => {
+                let _ = answer.send(self.reachability.reach());
+            }
             Command::AddressesOf { peer, answer } => {
                 let _ = answer.send(self.addresses_of(peer));
             }

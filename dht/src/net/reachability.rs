@@ -10,7 +10,7 @@ use std::time::Duration;
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
-use crate::config::Mode;
+use crate::config::{Mode, Reach};
 use crate::origin::Origin;
 
 /// Peers that must have failed to dial this node until it takes itself for unreachable, each of another
@@ -28,6 +28,8 @@ pub(super) struct Reachability {
     listens_on: Vec<Multiaddr>,
     /// What the latest round, or an event since, has shown.
     reachable: bool,
+    /// Whether that was shown by somebody, and is not what is taken for granted.
+    was_shown: bool,
     /// Who has failed to dial this node in the present round, and where they are. At most three.
     failed: HashMap<PeerId, Origin>,
     next: Instant,
@@ -43,6 +45,7 @@ impl Reachability {
             wanted,
             listens_on: Vec::new(),
             reachable: true,
+            was_shown: false,
             failed: HashMap::new(),
             next: now,
             dialled: HashSet::new(),
@@ -59,9 +62,19 @@ impl Reachability {
         }
     }
 
+    /// What others have found.
+    pub(super) fn reach(&self) -> Reach {
+        match (self.was_shown, self.reachable) {
+            (false, _) => Reach::Untested,
+            (true, true) => Reach::Reached,
+            (true, false) => Reach::Unreachable,
+        }
+    }
+
     /// The owner has made up their mind.
     pub(super) fn set(&mut self, wanted: Mode, now: Instant) {
         self.wanted = wanted;
+        self.was_shown = false;
         self.begin(true, now);
     }
 
@@ -69,6 +82,7 @@ impl Reachability {
     pub(super) fn listens(&mut self, on: &[Multiaddr], now: Instant) {
         if self.listens_on != on {
             self.listens_on = on.to_vec();
+            self.was_shown = false;
             self.begin(true, now);
         }
     }
@@ -91,6 +105,7 @@ impl Reachability {
     /// A peer was asked, and could dial this node or not.
     pub(super) fn tested(&mut self, by: PeerId, origin: Origin, reached: bool, now: Instant) {
         if reached {
+            self.was_shown = true;
             self.begin(true, now + SERVER_ROUND);
             return;
         }
@@ -99,6 +114,7 @@ impl Reachability {
         }
         self.failed.insert(by, origin);
         if self.failed.len() >= MAX_FAILURES {
+            self.was_shown = true;
             self.begin(false, now + CLIENT_ROUND);
         }
     }
@@ -107,6 +123,7 @@ impl Reachability {
     /// there.
     pub(super) fn came_in(&mut self, from: Origin, now: Instant) {
         let proves = self.dialled.len() < MAX_DIALLED && !self.dialled.contains(&from);
+        self.was_shown |= proves;
         if proves && !self.reachable {
             self.begin(true, now + SERVER_ROUND);
         }
@@ -155,7 +172,7 @@ mod tests {
         let now = Instant::now();
         let mut node = listening(now);
         fail(&mut node, &[1, 2, 1, 2, 2], now);
-        assert_eq!(node.mode(), Mode::Server);
+        assert_eq!((node.mode(), node.reach()), (Mode::Server, Reach::Untested));
         let (asked, peer) = (*node.failed.keys().next().unwrap(), PeerId::random());
         assert!(!node.may_ask(&asked, Origin(9), now));
         assert!(!node.may_ask(&peer, Origin(1), now), "a neighbour");
@@ -163,7 +180,10 @@ mod tests {
         node.asked(now);
         assert!(!node.may_ask(&peer, Origin(3), now), "one at a time");
         fail(&mut node, &[3], now);
-        assert_eq!(node.mode(), Mode::Client);
+        assert_eq!(
+            (node.mode(), node.reach()),
+            (Mode::Client, Reach::Unreachable)
+        );
         assert!(!node.may_ask(&peer, Origin(4), now));
         assert!(node.may_ask(&peer, Origin(4), now + CLIENT_ROUND));
     }
@@ -176,6 +196,7 @@ mod tests {
         node.tested(PeerId::random(), Origin(3), true, now);
         fail(&mut node, &[4], now);
         assert_eq!(node.mode(), Mode::Server, "counted anew");
+        assert_eq!(node.reach(), Reach::Reached);
         fail(&mut node, &[5, 6], now);
         assert_eq!(node.mode(), Mode::Client);
         node.tested(PeerId::random(), Origin(7), true, now);

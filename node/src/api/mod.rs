@@ -3,6 +3,7 @@
 mod bundle;
 pub(crate) mod call;
 mod caller;
+mod doctor;
 mod error;
 pub(crate) mod events;
 mod files;
@@ -12,6 +13,10 @@ pub(crate) mod path;
 mod pinned;
 mod prometheus;
 pub mod proto;
+mod request;
+mod response;
+#[cfg(test)]
+mod samples;
 pub(crate) mod socket;
 mod state;
 mod swarm;
@@ -21,11 +26,14 @@ mod why;
 
 pub use bundle::*;
 pub(crate) use caller::Caller;
+pub use doctor::*;
 pub use error::{ApiError, ErrorKind};
 pub use files::*;
 pub use network::*;
 pub use prometheus::prometheus_text;
 pub use proto::*;
+pub use request::*;
+pub use response::*;
 pub use state::*;
 pub use swarm::*;
 pub use tree::*;

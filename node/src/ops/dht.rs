@@ -208,7 +208,7 @@ pub(super) async fn mode(node: &Arc<Node>, wanted: Option<DhtMode>) -> Outcome {
 }
 
 /// Whether a node holds records for others now.
-pub(super) fn is_serving(dht: &Dht) -> bool {
+pub(crate) fn is_serving(dht: &Dht) -> bool {
     dht.mode() == Mode::Server
 }
 

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{ApiError, Caller, ErrorKind, Outcome, Request, Response, events::EventSink},
     client::Streams,
+    doctor,
     link::{Link, LinkError, is_link},
     node::{Node, multiaddrs},
     tasks::blocking,
@@ -248,6 +249,10 @@ pub(crate) async fn execute(
             let traced = why::why(node, options, events, cancel).await;
             traced.map(Response::Why)
         }
+        Request::Doctor { only } => {
+            let checks = doctor::doctor(node, only).await;
+            checks.map(|checks| Response::Doctor { checks })
+        }
         Request::ProvideStatus { address } => provide::status(node, address.as_deref()).await,
         Request::ProvideNow {
             address,
@@ -275,10 +280,12 @@ pub(crate) async fn execute(
     }
 }
 
+pub(crate) use dht::is_serving;
 pub(crate) use files::source_state;
 pub(crate) use limits::change_limits;
 pub(crate) use metrics::all as all_metrics;
 pub(crate) use network::status;
+pub(crate) use provide::report_of as provide_report;
 
 /// Notes that a file was used: what was used last is the last to make room.
 async fn touch(node: &Node, address: Address) {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     api::{
         ApiError, ErrorKind, Outcome, Phase, Progress, ProvideFileReport, ProvideNowReport,
-        Response, events::EventSink,
+        ProvideReport, Response, events::EventSink,
     },
     clock, errors,
     node::Node,
@@ -40,7 +40,7 @@ pub(super) struct NowCall {
 pub(super) async fn status(node: &Arc<Node>, address: Option<&str>) -> Outcome {
     let Some(address) = address else {
         let report = match &node.dht {
-            Some(dht) => awake(node, &dht.provide_status()),
+            Some(dht) => report_of(node, dht),
             None => on_disk(sleeping(node).await?),
         };
         return Ok(Response::ProvideStatus(report));
@@ -90,6 +90,11 @@ fn unscheduled(keys: &[Key]) -> KeysStatus {
     status.keys = keys.len() as u64;
     status.unscheduled = status.keys;
     status
+}
+
+/// How announcing stands, of a node that does it.
+pub(crate) fn report_of(node: &Node, dht: &Dht) -> ProvideReport {
+    awake(node, &dht.provide_status())
 }
 
 /// Makes keys due, and waits until they are announced if that is wanted.
