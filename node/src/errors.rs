@@ -1,6 +1,6 @@
 //! Errors of the crates below, in the three parts a person needs.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use casnode_cas::{Address, ExportError, ImportError, StoreError};
 use casnode_dht::DhtError;
@@ -47,7 +47,11 @@ pub(crate) fn brief(error: &dyn std::error::Error) -> String {
         }
         _ => text.split_whitespace().collect::<Vec<_>>().join(" "),
     };
-    brief.chars().take(MAX_BRIEF_CHARS).collect()
+    // Each layer of a dial tells the same once more.
+    let parts = brief.split(": ").filter(|part| !part.is_empty());
+    let mut parts: Vec<&str> = parts.collect();
+    parts.dedup_by_key(|part| part.trim_end_matches([')', ']']));
+    parts.join(": ").chars().take(MAX_BRIEF_CHARS).collect()
 }
 
 /// Nobody could be asked for a file, since nobody is connected.
@@ -186,6 +190,9 @@ pub(crate) fn import(path: &str, error: &ImportError) -> ApiError {
                 ErrorKind::Failure,
                 "store a regular file, or pipe it: `casnode store -`",
             ),
+            ImportError::Read(error) if error.kind() == io::ErrorKind::TimedOut => {
+                (ErrorKind::TimedOut, "send it again without so long a pause")
+            }
             ImportError::Read(_) => (
                 ErrorKind::Failure,
                 "look at what feeds it, and run the command again",
@@ -276,8 +283,6 @@ pub(crate) fn no_network(address: &Address) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
@@ -302,6 +307,7 @@ mod tests {
             brief.starts_with("cannot connect to 12D3: Connection refused"),
             "{brief}"
         );
+        assert_eq!(brief.matches("refused").count(), 1, "{brief}");
         assert!(!brief.contains('\n'));
     }
 

@@ -9,6 +9,7 @@ mod output;
 use std::{io, sync::Arc};
 
 use axum::{
+    Extension,
     body::Body,
     extract::State,
     response::{IntoResponse, Response},
@@ -20,10 +21,14 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use utoipa::IntoParams;
 
-use self::{input::input, output::output};
+use self::{
+    input::{SILENCE, input},
+    output::output,
+};
 use super::{
     calls::{Call, Calls, Work},
     errors::Problem,
+    guard::LocalAddress,
     request::{DESCRIBED, Headers, Query, Segment},
     router,
 };
@@ -144,7 +149,7 @@ fn contradiction(why: &str) -> Problem {
     )
 }
 
-/// Store what the body holds, and publish it. A body that breaks off stores nothing.
+/// Store what the body holds, and publish it. A body that breaks off stores nothing, and over TCP one that says nothing for 2 min.
 #[utoipa::path(
     put,
     path = "/v1/content",
@@ -157,6 +162,7 @@ fn contradiction(why: &str) -> Problem {
 pub(super) async fn put(
     State(calls): State<Arc<Calls>>,
     headers: Headers,
+    over_tcp: Option<Extension<LocalAddress>>,
     Query(query): Query<PutQuery>,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -167,11 +173,13 @@ pub(super) async fn put(
         pinned: query.pinned,
         in_place: false,
     };
+    let silence = over_tcp.map(|_| SILENCE);
+    let input = input(calls.tasks(), body.into_data_stream(), silence);
     let work = Work {
         op: "store".to_owned(),
         request,
         streams: Streams {
-            input: Some(Box::new(input(calls.tasks(), body.into_data_stream()))),
+            input: Some(Box::new(input)),
             output: None,
         },
     };

@@ -23,13 +23,18 @@ const PIECES: usize = 4;
 /// An upload of which nothing is wanted any more is read for so long, so that its sender gets to read why.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// How long an upload over TCP may say nothing while it is waited for. On the socket there is no limit: what feeds a
+/// command may take its time, and whoever may call there owns the node.
+pub(super) const SILENCE: Duration = Duration::from_secs(120);
+
 /// A piece of an upload; `None` is its end.
 type PieceIn = io::Result<Option<Bytes>>;
 
-/// A reader of a body. A task reads the body, and goes on for a while when nobody wants it any more.
-pub(super) fn input(tasks: &Tasks, body: BodyDataStream) -> InputPieces {
+/// A reader of a body, which fails after so long a `silence`. A task reads the body, and goes on for a while when nobody
+/// wants it any more.
+pub(super) fn input(tasks: &Tasks, body: BodyDataStream, silence: Option<Duration>) -> InputPieces {
     let (sender, pieces) = mpsc::channel(PIECES);
-    tasks.spawn("read content", read_body(body, sender));
+    tasks.spawn("read content", read_body(body, sender, silence));
     InputPieces {
         pieces,
         piece: Bytes::new(),
@@ -37,9 +42,13 @@ pub(super) fn input(tasks: &Tasks, body: BodyDataStream) -> InputPieces {
     }
 }
 
-async fn read_body(mut body: BodyDataStream, sender: mpsc::Sender<PieceIn>) -> io::Result<()> {
-    while let Some(piece) = body.next().await {
-        let piece = piece.map(Some).map_err(io::Error::other);
+async fn read_body(
+    mut body: BodyDataStream,
+    sender: mpsc::Sender<PieceIn>,
+    silence: Option<Duration>,
+) -> io::Result<()> {
+    while let Some(piece) = next(&mut body, silence).await {
+        let piece = piece.map(Some);
         let is_broken = piece.is_err();
         if sender.send(piece).await.is_err() {
             let rest = async { while let Some(Ok(_)) = body.next().await {} };
@@ -52,6 +61,21 @@ async fn read_body(mut body: BodyDataStream, sender: mpsc::Sender<PieceIn>) -> i
     }
     let _ = sender.send(Ok(None)).await; // whoever left does not want to know
     Ok(())
+}
+
+/// The next piece of a body; an error when there is none for too long.
+async fn next(body: &mut BodyDataStream, silence: Option<Duration>) -> Option<io::Result<Bytes>> {
+    let piece = match silence {
+        None => body.next().await,
+        Some(limit) => match tokio::time::timeout(limit, body.next()).await {
+            Ok(piece) => piece,
+            Err(_) => {
+                let why = format!("nothing came for {} s", limit.as_secs());
+                return Some(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+            }
+        },
+    };
+    piece.map(|piece| piece.map_err(io::Error::other))
 }
 
 /// The other end of an upload. That its task is gone is no end of it.
@@ -98,6 +122,29 @@ mod tests {
             piece: Bytes::new(),
             has_ended: false,
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_that_says_nothing_for_too_long_is_given_up_and_a_slow_one_is_not() {
+        let piece = |pause: Duration| async move {
+            tokio::time::sleep(pause).await;
+            Ok::<_, io::Error>(Bytes::from_static(b"x"))
+        };
+        let body = |pauses: [Duration; 2]| {
+            let pieces = futures::stream::iter(pauses).then(piece);
+            axum::body::Body::from_stream(pieces).into_data_stream()
+        };
+        let tasks = Tasks::new();
+        let (slow, silent) = (SILENCE / 2, SILENCE * 2);
+        let mut whole = Vec::new();
+        let mut read = input(&tasks, body([slow, slow]), Some(SILENCE));
+        read.read_to_end(&mut whole).await.unwrap();
+        assert_eq!(whole, b"xx");
+        let mut read = input(&tasks, body([silent, silent]), None);
+        read.read_to_end(&mut whole).await.unwrap();
+        let mut read = input(&tasks, body([slow, silent]), Some(SILENCE));
+        let error = read.read_to_end(&mut whole).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]
