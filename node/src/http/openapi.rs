@@ -2,6 +2,8 @@
 //!
 //! `docs/openapi.json` is what comes out; a test compares them.
 
+mod gateway;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, LazyLock},
@@ -47,7 +49,8 @@ use crate::api::{self, API_VERSION, ErrorKind, Request};
         (name = "operations", description = "One for each command. The result's fields are those of `--json`."),
         (name = "content", description = "A file's bytes, in and out."),
         (name = "health", description = "Whether the daemon is well; no token is needed."),
-        (name = "calls", description = "What runs: follow it, end it.")
+        (name = "calls", description = "What runs: follow it, end it."),
+        (name = "gateway", description = "Files for browsers and players; on loopback no token is needed.")
     )
 )]
 struct Description;
@@ -75,6 +78,7 @@ fn description() -> Value {
     if let Some(schemas) = description["components"]["schemas"].as_object_mut() {
         schemas.remove("Request");
     }
+    description["components"]["schemas"]["CallEvent"] = call_event();
     let errors = errors();
     for (status, about) in &errors {
         description["components"]["responses"][status] = json!({
@@ -92,6 +96,7 @@ fn description() -> Value {
         for operation in operations.flat_map(|methods| methods.values_mut()) {
             complete(operation, errors.keys());
         }
+        paths.extend(gateway::paths().map(|(path, item)| (path.to_owned(), item)));
     }
     without_links(&mut description);
     description
@@ -142,8 +147,7 @@ fn operation(op: &str, about: &str, mut fields: Value) -> Value {
     if op != WRITING_ALONE {
         let response = json!({ "$ref": "#/components/schemas/Response" });
         answers["application/json"] = json!({ "schema": response });
-        let event = json!({ "$ref": "#/components/schemas/Event" });
-        answers[EVENT_STREAM] = json!({ "schema": event });
+        answers[EVENT_STREAM] = events();
     }
     if WRITING.contains(&op) {
         answers["application/octet-stream"] = json!({ "schema": { "type": "string" } });
@@ -195,16 +199,55 @@ fn complete<'a>(operation: &mut Value, errors: impl Iterator<Item = &'a String>)
     let Some(responses) = operation["responses"].as_object_mut() else {
         return;
     };
-    if operation_id == "put_content"
+    if (operation_id == "put_content" || operation_id == "follow_call")
         && let Some(content) = responses["200"]["content"].as_object_mut()
     {
-        let event = json!({ "schema": { "$ref": "#/components/schemas/Event" } });
-        content.insert(EVENT_STREAM.to_owned(), event);
+        content.insert(EVENT_STREAM.to_owned(), events());
     }
     for status in errors {
         let error = json!({ "$ref": format!("#/components/responses/{status}") });
         responses.entry(status).or_insert(error);
     }
+}
+
+/// An answer that is server-sent events. The schema is that of each event, as OpenAPI 3.1 has no word for a stream of them.
+fn events() -> Value {
+    json!({ "schema": { "$ref": "#/components/schemas/CallEvent" } })
+}
+
+/// The events of a call by name, with what their data is and what they mean.
+const EVENTS: [(&str, &str, &str); 4] = [
+    ("progress", "Event", "How far it is; any number of times."),
+    (
+        "warning",
+        "Event",
+        "Something the person should know although the call goes on.",
+    ),
+    ("result", "Response", "It went well; the last event."),
+    ("error", "ErrorBody", "It failed; the last event."),
+];
+
+/// One server-sent event of a call: its name, and its data, which is JSON in one line.
+fn call_event() -> Value {
+    let events = EVENTS.map(|(name, data, about)| {
+        json!({
+            "type": "object",
+            "description": about,
+            "required": ["event", "data"],
+            "properties": {
+                "event": { "type": "string", "enum": [name] },
+                "data": {
+                    "type": "string",
+                    "contentMediaType": "application/json",
+                    "contentSchema": { "$ref": format!("#/components/schemas/{data}") },
+                },
+            },
+        })
+    });
+    json!({
+        "description": "One server-sent event of a call: any number of `progress` and `warning`, and one last `result` or `error`.",
+        "oneOf": events,
+    })
 }
 
 fn header_parameter(name: &str, about: &str, schema: Value) -> Value {
@@ -310,6 +353,31 @@ mod tests {
             let known = matches!(parsed, crate::api::call::CallError::Malformed { .. });
             assert!(known, "{op}: {parsed}");
         }
+    }
+
+    #[test]
+    fn every_stream_of_events_is_described_to_its_end() {
+        let description = description();
+        let paths = description["paths"].as_object().unwrap();
+        let answers = paths
+            .values()
+            .flat_map(|path| path.as_object().unwrap().values());
+        let streams: Vec<_> = answers
+            .map(|operation| &operation["responses"]["200"]["content"][EVENT_STREAM])
+            .filter(|stream| !stream.is_null())
+            .collect();
+        assert!(streams.len() > 20, "{}", streams.len());
+        for stream in streams {
+            assert_eq!(stream["schema"]["$ref"], "#/components/schemas/CallEvent");
+        }
+        let named = description["components"]["schemas"]["CallEvent"]["oneOf"]
+            .as_array()
+            .unwrap();
+        let named: Vec<_> = named
+            .iter()
+            .map(|event| &event["properties"]["event"]["enum"][0])
+            .collect();
+        assert_eq!(named, ["progress", "warning", "result", "error"]);
     }
 
     #[test]
