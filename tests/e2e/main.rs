@@ -30,6 +30,7 @@ mod gateway;
 mod hostile_peers;
 mod in_place;
 mod input;
+mod json;
 mod links;
 mod list;
 mod memory;
