@@ -38,8 +38,7 @@ pub(crate) async fn run(context: &Context, open: bool) -> Result<()> {
     };
     let http = status.http.and_then(|http| http.parse().ok());
     let http = http.ok_or_else(no_address)?;
-    let token = read_token(&context.data_dir)
-        .map_err(|error| Failure::io("the token of the daemon could not be read", &error))?;
+    let token = read_token(&context.data_dir).map_err(|error| no_token(&error))?;
     let url = url(http, &token);
     if open {
         show(&context.data_dir, &url)?;
@@ -51,6 +50,15 @@ pub(crate) async fn run(context: &Context, open: bool) -> Result<()> {
             output::write_out(&format!("{url}\n"))
         }
     }
+}
+
+fn no_token(error: &io::Error) -> Failure {
+    Failure::new(
+        ErrorKind::Failure,
+        "the daemon's token could not be read",
+        error.to_string(),
+        "run this as the daemon's user, or restart the daemon for a new token",
+    )
 }
 
 fn no_address() -> Failure {

@@ -105,8 +105,7 @@ pub struct ChunkMap {
     pub chunks_per_cell: u32,
     /// Of each cell, the chunks that are here.
     pub here: Vec<u32>,
-    /// Of each cell, how often its rarest chunk is known to be there, this node's own copy counted. Peers that only fetched
-    /// from have a part of the file are not counted: they say how much it is, and not what.
+    /// Of each cell, how often its rarest chunk is known to be there, this node's own copy counted.
     pub copies: Vec<u32>,
 }
 

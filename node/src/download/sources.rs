@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use casnode_cas::ManifestId;
+use casnode_cas::{HaveBitmap, ManifestId};
 use casnode_dht::PeerId;
 use tokio::sync::mpsc;
 
@@ -28,7 +28,7 @@ use super::{
 use crate::{
     api::ProviderUse,
     sched::PeerSlot,
-    swarm::{SourceView, Swarms},
+    swarm::{SourceHas, SourceView, Swarms},
 };
 
 /// Sessions at a time. With as many of others' at this node a peer has some 64 neighbours: of 1,000 machines each is
@@ -224,7 +224,7 @@ impl Sources {
     /// How many peers have what is wanted and send nothing at present, and how many have it and send.
     pub(super) fn turns(&self) -> Turns {
         let wanted = self.active.values();
-        let wanted = wanted.filter(|s| s.joined && s.view.interests_us);
+        let wanted = wanted.filter(|s| s.is_joined() && s.view.interests_us);
         let (choking, sending): (Vec<_>, Vec<_>) = wanted.partition(|s| s.view.chokes_us);
         Turns {
             choking: choking.len(),
@@ -234,7 +234,7 @@ impl Sources {
 
     /// Tells the swarm of this manifest what its members have given since the last time, and how they stand to this node.
     pub(super) fn report(&mut self, swarms: &Arc<Swarms>, manifest: ManifestId) {
-        let joined = self.active.values_mut().filter(|s| s.joined);
+        let joined = self.active.values_mut().filter(|s| s.is_joined());
         joined.for_each(|source| source.report(swarms, manifest));
     }
 
@@ -255,10 +255,20 @@ impl Sources {
         }
     }
 
-    pub(super) fn joined(&mut self, slot: PeerSlot, have_chunks: u32) {
+    /// It is asked for chunks from now on, and has these.
+    pub(super) fn joined(&mut self, slot: PeerSlot, have: HaveBitmap) {
         if let Some(source) = self.active.get_mut(&slot) {
-            source.joined = true;
-            source.view.have_chunks = have_chunks;
+            source.view.have_chunks = u32::try_from(have.count()).unwrap_or(u32::MAX);
+            source.has = Some(SourceHas::new(have));
+        }
+    }
+
+    /// It has these chunks, too.
+    pub(super) fn got(&mut self, slot: PeerSlot, indices: &[u32]) {
+        if let Some(source) = self.active.get_mut(&slot)
+            && let Some(has) = &source.has
+        {
+            source.view.have_chunks = has.add(indices);
         }
     }
 
@@ -306,7 +316,7 @@ impl Sources {
     }
 
     pub(super) fn joined_count(&self) -> u32 {
-        u32::try_from(self.active.values().filter(|s| s.joined).count()).unwrap_or(u32::MAX)
+        u32::try_from(self.active.values().filter(|s| s.is_joined()).count()).unwrap_or(u32::MAX)
     }
 
     /// Peers that were found and could not be reached.

@@ -35,7 +35,7 @@ pub(crate) use self::{
     engine::{AddressBook, choke, introduce},
     line::Line,
     member::{Here, Joining, Membership, Told},
-    source::SourceView,
+    source::{SourceHas, SourceView},
     view::{PeerView, SwarmView},
 };
 use self::{swarm::Swarm, table::Table};
@@ -216,9 +216,15 @@ impl Swarms {
     }
 
     /// What a download knows of a source changed.
-    pub(crate) fn source(&self, manifest: ManifestId, peer: PeerId, view: SourceView) {
+    pub(crate) fn source(
+        &self,
+        manifest: ManifestId,
+        peer: PeerId,
+        view: SourceView,
+        has: &SourceHas,
+    ) {
         let now = self.now();
-        if self.lock().enter(manifest).source(peer, view, now) {
+        if self.lock().enter(manifest).source(peer, view, has, now) {
             self.came.notify_one();
         }
     }

@@ -15,7 +15,7 @@ use super::{
     line::{Interest, Line, Tally},
     load::LoadOfAll,
     member::{Here, Joining, Told},
-    source::{Source, SourceView},
+    source::{Source, SourceHas, SourceView},
 };
 use crate::{
     choke::{Candidate, Offers, Rate, SwarmMode},
@@ -248,19 +248,22 @@ impl Swarm {
     }
 
     /// What is known of a source; whether it is a new peer that has to be looked for.
-    pub(super) fn source(&mut self, peer: PeerId, view: SourceView, now: Mono) -> bool {
+    pub(super) fn source(
+        &mut self,
+        peer: PeerId,
+        view: SourceView,
+        has: &SourceHas,
+        now: Mono,
+    ) -> bool {
         if let Some(source) = self.sources.get_mut(&peer) {
             source.view = view;
+            source.has = has.clone();
             return false;
         }
         if self.sources.len() >= MAX_SOURCES {
             return false;
         }
-        let source = Source {
-            view,
-            ..Source::default()
-        };
-        self.sources.insert(peer, source);
+        self.sources.insert(peer, Source::new(view, has.clone()));
         self.crowd.enters(peer, now)
     }
 

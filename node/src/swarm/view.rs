@@ -10,6 +10,7 @@ use casnode_dht::PeerId;
 
 use super::{
     member::Here,
+    source::SourceHas,
     swarm::{Member, Swarm},
 };
 use crate::{choke::SwarmMode, sched::Mono};
@@ -55,8 +56,8 @@ pub(crate) struct PeerView {
 pub(crate) struct Holders {
     here: Option<Here>,
     members: Vec<Arc<HaveBitmap>>,
-    /// How many chunks those sources have that ask this node for nothing: what these are is not known.
-    sources: Vec<u32>,
+    /// Those sources that ask this node for nothing.
+    sources: Vec<SourceHas>,
 }
 
 /// A swarm as it is now.
@@ -116,17 +117,14 @@ impl Holders {
         Self {
             here: swarm.here.clone(),
             members: swarm.members.values().map(|m| m.has.clone()).collect(),
-            sources: silent.map(|(_, s)| s.view.have_chunks).collect(),
+            sources: silent.map(|(_, s)| s.has.clone()).collect(),
         }
     }
 
-    /// How often each chunk is known to be there, what is in the store of this node counted. Of sources that have a part it
-    /// is not known which.
+    /// How often each chunk is known to be there, what is in the store of this node counted.
     pub(crate) fn count(&self, stored: &HaveBitmap) -> Vec<u32> {
         let chunks = stored.len();
-        let is_whole = |have_chunks: &&u32| **have_chunks as usize == chunks;
-        let whole = self.sources.iter().filter(is_whole).count();
-        let mut held = vec![u32::try_from(whole).unwrap_or(u32::MAX); chunks];
+        let mut held = vec![0; chunks];
         let mut own = stored.clone();
         if let Some(here) = self.here.as_ref().map(Here::now) {
             here.iter_ones()
@@ -139,6 +137,10 @@ impl Holders {
         add(&own);
         let members = self.members.iter().filter(|has| has.len() == chunks);
         members.for_each(|has| add(has));
+        let sources = self.sources.iter().map(SourceHas::now);
+        sources
+            .filter(|has| has.len() == chunks)
+            .for_each(|has| add(&has));
         held
     }
 }
@@ -159,6 +161,7 @@ mod tests {
 
     #[test]
     fn a_chunk_is_there_as_often_as_somebody_is_known_to_have_it() {
+        let late = SourceHas::new(having(4, &[]));
         let holders = Holders {
             here: Some(Here {
                 address: Address::from_bytes([1; 32]),
@@ -167,10 +170,12 @@ mod tests {
             }),
             // One speaks of another number of chunks than there are.
             members: vec![Arc::new(having(4, &[1, 2])), Arc::new(having(9, &[3, 8]))],
-            // One has everything, of the other it is not known what it has.
-            sources: vec![4, 2],
+            // One has everything, and one what it says after a while.
+            sources: vec![SourceHas::new(having(4, &[0, 1, 2, 3])), late.clone()],
         };
         assert_eq!(holders.count(&having(4, &[0])), [2, 3, 2, 1]);
+        assert_eq!(late.add(&[3, 4, 100]), 1);
+        assert_eq!(holders.count(&having(4, &[0])), [2, 3, 2, 2]);
         let nobody = Holders::default();
         assert_eq!(nobody.count(&having(3, &[2])), [0, 0, 1]);
         assert_eq!(nobody.count(&having(0, &[])), [0_u32; 0]);

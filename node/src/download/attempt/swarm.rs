@@ -21,20 +21,14 @@ impl Attempt<'_> {
         if self.job.sources.get(slot).is_some_and(|s| !s.knows_file) {
             self.claims.add_to(slot, &mut have);
         }
-        let count = u32::try_from(have.count()).unwrap_or(u32::MAX);
-        tracing::debug!(slot = slot.0, has = count, "a source joined");
-        self.job.sources.joined(slot, count);
+        tracing::debug!(slot = slot.0, has = have.count(), "a source joined");
+        self.job.sources.joined(slot, have.clone());
         self.schedule(Event::PeerJoined { peer: slot, have });
     }
 
     /// A peer has these chunks, too.
     pub(super) fn got(&mut self, slot: PeerSlot, indices: Vec<u32>) {
-        let all = self.running.as_ref().map(|r| r.manifest.chunk_count());
-        let more = u32::try_from(indices.len()).unwrap_or(u32::MAX);
-        self.job.sources.see(slot, |view| {
-            let have = view.have_chunks.saturating_add(more);
-            view.have_chunks = have.min(all.unwrap_or_default());
-        });
+        self.job.sources.got(slot, &indices);
         self.schedule(Event::PeerGot {
             peer: slot,
             indices,

@@ -10,7 +10,7 @@ use casnode_dht::PeerId;
 use tokio::sync::mpsc;
 
 use super::super::session::Command;
-use crate::swarm::{SourceView, Swarms};
+use crate::swarm::{SourceHas, SourceView, Swarms};
 
 /// A session may make room for another peer when it has been of no use for this long.
 pub(super) const USEFUL_WITHIN: Duration = Duration::from_secs(30);
@@ -28,8 +28,8 @@ pub(in crate::download) struct Source {
     pub(in crate::download) commands: mpsc::Sender<Command>,
     /// How often it has choked this node.
     pub(in crate::download) chokes: u32,
-    /// Its bitmap is known and it is asked for chunks.
-    pub(super) joined: bool,
+    /// What it has, once that is known and it is asked for chunks.
+    pub(super) has: Option<SourceHas>,
     /// It has an entry of the file, and tells by itself which chunks it has.
     pub(in crate::download) knows_file: bool,
     pub(super) origin: Origin,
@@ -61,7 +61,7 @@ impl Source {
             peer,
             commands,
             chokes: 0,
-            joined: false,
+            has: None,
             knows_file: false,
             origin,
             useful_at: now,
@@ -73,13 +73,20 @@ impl Source {
         }
     }
 
+    /// It is asked for chunks.
+    pub(super) fn is_joined(&self) -> bool {
+        self.has.is_some()
+    }
+
     /// Tells the swarm what changed since the last time.
     pub(super) fn report(&mut self, swarms: &Arc<Swarms>, manifest: ManifestId) {
-        if self.told != Some(self.view) {
+        if let Some(has) = &self.has
+            && self.told != Some(self.view)
+        {
             self.told = Some(self.view);
             let entered = || Entered::new(swarms, manifest, self.peer);
             self.entered.get_or_insert_with(entered);
-            swarms.source(manifest, self.peer, self.view);
+            swarms.source(manifest, self.peer, self.view, has);
         }
         let bytes = std::mem::take(&mut self.fresh_bytes);
         if bytes > 0 {
@@ -89,7 +96,7 @@ impl Source {
 
     /// How long it may be of no use before it makes room.
     pub(super) fn grace(&self, newcomer: Origin) -> Duration {
-        let grace = match self.joined && self.view.interests_us {
+        let grace = match self.is_joined() && self.view.interests_us {
             true => WANTED_WITHIN,
             false => USEFUL_WITHIN,
         };

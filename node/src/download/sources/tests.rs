@@ -23,6 +23,15 @@ fn full(origin: impl Fn(usize) -> Origin, now: Instant) -> Sources {
     sources
 }
 
+/// The first chunks of twelve.
+fn having(chunks: usize) -> HaveBitmap {
+    let mut have = HaveBitmap::new(12);
+    (0..chunks).for_each(|index| {
+        have.set(index);
+    });
+    have
+}
+
 #[test]
 fn one_word_fills_at_most_half_of_the_places() {
     let (now, liar) = (Instant::now(), PeerId::random());
@@ -76,7 +85,7 @@ fn a_peer_that_has_what_is_wanted_may_choke_for_a_while() {
     let mut sources = full(|_| Origin::Found, begun);
     let slots: Vec<PeerSlot> = (0u32..).take(MAX_SESSIONS).map(PeerSlot).collect();
     for slot in &slots[1..] {
-        sources.joined(*slot, 9);
+        sources.joined(*slot, having(9));
         sources.see(*slot, |view| view.interests_us = true);
     }
     let turns = sources.turns();
@@ -116,7 +125,7 @@ fn a_report_has_what_changed_and_each_byte_once() {
     let slot = admit(&mut sources, peer, Origin::Found, now).unwrap().slot;
     sources.report(&swarms, manifest);
     assert_eq!(swarms.census().swarms, 0, "it has not joined");
-    sources.joined(slot, 3);
+    sources.joined(slot, having(3));
     sources.delivered(slot, 5, now);
     sources.delivered(slot, 6, now);
     for _ in 0..2 {
@@ -125,6 +134,13 @@ fn a_report_has_what_changed_and_each_byte_once() {
         assert_eq!((peers.len(), peers[0].down_bytes), (1, 11));
         assert_eq!((peers[0].peer, peers[0].have_chunks), (peer, Some(3)));
     }
+    // What it had before, and what there is not, is no news.
+    sources.got(slot, &[2, 5, 11, 12]);
+    sources.report(&swarms, manifest);
+    let view = swarms.report(manifest);
+    assert_eq!(view.peers[0].have_chunks, Some(5));
+    let held = view.holders.count(&HaveBitmap::new(12));
+    assert_eq!(held, [1, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
 }
 
 #[test]
@@ -142,7 +158,7 @@ fn a_source_s_entry_in_the_swarm_ends_with_its_session_however_that_ends() {
         let (swarms, peer) = (Arc::new(Swarms::default()), PeerId::random());
         let mut sources = Sources::default();
         let slot = admit(&mut sources, peer, Origin::Found, now).unwrap().slot;
-        sources.joined(slot, 3);
+        sources.joined(slot, having(3));
         sources.report(&swarms, manifest);
         assert_eq!(swarms.census().swarms, 1);
         end(&mut sources, slot, peer, now);

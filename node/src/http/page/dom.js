@@ -19,6 +19,11 @@ function fill(node, attributes, children) {
   return node;
 }
 
+/** Sentences as children: what is between backticks is a command, and looks like one. */
+function prose(text) {
+  return text.split("`").map((part, place) => (place % 2 === 1 ? element("code", {}, part) : part));
+}
+
 /** Children for items. One whose item is as it was stays the same node, so that a selection or the focus in it does, too. */
 function keyed(parent, items, keyOf, build) {
   const before = new Map([...parent.children].map((node) => [node.dataset.key, node]));

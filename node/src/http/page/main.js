@@ -30,7 +30,7 @@ function unanswered(error) {
     askToken(hasToken());
     return;
   }
-  byId("notice").textContent = told(error);
+  byId("notice").replaceChildren(...prose(told(error)));
   byId("notice").hidden = false;
 }
 

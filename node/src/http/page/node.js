@@ -77,7 +77,7 @@ function drawAnnouncing(provide) {
   ]);
   const { behind } = provide;
   byId("behind").hidden = !behind;
-  byId("behind").textContent = behind ? [`${behind.what}: ${behind.why}`, behind.next].map(sentence).join(" ") : "";
+  byId("behind").replaceChildren(...(behind ? prose([`${behind.what}: ${behind.why}`, behind.next].map(sentence).join(" ")) : []));
 }
 
 async function refreshNode() {

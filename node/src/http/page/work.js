@@ -56,7 +56,7 @@ function job(title, knownBytes) {
   byId("work").hidden = false;
 
   const show = (kind, event) => {
-    if (kind === "warning") words.textContent = sentence(event.message);
+    if (kind === "warning") words.replaceChildren(...prose(sentence(event.message)));
     if (kind !== "progress") return;
     const total = event.total_bytes ?? (event.phase === "importing" ? knownBytes : null);
     const from = event.sources && event.phase === "fetching" ? ` from ${counted(event.sources, "peer")}` : "";
@@ -78,7 +78,7 @@ function job(title, knownBytes) {
   const failed = (error) => {
     const isOwn = error.name === "AbortError";
     if (isOwn) figure.textContent = "";
-    end(isOwn ? "cancelled" : "failed", [isOwn ? "Cancelled. What was fetched is kept." : told(error)]);
+    end(isOwn ? "cancelled" : "failed", isOwn ? ["Cancelled. What was fetched is kept."] : prose(told(error)));
   };
   return { show, end, failed, acts, figure, signal: ending.signal };
 }
