@@ -15,6 +15,9 @@ pub(crate) const MAX_VALUE_BYTES: usize = 5 * 1024;
 /// One change: a key and its new value, or `None` to remove it.
 pub(crate) type Op = (Vec<u8>, Option<Vec<u8>>);
 
+/// Called with the place of a key among those that were asked for, and its value.
+pub(crate) type Found<'a> = &'a mut dyn FnMut(usize, &[u8]) -> Result<(), IndexError>;
+
 /// Called with each key and value of a scan; breaks to end it.
 pub(crate) type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, IndexError>;
 
@@ -22,6 +25,16 @@ pub(crate) type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlo
 pub(crate) trait Index: Send + Sync {
     /// The value of `key`.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError>;
+
+    /// Looks up keys that are in order, and calls with each of them that is there.
+    fn get_ascending(&self, keys: &[&[u8]], found: Found<'_>) -> Result<(), IndexError> {
+        for (place, key) in keys.iter().enumerate() {
+            if let Some(value) = self.get(key)? {
+                found(place, &value)?;
+            }
+        }
+        Ok(())
+    }
 
     /// Applies at most [`MAX_BATCH_KEYS`] changes, all or none of them, also across a crash. Batches
     /// survive in the order in which they were applied.

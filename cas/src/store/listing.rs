@@ -68,19 +68,40 @@ impl Core {
 
     fn listing(&self, file: &FileEntry) -> Result<Bytes, StoreError> {
         let entry = self.manifest_entry(&file.manifest)?;
-        let bytes = entry.map(|entry| read_listing(&self.packs, &file.manifest, entry));
+        self.listing_in(&file.address, &file.manifest, entry)
+    }
+
+    /// The same of a file with this manifest, where what the index knows of that was looked up.
+    fn listing_in(
+        &self,
+        address: &Address,
+        id: &ManifestId,
+        entry: Option<ManifestEntry>,
+    ) -> Result<Bytes, StoreError> {
+        let bytes = entry.map(|entry| read_listing(&self.packs, id, entry));
         let bytes = bytes.transpose()?.flatten();
         bytes.ok_or(StoreError::CorruptManifest {
-            address: file.address,
+            address: *address,
             source: None,
         })
     }
 
     /// The manifest of an entry that is not a remnant.
     pub(super) fn manifest_of(&self, file: &FileEntry) -> Result<Manifest, StoreError> {
-        let bytes = self.listing(file)?;
-        Manifest::decode_for(&file.address, &bytes).map_err(|error| StoreError::CorruptManifest {
-            address: file.address,
+        let entry = self.manifest_entry(&file.manifest)?;
+        self.manifest_in(&file.address, &file.manifest, entry)
+    }
+
+    /// The same of a file with this manifest, where what the index knows of that was looked up.
+    pub(super) fn manifest_in(
+        &self,
+        address: &Address,
+        id: &ManifestId,
+        entry: Option<ManifestEntry>,
+    ) -> Result<Manifest, StoreError> {
+        let bytes = self.listing_in(address, id, entry)?;
+        Manifest::decode_for(address, &bytes).map_err(|error| StoreError::CorruptManifest {
+            address: *address,
             source: Some(error),
         })
     }

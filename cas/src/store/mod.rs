@@ -20,6 +20,7 @@ mod index;
 mod layout;
 mod ledger;
 mod listing;
+mod lookup;
 mod medium;
 mod members;
 mod memory;

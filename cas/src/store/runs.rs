@@ -9,7 +9,7 @@
 use std::ops::{ControlFlow, Range};
 use std::sync::Mutex;
 
-use super::index::{Index, Op, Visit};
+use super::index::{Found, Index, Op, Visit};
 use super::lock;
 use crate::error::IndexError;
 
@@ -82,13 +82,29 @@ impl<I: Ordered> Index for Runs<I> {
         let Some((_, run)) = self.below.last_up_to(key)? else {
             return Ok(None);
         };
-        for entry in entries(&run) {
-            let (found, value) = entry?;
-            if found == key {
-                return Ok(Some(value.to_vec()));
+        Ok(value_in(&run, key)?.map(<[u8]>::to_vec))
+    }
+
+    fn get_ascending(&self, keys: &[&[u8]], found: Found<'_>) -> Result<(), IndexError> {
+        debug_assert!(keys.is_sorted(), "keys out of order");
+        // The run of the key before. Whatever is not behind its last entry is in it or nowhere.
+        let mut run = Vec::new();
+        let mut reaches_to: Option<Range<usize>> = None;
+        for (place, key) in keys.iter().enumerate() {
+            let is_behind =
+                |last: Range<usize>| run.get(last).is_none_or(|last: &[u8]| last < *key);
+            if reaches_to.clone().is_none_or(is_behind) {
+                run = self
+                    .below
+                    .last_up_to(key)?
+                    .map_or_else(Vec::new, |(_, run)| run);
+                reaches_to = last_key(&run)?;
+            }
+            if let Some(value) = value_in(&run, key)? {
+                found(place, value)?;
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     fn apply(&self, mut ops: Vec<Op>) -> Result<(), IndexError> {
@@ -137,6 +153,30 @@ impl<I: Ordered> Index for Runs<I> {
 }
 
 type Entry<'a> = (&'a [u8], &'a [u8]);
+
+/// The value of a key in a run.
+fn value_in<'a>(run: &'a [u8], key: &[u8]) -> Result<Option<&'a [u8]>, IndexError> {
+    for entry in entries(run) {
+        let (found, value) = entry?;
+        if found == key {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
+}
+
+/// Where the last key of a run is; `None` for an empty run.
+fn last_key(run: &[u8]) -> Result<Option<Range<usize>>, IndexError> {
+    let mut last = None;
+    let mut begin = 0;
+    for entry in entries(run) {
+        let entry = entry?;
+        let key_begin = begin + ENTRY_HEADER_BYTES;
+        last = Some(key_begin..key_begin + entry.0.len());
+        begin += entry_bytes(&entry);
+    }
+    Ok(last)
+}
 
 /// The entries of a run; ends behind the first that cannot be.
 fn entries(run: &[u8]) -> impl Iterator<Item = Result<Entry<'_>, IndexError>> {
@@ -264,8 +304,19 @@ mod tests {
                         None => model.remove(key),
                     };
                 }
-                let asked: Vec<_> = batch.iter().map(|(key, _)| key.clone()).collect();
+                let mut asked: Vec<_> = batch.iter().map(|(key, _)| key.clone()).collect();
+                asked.sort();
                 index.apply(batch).unwrap();
+                let keys: Vec<&[u8]> = asked.iter().map(Vec::as_slice).collect();
+                let mut values = vec![None; keys.len()];
+                let found = &mut |place: usize, value: &[u8]| {
+                    values[place] = Some(value.to_vec());
+                    Ok(())
+                };
+                index.get_ascending(&keys, found).unwrap();
+                for (key, value) in asked.iter().zip(values) {
+                    prop_assert_eq!(value.as_ref(), model.get(key));
+                }
                 for key in asked {
                     prop_assert_eq!(index.get(&key).unwrap(), model.get(&key).cloned());
                     let expected: Vec<_> = model.range(key.clone()..).map(|(k, v)| (k.clone(), v.clone())).collect();

@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::core::Core;
-use super::entry::{self, FileState, Stamp};
+use super::entry::{self, Stamp};
 use super::index::{MAX_BATCH_KEYS, Op};
 use super::{Store, lock};
 use crate::error::StoreError;
@@ -98,21 +98,25 @@ fn key_of(path_key: &[u8]) -> Vec<u8> {
 }
 
 impl Core {
-    fn known_file(
+    fn known_files(
         &self,
-        path_key: &[u8],
-        stamp: &FileStamp,
-    ) -> Result<Option<Address>, StoreError> {
-        let value = self.noting(self.index.get(&key_of(path_key)))?;
-        let known = self.noting(value.as_deref().map(Stamp::decode).transpose())?;
-        let Some(known) = known.filter(|known| known.digest == stamp.digest()) else {
-            return Ok(None);
+        files: &[(&[u8], FileStamp)],
+    ) -> Result<Vec<Option<Address>>, StoreError> {
+        let keys: Vec<_> = files.iter().map(|(path_key, _)| key_of(path_key)).collect();
+        let stamps = self.values(&keys, Stamp::decode)?;
+        let is_same = |(file, known): (&(&[u8], FileStamp), Option<Stamp>)| {
+            let known = known.filter(|known| known.digest == file.1.digest());
+            known.map(|known| known.address)
         };
-        let file = self.file_value(&known.address)?.map(|value| value.entry);
-        match file.filter(|file| file.state == FileState::Complete) {
-            Some(file) if self.is_whole(&file)? => Ok(Some(known.address)),
-            _ => Ok(None),
+        let mut known: Vec<Option<Address>> = files.iter().zip(stamps).map(is_same).collect();
+        let mut wanted: Vec<Address> = known.iter().flatten().copied().collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let whole = self.whole_among(&wanted)?;
+        for address in &mut known {
+            *address = address.filter(|address| whole.binary_search(address).is_ok());
         }
+        Ok(known)
     }
 
     fn remember_files(&self, files: &[KnownFile<'_>], most: u64) -> Result<(), StoreError> {
@@ -137,20 +141,21 @@ impl Core {
         let count = self.noting(count)?.unwrap_or(0);
         let mut ops: Vec<Op> = Vec::with_capacity(part.len() * 2 + 1);
         let mut keys = HashSet::new();
-        let mut new = 0;
         for file in part.iter().rev() {
             let key = key_of(file.path_key);
             // The last that is said of a path counts.
             if !keys.insert(key.clone()) {
                 continue;
             }
-            new += u64::from(self.noting(self.index.get(&key))?.is_none());
             let stamp = Stamp {
                 digest: file.stamp.digest(),
                 address: file.address,
             };
             ops.push((key, Some(stamp.encode())));
         }
+        let asked: Vec<_> = ops.iter().map(|(key, _)| key.clone()).collect();
+        let there = self.values(&asked, |_| Ok(()))?;
+        let new = there.iter().filter(|there| there.is_none()).count() as u64;
         let over = (count + new).saturating_sub(most);
         let over = usize::try_from(over)
             .unwrap_or(BATCH_FILES)
@@ -192,18 +197,17 @@ impl Core {
 }
 
 impl Store {
-    /// The address that the file at this path had when it was last hashed, if it is the same by all that
-    /// `stat` says, and if the whole file is in the store, undamaged as far as is known. `path_key` tells its
-    /// path from all others.
+    /// Of each of these files the address that it had when it was last hashed, if it is the same by all that
+    /// `stat` says, and if the whole file is in the store, undamaged as far as is known. A file is named by what
+    /// tells its path from all others. Takes some hundred bytes of memory for each: thousands at a time, not all.
     ///
     /// # Errors
     /// When the index fails.
-    pub fn known_file(
+    pub fn known_files(
         &self,
-        path_key: &[u8],
-        stamp: &FileStamp,
-    ) -> Result<Option<Address>, StoreError> {
-        self.core.known_file(path_key, stamp)
+        files: &[(&[u8], FileStamp)],
+    ) -> Result<Vec<Option<Address>>, StoreError> {
+        self.core.known_files(files)
     }
 
     /// Remembers what these files were when they were hashed, but for those that had been changed within two

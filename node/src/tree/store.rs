@@ -1,19 +1,19 @@
 //! Storing a folder: its files first, small ones many at a time, then the listing of them.
 //!
-//! Everything here blocks. Two threads read small files ahead of the one that enters what they read.
+//! Everything here blocks.
 
-use std::{
-    collections::HashSet, ops::ControlFlow, os::unix::ffi::OsStrExt, path::PathBuf,
-    sync::mpsc::sync_channel, thread,
-};
+mod small;
+
+use std::{collections::HashSet, ops::ControlFlow, os::unix::ffi::OsStrExt, path::PathBuf};
 
 use casnode_cas::{
-    Address, ChunkHash, Chunking, Claim, EntryKind, FileStamp, ImportError, ImportOptions,
-    Imported, KnownFile, Listing, ListingError, MAX_LISTING_ENTRIES, MAX_SMALL_FILE_BYTES,
-    Manifest, Placement, SmallFile, Store, import_file_among, import_reader, read_small_file,
+    Address, Chunking, Claim, EntryKind, FileStamp, ImportError, ImportOptions, Imported,
+    KnownFile, Listing, ListingError, MAX_LISTING_ENTRIES, MAX_SMALL_FILE_BYTES, Manifest,
+    Placement, Store, StoreError, import_file_among, import_reader,
 };
 use tokio_util::sync::CancellationToken;
 
+use self::small::Small;
 use super::{
     Globs,
     faults::Faults,
@@ -25,14 +25,8 @@ use crate::{
     clock, errors, room,
 };
 
-/// Files that are read together and entered with one commit.
-const BATCH_FILES: usize = 1024;
-
-/// Their bytes, about.
-const BATCH_BYTES: u64 = 8 << 20;
-
-/// Threads that read small files.
-const READERS: usize = 2;
+/// Entries of the folder that are looked up at once: what is known of files that were stored before.
+const KNOWN_AT_ONCE: usize = 32_768;
 
 /// Progress is told at most this often.
 const PROGRESS_SPAN: std::time::Duration = std::time::Duration::from_millis(100);
@@ -138,29 +132,26 @@ struct Work<'a> {
     tell: Tell<'a>,
 }
 
-/// Small files that were read: their places among the entries, and what was read of each.
-type Batch = Vec<(usize, Result<Option<SmallFile>, ImportError>)>;
-
 impl Work<'_> {
     /// Stores every file.
     fn files(&mut self, entries: &[Found]) -> Result<(), ApiError> {
         let (mut small, mut large) = (Vec::new(), Vec::new());
-        for (at, found) in entries.iter().enumerate() {
-            let What::File { stamp, .. } = &found.what else {
-                continue;
-            };
+        for (part, found) in entries.chunks(KNOWN_AT_ONCE).enumerate() {
             if self.options.cancel.is_cancelled() {
                 return Err(interrupted());
             }
-            let size_bytes = stamp.identity().size_bytes;
-            if let Some(address) = self.unchanged(found, stamp)? {
-                self.known[at] = Some((address, size_bytes));
-                self.tell.done(size_bytes);
-                continue;
-            }
-            match size_bytes > MAX_SMALL_FILE_BYTES {
-                true => large.push(at),
-                false => small.push(at),
+            for (within, address) in self.unchanged(found)? {
+                let at = part * KNOWN_AT_ONCE + within;
+                let size_bytes = entries[at].size_bytes();
+                if let Some(address) = address {
+                    self.known[at] = Some((address, size_bytes));
+                    self.tell.done(size_bytes);
+                    continue;
+                }
+                match size_bytes > MAX_SMALL_FILE_BYTES {
+                    true => large.push(at),
+                    false => small.push(at),
+                }
             }
         }
         self.small(entries, &small, &mut large)?;
@@ -187,11 +178,22 @@ impl Work<'_> {
         Ok(sizes)
     }
 
-    /// The address of a file that is whole in the store and did not change since.
-    fn unchanged(&self, found: &Found, stamp: &FileStamp) -> Result<Option<Address>, ApiError> {
-        let path = self.options.root.join(&found.path);
-        let known = self.store.known_file(path.as_os_str().as_bytes(), stamp);
-        known.map_err(|e| errors::store("the folder was not stored", &e))
+    /// The files among these, by their places, each with its address if it is whole in the store and did not change
+    /// since.
+    fn unchanged(&self, entries: &[Found]) -> Result<Vec<(usize, Option<Address>)>, ApiError> {
+        let files = entries.iter().enumerate().filter_map(|(at, found)| {
+            let What::File { stamp, .. } = &found.what else {
+                return None;
+            };
+            Some((at, self.options.root.join(&found.path), *stamp))
+        });
+        let files: Vec<(usize, PathBuf, FileStamp)> = files.collect();
+        let asked = files
+            .iter()
+            .map(|(_, path, stamp)| (path.as_os_str().as_bytes(), *stamp));
+        let known = self.store.known_files(&asked.collect::<Vec<_>>());
+        let known = known.map_err(|e| errors::store("the folder was not stored", &e))?;
+        Ok(files.iter().map(|(at, ..)| *at).zip(known).collect())
     }
 
     /// Notes what files were when they were read: the next time they need not be.
@@ -218,83 +220,29 @@ impl Work<'_> {
     fn small(
         &mut self,
         entries: &[Found],
-        small: &[usize],
+        places: &[usize],
         large: &mut Vec<usize>,
     ) -> Result<(), ApiError> {
-        let batches = batches(entries, small);
-        let next = std::sync::atomic::AtomicUsize::new(0);
-        let (root, cancel) = (&self.options.root, &self.options.cancel);
-        thread::scope(|scope| {
-            let (read, came) = sync_channel::<Batch>(1);
-            for _ in 0..READERS {
-                let (read, batches, next) = (read.clone(), &batches, &next);
-                scope.spawn(move || {
-                    loop {
-                        let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                        let Some(batch) = batches.get(at).filter(|_| !cancel.is_cancelled()) else {
-                            return;
-                        };
-                        let file =
-                            |at: &usize| (*at, read_small_file(&root.join(&entries[*at].path)));
-                        if read.send(batch.iter().map(file).collect()).is_err() {
-                            return;
-                        }
-                    }
-                });
+        let small = Small {
+            store: self.store,
+            root: &self.options.root,
+            entries,
+            cancel: &self.options.cancel,
+        };
+        small.store(places, &mut |entered| {
+            self.new_files += entered.new_files;
+            self.new_bytes += entered.new_bytes;
+            large.extend(entered.grown);
+            for (at, error) in entered.unread {
+                self.left_out(&entries[at], &error);
             }
-            drop(read);
-            for batch in came {
-                self.enter(entries, batch, large)?;
+            let read = entered.files.iter().map(|(at, address, _)| (*at, *address));
+            self.remember(entries, &read.collect::<Vec<_>>());
+            for (at, address, bytes) in entered.files {
+                self.is_here(at, address, bytes);
             }
-            match cancel.is_cancelled() {
-                true => Err(interrupted()),
-                false => Ok(()),
-            }
+            Ok(())
         })
-    }
-
-    /// Enters small files in the store, with one commit.
-    fn enter(
-        &mut self,
-        entries: &[Found],
-        batch: Batch,
-        large: &mut Vec<usize>,
-    ) -> Result<(), ApiError> {
-        let (mut places, mut files) = (Vec::new(), Vec::new());
-        for (at, read) in batch {
-            match read {
-                Ok(Some(file)) => {
-                    places.push(at);
-                    files.push(file);
-                }
-                Ok(None) => large.push(at),
-                Err(error) => self.left_out(&entries[at], &error),
-            }
-        }
-        let not_stored = |error| errors::store("the files were not stored", &error);
-        let mut bytes = 0;
-        for file in &files {
-            let chunk = ChunkHash::from_bytes(*file.address.as_bytes());
-            let is_new = match file.bytes.is_empty() {
-                true => self.store.file(&file.address).map(|entry| entry.is_none()),
-                false => self.store.has(&chunk).map(|has| !has),
-            };
-            if is_new.map_err(not_stored)? {
-                self.new_files += 1;
-                bytes += file.bytes.len() as u64;
-            }
-        }
-        room::make(self.store, bytes).map_err(not_stored)?;
-        let entered = self.store.add_small_files(&files, Claim::Member);
-        entered.map_err(not_stored)?;
-        self.new_bytes += bytes;
-        let read = places.iter().zip(&files);
-        let read: Vec<_> = read.map(|(at, file)| (*at, file.address)).collect();
-        self.remember(entries, &read);
-        for (at, file) in places.into_iter().zip(files) {
-            self.is_here(at, file.address, file.bytes.len() as u64);
-        }
-        Ok(())
     }
 
     fn large(
@@ -312,7 +260,7 @@ impl Work<'_> {
         let path = self.options.root.join(&entries[at].path);
         let before_bytes = self.tell.done_bytes;
         let made = room::make(self.store, entries[at].size_bytes());
-        made.map_err(|e| errors::store("the files were not stored", &e))?;
+        made.map_err(|e| not_stored(&e))?;
         let tell = &mut self.tell;
         let mut progress = |done_bytes, _| tell.at(before_bytes + done_bytes);
         match import_file_among(self.store, &path, &options, sizes, &mut progress) {
@@ -328,7 +276,7 @@ impl Work<'_> {
             }
             Err(ImportError::Cancelled) => return Err(interrupted()),
             Err(ImportError::Store(error)) => {
-                return Err(errors::store("the files were not stored", &error));
+                return Err(not_stored(&error));
             }
             Err(error) => self.left_out(&entries[at], &error),
         }
@@ -426,21 +374,8 @@ impl Work<'_> {
     }
 }
 
-/// Small files in parts that are read and entered together.
-fn batches<'a>(entries: &[Found], small: &'a [usize]) -> Vec<&'a [usize]> {
-    let (mut batches, mut rest) = (Vec::new(), small);
-    while !rest.is_empty() {
-        let mut bytes = 0;
-        let fits = |at: &&usize| {
-            bytes += entries[**at].size_bytes();
-            bytes <= BATCH_BYTES
-        };
-        let count = rest.iter().take(BATCH_FILES).take_while(fits).count();
-        let (batch, later) = rest.split_at(count.max(1));
-        batches.push(batch);
-        rest = later;
-    }
-    batches
+fn not_stored(error: &StoreError) -> ApiError {
+    errors::store("the files were not stored", error)
 }
 
 /// Tells how far it is.

@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 
 use super::Store;
 use super::core::{Core, Extra};
-use super::entry::{self, Claim, DirectoryAccount, FileEntry, FileState};
+use super::entry::{self, Claim, DirectoryAccount, FileEntry};
 use super::index::MAX_BATCH_KEYS;
 use super::lock;
 use crate::directory::{EntryKind, Listing, MAX_LISTING_BYTES, each_entry};
@@ -289,13 +289,8 @@ impl Core {
     }
 
     fn count_missing(&self, members: &[Address]) -> Result<u64, StoreError> {
-        let mut missing = 0;
-        for member in members {
-            let value = self.file_value(member)?;
-            let state = value.map(|value| value.entry.state);
-            missing += u64::from(state != Some(FileState::Complete));
-        }
-        Ok(missing)
+        let complete = self.count_complete(members)?;
+        Ok(members.len() as u64 - complete)
     }
 
     /// Writes the rows of directories that were found in the packs. Returns how many could not be read: what
