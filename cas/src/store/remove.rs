@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use super::core::{BATCH_CHUNKS, Committed, Core, Extra};
 use super::entry::{self, ChunkEntry, Claim, FileEntry, FileState, FileValue, ManifestEntry};
@@ -64,19 +64,33 @@ impl Core {
         }
     }
 
-    fn remove_file_if(
+    /// Takes the lock for the removal of a file. `None` when it is not here, or its entry, as it is then, may not go.
+    #[allow(
+        clippy::type_complexity,
+        reason = "a lock and what was read under it, taken apart at once"
+    )]
+    pub(super) fn begin_removal(
         &self,
         address: &Address,
         may_go: &mut dyn FnMut(&FileEntry) -> Result<bool, StoreError>,
-    ) -> Result<Option<Removed>, StoreError> {
+    ) -> Result<Option<(MutexGuard<'_, Committed>, FileValue)>, StoreError> {
         let mut committed = lock(&self.commit);
         self.flush(&mut committed, Extra::default())?;
         let Some(old) = self.file_value(address)? else {
             return Ok(None);
         };
-        if !may_go(&self.with_last_use(old.entry.clone())?)? {
+        let may_go = may_go(&self.with_last_use(old.entry.clone())?)?;
+        Ok(may_go.then_some((committed, old)))
+    }
+
+    fn remove_file_if(
+        &self,
+        address: &Address,
+        may_go: &mut dyn FnMut(&FileEntry) -> Result<bool, StoreError>,
+    ) -> Result<Option<Removed>, StoreError> {
+        let Some((mut committed, old)) = self.begin_removal(address, may_go)? else {
             return Ok(None);
-        }
+        };
         if let Some(directory) = self.keeper_of(address)? {
             if !old.entry.is_own() {
                 return Err(StoreError::IsMember {

@@ -1,10 +1,12 @@
 //! What a collection would do, and which packs are worth rewriting.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use crate::error::StoreError;
+use crate::id::{Address, ChunkHash};
 use crate::store::core::{Core, Extra};
-use crate::store::entry::{self, ChunkEntry};
+use crate::store::entry::{self, ChunkEntry, FileState};
 use crate::store::lock;
 use crate::store::pack::PACK_HEADER_BYTES;
 use crate::store::types::{GcFile, GcPlan};
@@ -84,10 +86,12 @@ impl Core {
         self.measure();
         let mut plan = GcPlan::default();
         let (mut candidates, mut sizes) = (Vec::new(), Vec::new());
+        let of_leftovers = self.references_of(&self.leftovers()?)?;
         self.noting(self.index.scan(entry::CHUNK_PREFIX, &mut |key, value| {
             let chunk = ChunkEntry::decode(value)?;
-            if chunk.refs == 0 {
-                candidates.push(entry::chunk_of_key(key)?);
+            let hash = entry::chunk_of_key(key)?;
+            if chunk.refs <= of_leftovers.get(&hash).copied().unwrap_or(0) {
+                candidates.push(hash);
                 sizes.push(u64::from(chunk.len_bytes()));
             }
             Ok(ControlFlow::Continue(()))
@@ -125,6 +129,20 @@ impl Core {
         }
         plan.reclaim_bytes += plan.orphan_bytes + plan.evict.iter().map(|f| f.bytes).sum::<u64>();
         Ok(plan)
+    }
+
+    /// How often these files refer to each of their chunks.
+    fn references_of(&self, files: &[Address]) -> Result<HashMap<ChunkHash, u32>, StoreError> {
+        let mut references = HashMap::new();
+        for address in files {
+            let file = self.file_value(address)?.map(|value| value.entry);
+            if let Some(file) = file.filter(|file| file.state == FileState::Complete) {
+                for hash in self.listed_chunks(&file)? {
+                    *references.entry(hash).or_default() += 1;
+                }
+            }
+        }
+        Ok(references)
     }
 
     /// What could be put, everything that may go being gone.

@@ -8,11 +8,11 @@ use super::super::types::Removed;
 use crate::error::StoreError;
 use crate::id::Address;
 
-/// Members that go without letting others have their turn.
-const STEP_FILES: usize = 512;
+/// Members that go without letting others have their turn: commits of others wait for so many.
+const STEP_FILES: usize = 128;
 
 /// Chunks of those, at most, but for the last one.
-const STEP_CHUNKS: u64 = 16_384;
+const STEP_CHUNKS: u64 = 4096;
 
 impl Core {
     /// Removes a directory if its entry, as it is then, may go; then the members that are not files of their
@@ -53,14 +53,9 @@ impl Core {
         address: &Address,
         may_go: &mut dyn FnMut(&FileEntry) -> Result<bool, StoreError>,
     ) -> Result<Option<Removed>, StoreError> {
-        let mut committed = lock(&self.commit);
-        self.flush(&mut committed, Extra::default())?;
-        let Some(old) = self.file_value(address)? else {
+        let Some((mut committed, old)) = self.begin_removal(address, may_go)? else {
             return Ok(None);
         };
-        if !may_go(&self.with_last_use(old.entry.clone())?)? {
-            return Ok(None);
-        }
         if let Some(keeper) = self.keeper_of(address)? {
             let new = FileEntry {
                 claim: Claim::Member,

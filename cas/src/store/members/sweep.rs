@@ -32,13 +32,7 @@ impl Core {
         let mut kept = KeptMembers::new(self)?;
         let mut from = Some(entry::FILE_PREFIX.to_vec());
         while let Some(at) = from.take() {
-            let (members, next) = self.page_of_members(&at)?;
-            let mut left = Vec::new();
-            for member in members {
-                if !kept.contains(&member)? {
-                    left.push(member);
-                }
-            }
+            let (left, next) = self.page_of_leftovers(&at, &mut kept)?;
             self.forget_rows(&kept.take_stale())?;
             let mut rest = left.as_slice();
             while !rest.is_empty() {
@@ -54,6 +48,45 @@ impl Core {
                 return Ok(());
             }
         }
+    }
+
+    /// The members that a sweep would remove now.
+    pub(in crate::store) fn leftovers(&self) -> Result<Vec<Address>, StoreError> {
+        let _alone = lock(&self.membership);
+        let mut directories = self.directories()?.into_iter();
+        if self.holds_members() || directories.any(|(_, account)| !account.is_settled) {
+            return Ok(Vec::new());
+        }
+        let mut kept = KeptMembers::new(self)?;
+        let mut leftovers = Vec::new();
+        let mut from = Some(entry::FILE_PREFIX.to_vec());
+        while let Some(at) = from.take() {
+            let (left, next) = self.page_of_leftovers(&at, &mut kept)?;
+            for member in left {
+                if !self.is_in_use(&member)? {
+                    leftovers.push(member);
+                }
+            }
+            kept.take_stale();
+            from = next;
+        }
+        Ok(leftovers)
+    }
+
+    /// Those of a page of members that no directory lists.
+    fn page_of_leftovers(
+        &self,
+        from: &[u8],
+        kept: &mut KeptMembers<'_>,
+    ) -> Result<(Vec<Address>, Option<Vec<u8>>), StoreError> {
+        let (members, next) = self.page_of_members(from)?;
+        let mut left = Vec::new();
+        for member in members {
+            if !kept.contains(&member)? {
+                left.push(member);
+            }
+        }
+        Ok((left, next))
     }
 
     /// The files without a claim of their own among the next ones, and where those end.
