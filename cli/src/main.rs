@@ -36,6 +36,7 @@ use crate::config::Stop;
 use crate::exit::{Failure, Result};
 
 fn main() -> ExitCode {
+    memory::share_heaps();
     memory::keep_buffers();
     let (args, settings) = match config::read(std::env::args_os().collect()) {
         Ok(read) => read,

@@ -26,6 +26,31 @@ pub(crate) fn keep_buffers() {
     )));
 }
 
+/// Heaps that threads share: one for each processor, within these bounds. glibc makes eight for each, and every heap
+/// keeps what was freed in it: of a daemon that fetched a directory of 52,000 files on two processors, 110 of 375 MiB were
+/// in use. With two heaps it had 172 MiB, with four 202, and was no slower.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const HEAPS: std::ops::RangeInclusive<usize> = 2..=4;
+
+/// Has all threads share a few heaps. To be called before there are others.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(
+    unsafe_code,
+    reason = "the allocator has no safe way to be told; what it is for is measured above"
+)]
+pub(crate) fn share_heaps() {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let heaps = processors.clamp(*HEAPS.start(), *HEAPS.end());
+    // SAFETY: mallopt(3) takes two numbers, and no other thread runs yet.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, libc::c_int::try_from(heaps).unwrap_or(2));
+    }
+}
+
+/// Other C libraries have no such heaps, or cannot be told.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn share_heaps() {}
+
 /// Gives unused memory back to the system whenever the process has worked and then rests. glibc keeps what was freed:
 /// of a daemon that had opened a store of a million chunks, 90 of 136 MiB.
 pub(crate) async fn give_back_at_rest(stop: CancellationToken) {
