@@ -54,9 +54,24 @@ fn fails_then_goes_on(seed: u64, to: &Path, code: i32) {
 }
 
 #[test]
-fn a_missing_folder_is_1() {
-    let dir = folder();
-    fails_then_goes_on(81, &dir.path().join("no such folder").join("x"), 1);
+fn missing_folders_are_made_and_a_file_in_their_way_is_1() {
+    let (a, dir) = (Node::start(&[]), folder());
+    let b = Node::start(&[&a.addr]);
+    let sample = Sample::new(83, CHUNK + 1);
+    a.store(&sample.path);
+    let to = dir.path().join("new/sub/x");
+    b.get(&sample.address, &to);
+    sample.assert_at(&to);
+    let unknown = crate::content::address(b"nobody has this");
+    b.call(["get", &unknown, "--timeout", "1s", "-o"])
+        .arg(dir.path().join("other/x"))
+        .run()
+        .exits(10);
+    assert!(
+        !dir.path().join("other").exists(),
+        "made before it is needed"
+    );
+    fails_then_goes_on(81, &to.join("below a file"), 1);
 }
 
 /// A file system in memory, where this machine lets us make one.

@@ -1,11 +1,15 @@
 //! Where a file goes, and what is there already.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
 
 use casnode_cas::{Address, file_address};
 
 use crate::{
     api::{ApiError, ErrorKind},
+    errors,
     tasks::blocking,
 };
 
@@ -34,7 +38,8 @@ pub(super) enum Found {
 }
 
 impl Target {
-    /// The folder that must exist before anything is fetched.
+    /// Refuses a place that cannot come to be, before anything is fetched: what is there of the way to it has to be a
+    /// folder.
     pub(super) fn check_folder(&self) -> Result<(), ApiError> {
         let folder = match self {
             Self::Stream | Self::Keep | Self::Readers => return Ok(()),
@@ -44,15 +49,14 @@ impl Target {
                 _ => return Ok(()),
             },
         };
-        if folder.is_dir() {
-            return Ok(());
+        let there = folder.ancestors().find(|at| at.symlink_metadata().is_ok());
+        match there {
+            Some(there) if !there.is_dir() => Err(no_folder(
+                folder,
+                format!("{} is no folder", there.display()),
+            )),
+            _ => Ok(()),
         }
-        Err(ApiError::new(
-            ErrorKind::Failure,
-            format!("the output cannot be written to {}", folder.display()),
-            "there is no such folder",
-            "make the folder, or name another place with -o",
-        ))
     }
 
     /// The file to make, if it is one.
@@ -67,6 +71,33 @@ impl Target {
             }
         }
     }
+}
+
+/// Makes the folders on the way to a file, where they are missing: whoever may read the file may enter them.
+pub(super) async fn make_way(path: &Path, mode: Option<u32>) -> Result<(), ApiError> {
+    let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    else {
+        return Ok(());
+    };
+    let (mode, owned) = (mode.unwrap_or(0o666), folder.to_owned());
+    let mut builder = std::fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(mode | 0o300 | (mode & 0o444) >> 2);
+    let made = blocking(move || builder.create(owned)).await;
+    let made = made.map_err(errors::panicked)?;
+    made.map_err(|error| no_folder(folder, error.to_string()))
+}
+
+fn no_folder(folder: &Path, why: String) -> ApiError {
+    ApiError::new(
+        ErrorKind::Failure,
+        format!("the output cannot be written to {}", folder.display()),
+        why,
+        "make the folder, or name another place with -o",
+    )
 }
 
 /// Looks at what is at `path`. A file that already has the address needs nothing; another one needs `force`.

@@ -19,7 +19,7 @@ use super::{
         engine::{Bad, EngineEvent},
         incoming::IncomingRoom,
         lent::{self, Lent},
-        output::{Found, inspect},
+        output::{Found, inspect, make_way},
         session::{Goal, SessionEnd},
     },
     Attempt, End,
@@ -87,6 +87,7 @@ impl Attempt<'_> {
             if !late && inspect(path, *force, self.job.address).await? == Found::Same {
                 return Ok(Some(End::Unchanged { path: path.clone() }));
             }
+            make_way(path, self.job.mode).await?;
             let (path, force) = (path.clone(), *force);
             let (address, size) = (self.job.address, manifest.size_bytes());
             let mut options = OutputOptions::new(force, self.job.mode);
