@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use casnode_node::api::ChunkerName;
-use casnode_node::{Link, SeedPolicy, SwarmMode};
+use casnode_node::{SeedPolicy, SwarmMode};
 use clap::{Subcommand, ValueEnum};
 
 use super::network::{self, NetworkArgs};
@@ -170,9 +170,9 @@ pub(crate) struct GetArgs {
                   Each byte is proven before it is written. The report of --json goes to standard error."
 )]
 pub(crate) struct CatArgs {
-    /// 64 hex digits, or a link: its peers are asked first
-    #[arg(value_name = "ADDRESS|LINK", value_parser = address::parse_link)]
-    pub(crate) address: Link,
+    /// 64 hex digits, or a link: its peers are asked first; a path behind the address: this file of the directory
+    #[arg(value_name = "ADDRESS[/PATH]|LINK", value_parser = address::parse_place)]
+    pub(crate) place: Place,
     /// Begin here: bytes, or a size like 1.5GiB [default: the beginning of the file]
     #[arg(long, value_name = "SIZE", value_parser = size::parse_place)]
     pub(crate) offset: Option<u64>,

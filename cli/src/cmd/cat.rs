@@ -18,7 +18,8 @@ pub(crate) async fn run(context: &Context, args: CatArgs) -> Result<()> {
         output: Some(Box::new(StdoutPipe::new(closed.clone()))),
     };
     let request = Request::Cat {
-        address: args.address.to_string(),
+        address: args.place.link.to_string(),
+        path: args.place.path,
         offset_bytes: args.offset.unwrap_or(0),
         length_bytes: args.length,
         timeout_ms: args.timeout.map(super::millis),

@@ -178,6 +178,9 @@ pub enum Request {
     Cat {
         /// 64 hex digits.
         address: String,
+        /// Where the file is in the directory of that address; empty for the file of that address.
+        #[serde(default)]
+        path: String,
         /// Where the range begins; at most the file's length.
         #[serde(default)]
         offset_bytes: u64,

@@ -85,8 +85,8 @@ pub(super) struct GetQuery {
 impl GetQuery {
     /// The operation, and what it is asked.
     fn of_file(self, address: String) -> Result<(&'static str, Request), Problem> {
-        let peers = self.peers();
         if self.offset_bytes.is_none() && self.length_bytes.is_none() {
+            let peers = self.peers();
             let request = Request::Get {
                 address,
                 output: Output::Stream,
@@ -99,27 +99,41 @@ impl GetQuery {
             };
             return Ok(("get", request));
         }
+        self.range(address, String::new())
+    }
+
+    /// The same for a range of a file, or of one in a directory.
+    fn range(self, address: String, path: String) -> Result<(&'static str, Request), Problem> {
         if self.pin || self.seed.is_some() || self.swarm.is_some() {
             return Err(contradiction("pin, seed and swarm are about whole files"));
         }
         let request = Request::Cat {
             address,
+            path,
             offset_bytes: self.offset_bytes.unwrap_or(0),
             length_bytes: self.length_bytes,
             timeout_ms: self.timeout_ms,
-            peers,
+            peers: self.peers(),
         };
         Ok(("cat", request))
     }
 
     /// What is asked about a file in a directory.
-    fn of_file_inside(self, address: String, path: String) -> Result<Request, Problem> {
-        if self.offset_bytes.is_some() || self.length_bytes.is_some() || self.swarm.is_some() {
+    fn of_file_inside(
+        self,
+        address: String,
+        path: String,
+    ) -> Result<(&'static str, Request), Problem> {
+        if self.offset_bytes.is_some() || self.length_bytes.is_some() {
+            return self.range(address, path);
+        }
+        if self.swarm.is_some() {
             return Err(contradiction(
-                "offset_bytes, length_bytes and swarm are about files that are named by their own address",
+                "swarm is about files that are named by their own address",
             ));
         }
-        Ok(Request::GetTree {
+        let peers = self.peers();
+        let request = Request::GetTree {
             address,
             path,
             include: Vec::new(),
@@ -127,11 +141,12 @@ impl GetQuery {
             output: TreeOutput::Stream,
             force: false,
             timeout_ms: self.timeout_ms,
-            peers: self.peers(),
+            peers,
             keep: Keep::Store,
             pin: self.pin,
             seed: self.seed,
-        })
+        };
+        Ok(("get_tree", request))
     }
 
     fn peers(&self) -> Vec<String> {
@@ -225,8 +240,8 @@ pub(super) async fn get_inside(
     Segment((address, path)): Segment<(String, String)>,
     Query(query): Query<GetQuery>,
 ) -> Result<Response, Problem> {
-    let request = query.of_file_inside(address, path)?;
-    send(&calls, headers, "get_tree", request).await
+    let (op, request) = query.of_file_inside(address, path)?;
+    send(&calls, headers, op, request).await
 }
 
 /// Makes a call whose output is the body of the answer.

@@ -12,11 +12,13 @@ use crate::{
     clock, errors,
     node::{Node, multiaddrs},
     read::{OpenFile, RangeReader, ReadOptions},
+    tree::listing::Wanted,
 };
 
 /// The fields of [`crate::api::Request::Cat`].
 pub(super) struct CatCall {
     pub(super) address: String,
+    pub(super) path: String,
     pub(super) offset_bytes: u64,
     pub(super) length_bytes: Option<u64>,
     pub(super) timeout_ms: Option<u64>,
@@ -31,19 +33,34 @@ pub(super) async fn cat(
     cancel: CancellationToken,
 ) -> Result<CatReport, ApiError> {
     let link = super::parse_link(&call.address)?;
-    let address = link.address();
     let mut hints = multiaddrs("--peer", &call.peers)?;
     hints.extend(link.peers().cloned());
     let begun = clock::now();
+    let deadline = call.timeout_ms.map(|ms| begun + Duration::from_millis(ms));
+    let (address, told_bytes) = match call.path.as_str() {
+        "" => (link.address(), link.size_bytes()),
+        path => {
+            let wanted = Wanted {
+                address: link.address(),
+                deadline,
+                hints: &hints,
+                size_bytes: link.size_bytes(),
+                events,
+                cancel: &cancel,
+            };
+            let file = super::tree::file_at(node, wanted, path).await?;
+            (file.address, Some(file.size_bytes))
+        }
+    };
     let options = ReadOptions {
         hints,
-        deadline: call.timeout_ms.map(|ms| begun + Duration::from_millis(ms)),
+        deadline,
         name_patience: Duration::ZERO,
     };
     let reading = async {
         let file = OpenFile::open(node, address, options, events).await?;
         let size_bytes = file.size_bytes();
-        if let Some(told_bytes) = link.size_bytes().filter(|told| *told != size_bytes) {
+        if let Some(told_bytes) = told_bytes.filter(|told| *told != size_bytes) {
             return Err(errors::wrong_size(&address, told_bytes, size_bytes));
         }
         let offset_bytes = call.offset_bytes;

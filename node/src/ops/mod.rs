@@ -6,6 +6,7 @@ mod dht;
 mod files;
 mod get;
 mod get_many;
+mod kept;
 mod limits;
 mod metrics;
 mod network;
@@ -173,6 +174,7 @@ pub(crate) async fn execute(
         }
         Request::Cat {
             address,
+            path,
             offset_bytes,
             length_bytes,
             timeout_ms,
@@ -180,6 +182,7 @@ pub(crate) async fn execute(
         } => {
             let call = cat::CatCall {
                 address,
+                path,
                 offset_bytes,
                 length_bytes,
                 timeout_ms,

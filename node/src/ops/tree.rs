@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     get::{self, GetCall},
-    get_many,
+    kept,
     seed::parse_policy,
     store::{announce_now, check_name, chunking, leaving},
 };
@@ -23,7 +23,6 @@ use crate::{
     download::Stay,
     errors,
     node::{Node, multiaddrs},
-    publish::{self, PublishError},
     seeding::SeedPolicy,
     tasks::blocking,
     tree::{
@@ -31,14 +30,11 @@ use crate::{
         fetch::{self, Making},
         listing::{self, Wanted},
         page::page,
-        plan::{Part, plan},
+        plan::{Part, PlannedFile, plan},
         store,
     },
     upkeep,
 };
-
-/// Files that are entered in the announce schedule with one sync.
-const PUBLISHED_AT_ONCE: usize = 1024;
 
 /// The fields of [`crate::api::Request::StoreTree`].
 pub(super) struct StoreCall {
@@ -101,8 +97,8 @@ async fn run(node: Arc<Node>, options: store::Options) -> Result<StoreTreeReport
     if !own.is_empty() {
         node.serve_all_for(SeedPolicy::Forever, own).await;
     }
-    let entered = stored.entered.iter().map(|(address, _)| *address).collect();
-    schedule(&node, entered).await;
+    let entered = stored.entered.iter().map(|(address, _)| *address);
+    schedule(&node, entered.collect()).await;
     let announced_to = announce_now(&node, &stored.manifest, name.as_deref(), &events).await;
     let mut report = StoreTreeReport {
         address: address.to_string(),
@@ -135,13 +131,7 @@ async fn run(node: Arc<Node>, options: store::Options) -> Result<StoreTreeReport
 
 /// Has the files of a directory announced by region, behind the caller where a daemon goes on.
 async fn schedule(node: &Arc<Node>, files: Vec<Address>) {
-    let publishing = node.clone();
-    let all = async move {
-        for part in files.chunks(PUBLISHED_AT_ONCE) {
-            publish::many(&publishing, part).await?;
-        }
-        Ok::<(), PublishError>(())
-    };
+    let all = kept::publish_all(node.clone(), files);
     match node.serve_dht {
         true => node.tasks.spawn("publish", all),
         false if node.has_bootstrap() => {
@@ -179,7 +169,8 @@ pub(super) async fn get_tree(
 ) -> Result<Response, ApiError> {
     let started = clock::now();
     let seed = call.seed.as_deref().map(parse_policy).transpose()?;
-    check(&call, seed)?;
+    let what = format!("the directory {} was not fetched", call.address);
+    kept::check(what, call.keep, call.pin, seed)?;
     let link = super::parse_link(&call.address)?;
     let address = link.address();
     let globs = Globs::new(&call.include, &call.exclude)?;
@@ -205,7 +196,7 @@ pub(super) async fn get_tree(
     let known = had.senders();
     let plan = match part(&had.listing, &address, &call.path, &globs)? {
         Part::Folder(plan) => plan,
-        Part::Link(target) => return Err(is_a_link(&call, target)),
+        Part::Link(target) => return Err(is_a_link(&call.path, target)),
         Part::File(file) => {
             let output = file_output(&call, &file.path);
             let address = file.address.to_string();
@@ -268,7 +259,7 @@ pub(super) async fn get_tree(
         started,
     };
     let made = fetch::make(node, making, &events, &cancel).await?;
-    get_many::keep_on(node, seed, &made.entered).await;
+    kept::keep_on(node, seed, &made.entered).await;
     if call.keep == Keep::No && had.is_new {
         super::files::drop_file(node, address).await;
     }
@@ -285,6 +276,26 @@ async fn enter(node: &Arc<Node>, address: Address, claim: Claim) -> Result<(), A
     let entered = entered.map_err(errors::panicked)?;
     entered.map_err(|e| errors::keep("the directory could not be kept", &e))?;
     Ok(())
+}
+
+/// The file at a path of a directory, whose listing is fetched if need be.
+pub(super) async fn file_at(
+    node: &Arc<Node>,
+    wanted: Wanted<'_>,
+    path: &str,
+) -> Result<PlannedFile, ApiError> {
+    let address = wanted.address;
+    let listing = listing::have(node, wanted).await?.listing;
+    match part(&listing, &address, path, &Globs::new(&[], &[])?)? {
+        Part::File(file) => Ok(file),
+        Part::Link(target) => Err(is_a_link(path, target)),
+        Part::Folder(_) => Err(ApiError::new(
+            ErrorKind::Usage,
+            format!("{path:?} was not fetched"),
+            "it is a folder, and has no bytes of its own",
+            "name a file in it, or fetch the folder with `casnode get`",
+        )),
+    }
 }
 
 /// The fields of [`crate::api::Request::LsTree`].
@@ -353,10 +364,10 @@ fn nothing_there(address: &Address, path: &str) -> ApiError {
     )
 }
 
-fn is_a_link(call: &GetTreeCall, target: &str) -> ApiError {
+fn is_a_link(path: &str, target: &str) -> ApiError {
     ApiError::new(
         ErrorKind::Usage,
-        format!("{:?} was not fetched", call.path),
+        format!("{path:?} was not fetched"),
         format!("it is a symbolic link to {target:?}"),
         "fetch what it leads to, or the folder that it is in",
     )
@@ -376,31 +387,5 @@ fn file_output(call: &GetTreeCall, name: &str) -> Output {
     Output::File {
         path,
         force: call.force,
-    }
-}
-
-fn check(call: &GetTreeCall, seed: Option<SeedPolicy>) -> Result<(), ApiError> {
-    let refused = |why: &str, next: &str| {
-        Err(ApiError::new(
-            ErrorKind::Usage,
-            format!("the directory {} was not fetched", call.address),
-            why,
-            next,
-        ))
-    };
-    match call.keep {
-        Keep::InPlace => refused(
-            "the files of a directory are kept as copies, or not at all",
-            "leave --in-place out, or take --no-keep",
-        ),
-        Keep::No if call.pin => refused(
-            "of what is not kept nothing can be pinned",
-            "leave --no-keep or --pin out",
-        ),
-        Keep::No if seed.is_some_and(|seed| seed != SeedPolicy::None) => refused(
-            "of what is not kept nothing can be served",
-            "leave --no-keep or --seed out",
-        ),
-        _ => Ok(()),
     }
 }

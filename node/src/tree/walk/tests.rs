@@ -124,6 +124,8 @@ fn what_cannot_be_stored_is_named_and_the_rest_is_found() {
             ("to odd", "it leads to a path that is not UTF-8"),
         ]
     );
+    let device = fs::metadata("/dev/null").unwrap();
+    assert_eq!(super::kind_of(&device), "a device");
     // What is excluded is not told of.
     let walk = walk_with(root, &["good"], &[]);
     assert_eq!((shown(&walk).len(), walk.faults.count()), (1, 2));

@@ -1,0 +1,81 @@
+//! What stays here of many files that come or came: what may be asked, for how long they are served, and who hears of them.
+
+use std::sync::Arc;
+
+use casnode_cas::Address;
+
+use crate::{
+    api::{ApiError, ErrorKind, Keep},
+    bundle::Entered,
+    clock,
+    node::Node,
+    publish::{self, PublishError},
+    seeding::SeedPolicy,
+    upkeep,
+};
+
+/// Files that are entered in the announce schedule with one sync.
+const PUBLISHED_AT_ONCE: usize = 1024;
+
+/// What of many files may stay here, and how. `what` says that they were not fetched.
+pub(super) fn check(
+    what: String,
+    keep: Keep,
+    pin: bool,
+    seed: Option<SeedPolicy>,
+) -> Result<(), ApiError> {
+    let refused = |why: &str, next: &str| Err(ApiError::new(ErrorKind::Usage, what, why, next));
+    match keep {
+        Keep::InPlace => refused(
+            "many files are kept as copies, or not at all",
+            "leave --in-place out, or take --no-keep",
+        ),
+        Keep::No if pin => refused(
+            "of what is not kept nothing can be pinned",
+            "leave --no-keep or --pin out",
+        ),
+        Keep::No if seed.is_some_and(|seed| seed != SeedPolicy::None) => refused(
+            "of what is not kept nothing can be served",
+            "leave --no-keep or --seed out",
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Says for how long files that came are served, and announces them.
+pub(super) async fn keep_on(node: &Arc<Node>, seed: Option<SeedPolicy>, entered: &[Entered]) {
+    if let Some(policy) = seed.or(node.seed) {
+        serve(node, policy, entered).await;
+    }
+    if node.serve_dht {
+        let entered = entered.iter().map(|(address, ..)| *address).collect();
+        node.tasks
+            .spawn("publish", publish_all(node.clone(), entered));
+    }
+}
+
+/// Has files announced by region, in the order of their addresses: neighbours in the index are read together.
+pub(super) async fn publish_all(
+    node: Arc<Node>,
+    mut files: Vec<Address>,
+) -> Result<(), PublishError> {
+    files.sort_unstable();
+    for part in files.chunks(PUBLISHED_AT_ONCE) {
+        publish::many(&node, part).await?;
+    }
+    Ok(())
+}
+
+/// Says of all files for how long they are served, and has that on the medium once.
+async fn serve(node: &Node, policy: SeedPolicy, files: &[Entered]) {
+    let now_s = clock::unix_s();
+    for (address, bytes, _) in files {
+        if (policy, node.seeding.policy(address)) == (SeedPolicy::Forever, SeedPolicy::Forever) {
+            continue;
+        }
+        if let Err(error) = node.seeding.set(*address, policy, *bytes, now_s) {
+            tracing::warn!(file = %address, %error, "a file is served for as long as it is here");
+        }
+    }
+    upkeep::save_seeding(node).await;
+}
