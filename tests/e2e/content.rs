@@ -88,6 +88,18 @@ pub(crate) fn manifest_over(bytes: &[u8], chunks: &[Bytes]) -> Manifest {
     manifest
 }
 
+/// The same manifest of a file that is said to be of another length, in as many groups. It merges to the address all the same.
+pub(crate) fn of_length(manifest: &Manifest, size_bytes: u32) -> Manifest {
+    let mut bytes = manifest.encode().to_vec();
+    let old = u32::try_from(manifest.size_bytes()).unwrap().to_le_bytes();
+    // Close behind the version.
+    let at = bytes[..16].windows(4).position(|part| part == old).unwrap();
+    bytes[at..at + 4].copy_from_slice(&size_bytes.to_le_bytes());
+    let other = Manifest::decode_for(&manifest.address(), &bytes).unwrap();
+    assert_eq!(other.size_bytes(), u64::from(size_bytes));
+    other
+}
+
 /// The chunks of `bytes`.
 pub(crate) fn chunks_of(bytes: &[u8]) -> Vec<Bytes> {
     bytes.chunks(CHUNK).map(Bytes::copy_from_slice).collect()

@@ -1,8 +1,8 @@
 //! Links: printed where a file is, and taken where it is wanted.
 
-use crate::content::{CHUNK, Sample, chunks_of, manifest_over};
+use crate::content::{CHUNK, Sample, of_length};
 use crate::harness::{Home, Node, folder};
-use crate::hostile::{Hostile, Manner, Script};
+use crate::hostile::{Hostile, Manner};
 use crate::hostile_peers::odd;
 use crate::proxy::Proxy;
 
@@ -77,15 +77,9 @@ fn a_liar_about_the_length_does_not_make_a_right_link_fail() {
     let a = Node::start(&[]);
     let sample = Sample::new(703, 4 * CHUNK);
     let link = stored_link(&a, &sample);
-    let mut chunks = chunks_of(&sample.bytes);
-    chunks.last_mut().unwrap().truncate(CHUNK - 1000);
-    let liar = Hostile::start(
-        Script {
-            manifest: manifest_over(&sample.bytes, &chunks),
-            ..odd(&sample, Manner::Proper)
-        },
-        &[],
-    );
+    let mut script = odd(&sample, Manner::Proper);
+    script.manifest = of_length(&script.manifest, sample.bytes.len() as u32 - 1000);
+    let liar = Hostile::start(script, &[]);
     // The liar is there at once, the honest one after a while.
     let honest = Proxy::start(&a, 1 << 20);
     let bare = link.split_once("&p=").unwrap().0.to_owned();
