@@ -220,6 +220,17 @@ fn a_second_store_writes_nothing_and_a_new_version_costs_what_changed() {
         let run = node.call(["get", &place, "-o", "-"]).run().ok();
         assert_eq!(&run.stdout, bytes);
     }
+    // What is gone from here is read and written again, however well it is remembered.
+    for report in [&first, &third] {
+        node.call(["rm", &address_of(report)]).run().ok();
+    }
+    let back = store(&node, &source);
+    assert_eq!(back["address"], third["address"]);
+    assert_eq!(back["read_files"], back["files"]);
+    assert!(back["new_files"].as_u64().unwrap() > 50, "{back}");
+    let place = format!("{}/many/0/3", address_of(&back));
+    let run = node.call(["cat", &place]).run().ok();
+    assert_eq!(run.stdout, random(3, 2_800));
 }
 
 #[test]
