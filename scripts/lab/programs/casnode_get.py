@@ -23,7 +23,7 @@ class CasnodeGet(Program):
         self.name = " ".join([binary.name, *get_options, *both, *([label] if label else [])])
 
     def knows(self, command: str, option: str) -> bool:
-        return f"{option} " in self.told(command, "--help")
+        return option in self.told(command, "--help").split()
 
     def told(self, *words) -> str:
         argv = [self.binary, *words]
