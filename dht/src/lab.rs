@@ -45,6 +45,7 @@ where
         socket,
         mode,
         None,
+        Arc::default(),
         CONNECTION_WINDOW_BYTES,
     ))
 }

@@ -12,7 +12,6 @@ mod dialling;
 mod driver;
 mod events;
 mod gate;
-mod gather;
 mod incoming;
 mod keep;
 mod local;
@@ -32,6 +31,7 @@ mod spare;
 mod streams;
 mod tcp;
 mod testing;
+mod tls;
 mod transport;
 mod upgrade;
 

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use futures::io::{AsyncRead, AsyncWrite};
@@ -12,6 +13,7 @@ use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use yamux::{Config, Connection, ConnectionError, Mode};
 
 use super::cipher::Cipher;
+use super::tls::Cork;
 
 /// What the two sides call it.
 pub(super) const MULTIPLEXER: &str = "/yamux/1.0.0";
@@ -33,6 +35,7 @@ pub(crate) struct Multiplexed<C> {
     waiting: VecDeque<yamux::Stream>,
     taker: Option<Waker>,
     cipher: Option<Cipher>,
+    cork: Arc<Cork>,
 }
 
 impl<C> Multiplexed<C> {
@@ -44,8 +47,14 @@ impl<C> Multiplexed<C> {
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Multiplexed<C> {
     /// The other side may make this node buffer [`LEAST_WINDOW_BYTES`] for each stream that it opens, and `window_bytes`
-    /// beyond that for all of them.
-    pub(crate) fn new(socket: C, mode: Mode, cipher: Option<Cipher>, window_bytes: usize) -> Self {
+    /// beyond that for all of them. `cork` is the socket's.
+    pub(crate) fn new(
+        socket: C,
+        mode: Mode,
+        cipher: Option<Cipher>,
+        cork: Arc<Cork>,
+        window_bytes: usize,
+    ) -> Self {
         let mut config = Config::default();
         let most_bytes = (MAX_STREAMS * LEAST_WINDOW_BYTES).saturating_add(window_bytes);
         config.set_max_num_streams(MAX_STREAMS);
@@ -56,13 +65,27 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Multiplexed<C> {
             waiting: VecDeque::new(),
             taker: None,
             cipher,
+            cork,
+        }
+    }
+
+    /// Moves data on all streams until there is no more, and lets it leave then.
+    fn poll_streams(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<yamux::Stream, ConnectionError>>> {
+        let connection = &mut self.connection;
+        let (polled, is_owed) = self.cork.during(|| connection.poll_next_inbound(cx));
+        match polled {
+            Poll::Pending if is_owed => connection.poll_next_inbound(cx),
+            polled => polled,
         }
     }
 
     /// Moves data on all streams, and takes new ones.
     fn drive(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
         for _ in 0..MAX_TAKEN {
-            match self.connection.poll_next_inbound(cx) {
+            match self.poll_streams(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(None) => return Poll::Ready(ConnectionError::Closed),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(error),

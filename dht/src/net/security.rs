@@ -12,11 +12,11 @@ use std::task::{Context, Poll};
 
 use futures::future::{BoxFuture, Either, FutureExt};
 use futures::io::{AsyncRead, AsyncWrite};
-use futures_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
 use libp2p::identity::Keypair;
 use libp2p::tls::certificate;
 use libp2p::{PeerId, noise, tls};
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -28,13 +28,10 @@ use rustls::{
 };
 
 use super::cipher::{Cipher, CipherPreference};
-use super::gather::{Gather, ReadAhead};
+use super::tls::{self as records, Cork, Tls};
 
 /// The application protocol TLS names: none is negotiated early.
 const ALPN: &[u8] = b"libp2p";
-
-/// What TLS has encrypted and the system has not taken: a piece of the multiplexer's, which leaves in one call.
-const SEND_BUFFER_BYTES: usize = 96 << 10;
 
 /// A connection could not be secured.
 #[derive(Debug, thiserror::Error)]
@@ -66,15 +63,16 @@ impl SecurityError {
 
 /// A connection that is secured, and what with.
 pub(crate) struct Secured<C> {
-    stream: Either<Gather<TlsStream<ReadAhead<C>>>, noise::Output<C>>,
+    stream: Either<Tls<C>, noise::Output<C>>,
     cipher: Cipher,
+    cork: Arc<Cork>,
 }
 
 impl<C> Secured<C> {
-    fn tls(stream: TlsStream<ReadAhead<C>>) -> Self {
-        let cipher = Cipher::of_tls(stream.get_ref().1.negotiated_cipher_suite());
+    fn tls(stream: Tls<C>, cipher: Cipher) -> Self {
         Self {
-            stream: Either::Left(Gather::new(stream)),
+            cork: stream.cork(),
+            stream: Either::Left(stream),
             cipher,
         }
     }
@@ -83,7 +81,13 @@ impl<C> Secured<C> {
         Self {
             stream: Either::Right(stream),
             cipher: Cipher::Noise,
+            cork: Arc::default(),
         }
+    }
+
+    /// What holds its flushes back, where something can.
+    pub(super) fn cork(&self) -> Arc<Cork> {
+        self.cork.clone()
     }
 
     pub(super) fn cipher(&self) -> Cipher {
@@ -163,7 +167,7 @@ impl Security {
 
 // libp2p's own configurations are made for their certificates, which cannot be had otherwise.
 
-fn client_config(
+pub(super) fn client_config(
     keypair: &Keypair,
     cipher: CipherPreference,
 ) -> Result<ClientConfig, SecurityError> {
@@ -174,10 +178,13 @@ fn client_config(
         .with_custom_certificate_verifier(Arc::new(PeerCertificate))
         .with_client_cert_resolver(theirs.client_auth_cert_resolver);
     config.alpn_protocols = vec![ALPN.to_vec()];
+    config.enable_secret_extraction = true; // see `tls`
+    // Tickets are not kept: all servers have the same name, so they would mostly be another's.
+    config.resumption = Resumption::disabled();
     Ok(config)
 }
 
-fn server_config(
+pub(super) fn server_config(
     keypair: &Keypair,
     cipher: CipherPreference,
 ) -> Result<ServerConfig, SecurityError> {
@@ -188,6 +195,7 @@ fn server_config(
         .with_cert_resolver(theirs.cert_resolver);
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.ignore_client_order = cipher.insists();
+    config.enable_secret_extraction = true; // see `tls`
     Ok(config)
 }
 
@@ -304,13 +312,14 @@ impl ClientCertVerifier for PeerCertificate {
     }
 }
 
-/// Who is at the other end, by its certificate, which the handshake has verified.
-fn peer_of(state: &CommonState) -> Result<PeerId, SecurityError> {
+/// Who is at the other end, by its certificate, which the handshake has verified; and the cipher that was agreed on.
+fn seen(state: &CommonState) -> Result<(PeerId, Cipher), SecurityError> {
     let certificates = state.peer_certificates().unwrap_or_default();
     let [certificate] = certificates else {
         return Err(SecurityError::NoCertificate);
     };
-    Ok(certificate::parse(certificate)?.peer_id())
+    let peer = certificate::parse(certificate)?.peer_id();
+    Ok((peer, Cipher::of_tls(state.negotiated_cipher_suite())))
 }
 
 impl UpgradeInfo for Security {
@@ -334,13 +343,10 @@ where
         async move {
             match protocol {
                 Protocol::Tls => {
-                    let accepted = TlsAcceptor::from(self.server)
-                        .accept(ReadAhead::new(socket))
-                        .await;
-                    let mut stream = accepted.map_err(SecurityError::Tls)?;
-                    stream.get_mut().1.set_buffer_limit(Some(SEND_BUFFER_BYTES));
-                    let peer = peer_of(stream.get_ref().1)?;
-                    Ok((peer, Secured::tls(stream.into())))
+                    let accepted = records::accept(self.server, socket, seen).await;
+                    let (stream, seen) = accepted.map_err(SecurityError::Tls)?;
+                    let (peer, cipher) = seen?;
+                    Ok((peer, Secured::tls(stream, cipher)))
                 }
                 Protocol::Noise => {
                     let upgraded = self.noise.upgrade_inbound(socket, Protocol::Noise.name());
@@ -367,13 +373,10 @@ where
                 Protocol::Tls => {
                     // An IP address keeps the server name out of the handshake, as libp2p wants.
                     let name = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
-                    let connected = TlsConnector::from(self.client)
-                        .connect(name, ReadAhead::new(socket))
-                        .await;
-                    let mut stream = connected.map_err(SecurityError::Tls)?;
-                    stream.get_mut().1.set_buffer_limit(Some(SEND_BUFFER_BYTES));
-                    let peer = peer_of(stream.get_ref().1)?;
-                    Ok((peer, Secured::tls(stream.into())))
+                    let connected = records::connect(self.client, name, socket, seen).await;
+                    let (stream, seen) = connected.map_err(SecurityError::Tls)?;
+                    let (peer, cipher) = seen?;
+                    Ok((peer, Secured::tls(stream, cipher)))
                 }
                 Protocol::Noise => {
                     let upgraded = self.noise.upgrade_outbound(socket, Protocol::Noise.name());

@@ -75,16 +75,16 @@ where
     if let Endpoint::Dialer = side(&point) {
         let (name, socket) = dialer_select_proto(socket, [offered], Version::V1Lazy).await?;
         let (peer, socket) = security.upgrade_outbound(socket, name).await?;
-        let cipher = socket.cipher();
+        let (cipher, cork) = (socket.cipher(), socket.cork());
         let (_, socket) = dialer_select_proto(socket, [MULTIPLEXER], Version::V1Lazy).await?;
-        let muxer = Multiplexed::new(socket, Mode::Client, Some(cipher), window_bytes);
+        let muxer = Multiplexed::new(socket, Mode::Client, Some(cipher), cork, window_bytes);
         return Ok((peer, muxer));
     }
     let names = security.protocol_info();
     let (name, socket) = listener_select_proto(socket, names).await?;
     let (peer, socket) = security.upgrade_inbound(socket, name).await?;
-    let cipher = socket.cipher();
+    let (cipher, cork) = (socket.cipher(), socket.cork());
     let (_, socket) = listener_select_proto(socket, [MULTIPLEXER]).await?;
-    let muxer = Multiplexed::new(socket, Mode::Server, Some(cipher), window_bytes);
+    let muxer = Multiplexed::new(socket, Mode::Server, Some(cipher), cork, window_bytes);
     Ok((peer, muxer))
 }
