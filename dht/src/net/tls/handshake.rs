@@ -13,7 +13,7 @@ use rustls::{
     ClientConfig, CommonState, ConnectionTrafficSecrets, Error, ExtractedSecrets, ServerConfig,
 };
 
-use super::record::MAX_RECORD_BYTES;
+use super::record::{HEADER_BYTES, MAX_RECORD_BYTES};
 
 /// What may wait to be taken as parts of the handshake, which is a certificate and little else.
 const MAX_INCOMING_BYTES: usize = 64 << 10;
@@ -107,32 +107,30 @@ enum Step {
     Done,
 }
 
-/// What came with the last of the handshake.
-pub(super) struct Ahead {
-    /// Data that rustls has opened.
-    pub(super) opened: Vec<u8>,
-    /// The beginning of a record.
-    pub(super) sealed: Vec<u8>,
-}
-
-/// Shakes hands. The caller has the deadline.
-pub(super) async fn shake<C, S>(socket: &mut C, side: &mut S) -> io::Result<Ahead>
+/// Shakes hands; returns what came along with the end of it, none of which rustls has seen. The caller has the deadline.
+///
+/// rustls is shown record after record, and none after the last one of the handshake. It would go on: an answer to a change of
+/// the key, and the beginning of a message, stay in it when it gives its keys away.
+pub(super) async fn shake<C, S>(socket: &mut C, side: &mut S) -> io::Result<Vec<u8>>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: Side,
 {
     let mut incoming = Vec::new();
+    // So much of it, in whole records.
+    let mut shown = 0;
     let mut outgoing = Vec::new();
-    let mut opened = Vec::new();
     loop {
-        let status = side.process(&mut incoming);
-        let (step, used) = step(status, &mut outgoing, &mut opened);
-        incoming.drain(..used.min(incoming.len()));
+        let status = side.process(&mut incoming[..shown]);
+        let (step, used) = step(status, &mut outgoing);
+        let used = used.min(shown);
+        incoming.drain(..used);
+        shown -= used;
         let step = match step {
             Ok(step) => step,
             Err(error) => {
                 // Why is told, if it can be. What is not done with must be shown to rustls again.
-                let status = side.process(&mut incoming);
+                let status = side.process(&mut incoming[..shown]);
                 if let Ok(ConnectionState::EncodeTlsData(mut alert)) = status.state {
                     let _ = encode(&mut outgoing, |room| alert.encode(room));
                 }
@@ -143,23 +141,37 @@ where
         };
         match step {
             Step::Go => {}
-            // A side may send before the other one has shown who it is.
-            Step::Done if side.state().is_handshaking() => {
-                send(socket, &mut outgoing).await?;
-                receive(socket, &mut incoming).await?;
-            }
             Step::Send => send(socket, &mut outgoing).await?,
-            Step::Receive => {
+            Step::Done if !side.state().is_handshaking() => {
                 send(socket, &mut outgoing).await?;
-                receive(socket, &mut incoming).await?;
+                return match shown {
+                    0 => Ok(incoming),
+                    _ => Err(endless()),
+                };
             }
-            Step::Done => {
+            // A side may send before the other one has shown who it is.
+            Step::Receive | Step::Done => {
                 send(socket, &mut outgoing).await?;
-                let sealed = incoming;
-                return Ok(Ahead { opened, sealed });
+                shown += loop {
+                    match first_record_len(&incoming[shown..]) {
+                        Some(len) => break len,
+                        None => receive(socket, &mut incoming).await?,
+                    }
+                };
             }
         }
     }
+}
+
+/// The length of the record that these bytes begin with, if all of it is here.
+fn first_record_len(bytes: &[u8]) -> Option<usize> {
+    let [_, _, _, high, low] = *bytes.first_chunk::<HEADER_BYTES>()?;
+    let len = HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
+    (len <= bytes.len()).then_some(len)
+}
+
+fn endless() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the handshake does not end")
 }
 
 fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
@@ -170,10 +182,9 @@ fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
 fn step<D>(
     status: UnbufferedStatus<'_, '_, D>,
     outgoing: &mut Vec<u8>,
-    opened: &mut Vec<u8>,
 ) -> (io::Result<Step>, usize) {
     let UnbufferedStatus {
-        discard: mut used,
+        discard: used,
         state,
         ..
     } = status;
@@ -186,21 +197,9 @@ fn step<D>(
             Ok(Step::Send)
         }
         Ok(ConnectionState::BlockedHandshake) => Ok(Step::Receive),
-        Ok(ConnectionState::ReadTraffic(mut data)) => {
-            let mut took = Ok(Step::Go);
-            while let Some(record) = data.next_record() {
-                match record {
-                    Ok(record) => {
-                        used += record.discard;
-                        opened.extend_from_slice(record.payload);
-                    }
-                    Err(error) => took = Err(invalid(error)),
-                }
-            }
-            took
-        }
         Ok(ConnectionState::WriteTraffic(_)) => Ok(Step::Done),
-        Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+        // Data and a goodbye come after the handshake, and early data is not taken.
+        Ok(_) => Err(io::ErrorKind::InvalidData.into()),
         Err(error) => Err(invalid(error)),
     };
     (step, used)
@@ -239,8 +238,7 @@ async fn send<C: AsyncWrite + Unpin>(socket: &mut C, outgoing: &mut Vec<u8>) -> 
 async fn receive<C: AsyncRead + Unpin>(socket: &mut C, incoming: &mut Vec<u8>) -> io::Result<()> {
     let from = incoming.len();
     if from >= MAX_INCOMING_BYTES {
-        let error = "the handshake does not end";
-        return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        return Err(endless());
     }
     incoming.resize(from + MAX_RECORD_BYTES, 0);
     let read = socket.read(&mut incoming[from..]).await?;

@@ -84,7 +84,7 @@ where
     let (secrets, renew) = side.end().map_err(io::Error::other)?;
     let tls = Tls {
         socket,
-        receiving: Receiving::new(Key::new(secrets.rx).map_err(io::Error::other)?, ahead),
+        receiving: Receiving::new(Key::new(secrets.rx).map_err(io::Error::other)?, &ahead),
         sending: Sending::new(Key::new(secrets.tx).map_err(io::Error::other)?),
         renew: Box::new(renew),
         came_bytes: 0,

@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 
 use futures::io::AsyncRead;
 
-use super::handshake::Ahead;
 use super::record::{Key, Kind, MAX_RECORD_BYTES, RecordError, Sealed};
 use crate::pool::{Buffer, Pool};
 
@@ -41,8 +40,6 @@ pub(super) enum Heard {
 /// See the module. A connection at rest has no buffer; one at work has one of [`MANY_BYTES`] at most.
 pub(super) struct Receiving {
     key: Key,
-    /// Data that came with the handshake and was opened there: the rest of it.
-    early: Vec<u8>,
     /// Records as they came, in `sealed` of it, and what is opened and not read yet in `opened`, which is before that.
     buffer: Option<Buffer>,
     sealed: Range<usize>,
@@ -57,10 +54,10 @@ pub(super) struct Receiving {
 }
 
 impl Receiving {
-    pub(super) fn new(key: Key, ahead: Ahead) -> Self {
+    /// `ahead` are the records, or the beginning of one, that came along with the end of the handshake.
+    pub(super) fn new(key: Key, ahead: &[u8]) -> Self {
         let mut receiving = Self {
             key,
-            early: ahead.opened,
             buffer: None,
             sealed: 0..0,
             opened: 0..0,
@@ -70,10 +67,10 @@ impl Receiving {
             is_over: false,
             failed: None,
         };
-        let held = ahead.sealed.len();
+        let held = ahead.len();
         if held > 0 {
             let mut buffer = Pool::shared().take(FEW_BYTES.max(held + MAX_RECORD_BYTES));
-            buffer[..held].copy_from_slice(&ahead.sealed);
+            buffer[..held].copy_from_slice(ahead);
             receiving.buffer = Some(buffer);
             receiving.sealed = 0..held;
         }
@@ -115,12 +112,6 @@ impl Receiving {
     }
 
     fn take_opened(&mut self, bytes: &mut [u8]) -> usize {
-        if !self.early.is_empty() {
-            let read = bytes.len().min(self.early.len());
-            bytes[..read].copy_from_slice(&self.early[..read]);
-            self.early.drain(..read);
-            return read;
-        }
         let read = bytes.len().min(self.opened.len());
         if let Some(buffer) = &self.buffer
             && read > 0

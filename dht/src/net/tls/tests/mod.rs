@@ -12,7 +12,6 @@ use proptest::prelude::*;
 use rustls::crypto::cipher::{AeadKey, Iv};
 use rustls::{ConnectionTrafficSecrets, Error};
 
-use super::handshake::Ahead;
 use super::record::{MAX_CONTENT_BYTES, Sealed};
 use super::*;
 
@@ -106,13 +105,9 @@ fn side(there: Vec<u8>, at_once: usize) -> Tls<Noted> {
         at_once,
         ..Noted::default()
     };
-    let nothing = Ahead {
-        opened: Vec::new(),
-        sealed: Vec::new(),
-    };
     Tls {
         socket,
-        receiving: Receiving::new(Key::new(Chain(1).key()).unwrap(), nothing),
+        receiving: Receiving::new(Key::new(Chain(1).key()).unwrap(), &[]),
         sending: Sending::new(Key::new(Chain(1).key()).unwrap()),
         renew: Box::new(Chain(1)),
         came_bytes: 0,

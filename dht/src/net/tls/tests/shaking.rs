@@ -12,8 +12,9 @@ use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
 use super::super::super::cipher::CipherPreference;
 use super::super::super::security::{client_config, server_config};
+use super::super::record::Kind;
 use super::super::*;
-use super::{Noted, bytes};
+use super::{Noted, bytes, record};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -81,6 +82,89 @@ async fn rustls_reads_what_is_written_here_and_the_other_way_round() {
         assert!(got == sent);
         assert!(here == sent);
     }
+}
+
+/// What a side that dials sends right after its handshake, and so with the last bytes of it: so much at once, then the rest.
+/// Returns what the dialled side reads of three bytes, and what the dialling one reads of its answer.
+async fn followed(
+    follows: impl FnOnce(&mut Key, &mut dyn Renew) -> (Vec<u8>, Vec<u8>),
+) -> io::Result<([u8; 3], Vec<u8>)> {
+    let (a, b) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let (mut near, far) = tokio::io::duplex(100_000);
+    let mut near = (&mut near).compat();
+    let dials = async {
+        let config = Arc::new(client_config(&a, CipherPreference::Aes).unwrap());
+        let name = ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into());
+        let mut side = handshake::dialler(config, name).unwrap();
+        let ahead = handshake::shake(&mut near, &mut side).await.unwrap();
+        let (secrets, mut renew) = side.end().unwrap();
+        let mut key = Key::new(secrets.tx).unwrap();
+        let (first, rest) = follows(&mut key, &mut renew);
+        // There is room: the other side has no turn in between.
+        near.write_all(&first).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        near.write_all(&rest).await.unwrap();
+        let mut dialler = Tls {
+            socket: near,
+            receiving: Receiving::new(Key::new(secrets.rx).unwrap(), &ahead),
+            sending: Sending::new(key),
+            renew: Box::new(renew),
+            came_bytes: 0,
+            cork: Arc::default(),
+        };
+        let mut answer = Vec::new();
+        let read = dialler.read_to_end(&mut answer).await;
+        read.map(|_| answer)
+    };
+    let is_dialled = async {
+        let config = Arc::new(server_config(&b, CipherPreference::Aes).unwrap());
+        let (mut dialled, ()) = accept(config, far.compat(), |_| ()).await?;
+        let mut got = [0; 3];
+        dialled.read_exact(&mut got).await?;
+        dialled.write_all(b"answer").await?;
+        dialled.close().await?;
+        Ok(got)
+    };
+    let both = async { tokio::join!(dials, is_dialled) };
+    let (answer, got): (_, io::Result<_>) = tokio::time::timeout(LONG, both).await.unwrap();
+    Ok((got?, answer?))
+}
+
+#[tokio::test]
+async fn what_comes_along_with_the_end_of_the_handshake_is_heard_once() {
+    let right = (*b"one", b"answer".to_vec());
+    // Data, and the beginning of more.
+    let data = followed(|key, _| {
+        let mut first = record(key, Kind::Data, b"o");
+        let mut rest = record(key, Kind::Data, b"ne");
+        first.extend(rest.drain(..9));
+        (first, rest)
+    });
+    assert_eq!(data.await.unwrap(), right);
+    // Data and a goodbye: there is still somebody to be answered.
+    let goodbye = followed(|key, _| {
+        let mut first = record(key, Kind::Data, b"one");
+        first.extend(record(key, Kind::Alert, &[1, 0]));
+        (first, Vec::new())
+    });
+    assert_eq!(goodbye.await.unwrap(), right);
+    // A new key, which is asked for of this side, too.
+    let new_key = followed(|key, renew| {
+        let mut first = record(key, Kind::Handshake, &[24, 0, 0, 1, 1]);
+        *key = Key::new(renew.sending().unwrap()).unwrap();
+        first.extend(record(key, Kind::Data, b"one"));
+        (first, Vec::new())
+    });
+    assert_eq!(new_key.await.unwrap(), right);
+    // The same in two parts, of which one comes along.
+    let halves = followed(|key, renew| {
+        let first = record(key, Kind::Handshake, &[24, 0, 0]);
+        let mut rest = record(key, Kind::Handshake, &[1, 0]);
+        *key = Key::new(renew.sending().unwrap()).unwrap();
+        rest.extend(record(key, Kind::Data, b"one"));
+        (first, rest)
+    });
+    assert_eq!(halves.await.unwrap(), right);
 }
 
 /// How a handshake with whoever sends these bytes, so many at once, and then closes ends; and what is told.
