@@ -199,13 +199,18 @@ pub(crate) struct Running {
 
 impl Running {
     /// Waits for its end, at most [`LIMIT`].
-    pub(crate) fn wait(mut self) -> Run {
+    pub(crate) fn wait(self) -> Run {
+        self.wait_at_most(LIMIT)
+    }
+
+    /// The same for what has patience of its own.
+    pub(crate) fn wait_at_most(mut self, limit: Duration) -> Run {
         let begun = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break Some(status);
             }
-            if begun.elapsed() > LIMIT {
+            if begun.elapsed() > limit {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
                 break None;
