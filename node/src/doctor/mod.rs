@@ -1,6 +1,6 @@
 //! `doctor`: what may be wrong with a node, and what to do about it.
 //!
-//! [`mod@verdict`] turns what was seen into words, [`local`] looks at the machine, and [`network`] asks the node itself. The
+//! `verdict` turns what was seen into words, `local` looks at the machine, and `network` asks the node itself. The
 //! first needs no node: a command without a daemon uses it, too. Every look has a deadline.
 
 mod local;
