@@ -24,6 +24,8 @@ const MAX_MESSAGES: u32 = 32;
 const MAX_MESSAGE_BYTES: usize = 16 << 10;
 
 const ALERT_CLOSED: u8 = 0;
+/// The other side gives up what it was doing, and says goodbye next.
+const ALERT_CANCELED: u8 = 90;
 const MESSAGE_TICKET: u8 = 4;
 const MESSAGE_NEW_KEY: u8 = 24;
 
@@ -141,10 +143,15 @@ impl Receiving {
         };
         let at = self.sealed.start + super::record::HEADER_BYTES;
         self.sealed.start += len;
+        // Nothing comes between the parts of a message, and none of them is empty (RFC 8446, 5.1).
+        let is_out_of_place = match kind {
+            Kind::Handshake => content == 0,
+            Kind::Alert | Kind::Data => !self.message.is_empty(),
+        };
+        if is_out_of_place {
+            return Err(RecordError::Message);
+        }
         if kind == Kind::Data {
-            if !self.message.is_empty() {
-                return Err(RecordError::Message);
-            }
             if content > 0 {
                 self.messages = 0;
             }
@@ -163,6 +170,14 @@ impl Receiving {
                 [_, ALERT_CLOSED] => {
                     self.is_over = true;
                     Ok(Opened::Kept)
+                }
+                // The goodbye follows. Counted, so that it is not said for ever.
+                [_, ALERT_CANCELED] => {
+                    self.messages += 1;
+                    match self.messages > MAX_MESSAGES {
+                        true => Err(RecordError::Message),
+                        false => Ok(Opened::Kept),
+                    }
                 }
                 [_, alert] => Err(RecordError::Alert(alert)),
                 _ => Err(RecordError::Message),

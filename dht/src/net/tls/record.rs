@@ -188,7 +188,10 @@ fn header_of(body_len: usize) -> Result<[u8; HEADER_BYTES], RecordError> {
 }
 
 /// What is in an opened record: its kind is the last byte that is not zero, and what follows is padding.
-fn inner(opened: &[u8]) -> Result<(Kind, usize), RecordError> {
+pub(super) fn inner(opened: &[u8]) -> Result<(Kind, usize), RecordError> {
+    if opened.len() > MAX_CONTENT_BYTES + 1 {
+        return Err(RecordError::Length(opened.len()));
+    }
     let end = opened.iter().rposition(|byte| *byte != 0);
     let end = end.ok_or(RecordError::Kind)?;
     let kind = match opened[end] {
@@ -197,9 +200,6 @@ fn inner(opened: &[u8]) -> Result<(Kind, usize), RecordError> {
         23 => Kind::Data,
         _ => return Err(RecordError::Kind),
     };
-    if end > MAX_CONTENT_BYTES {
-        return Err(RecordError::Length(end));
-    }
     Ok((kind, end))
 }
 

@@ -231,6 +231,7 @@ fn what_is_no_data_has_its_rules() {
         (1, vec![data("one"), end.clone()]),
         (9, vec![data(""), data("one"), data(""), end.clone()]),
         (9, vec![data("one"), own(&ticket), end.clone()]),
+        (9, vec![data("one"), alert(&[1, 90]), end.clone()]),
         (
             2,
             vec![
@@ -246,7 +247,10 @@ fn what_is_no_data_has_its_rules() {
         assert!(ended.is_ok() && all == b"one", "{records:?}: {ended:?}");
     }
     for records in [
-        vec![own(&ticket[..9]), data("one"), end],
+        vec![own(&ticket[..9]), data("one"), end.clone()],
+        vec![data("one"), own(&ticket[..9]), end],
+        vec![data("one"), own(&[])],
+        vec![alert(&[1, 90]); 33],
         vec![data("one"), alert(&[2, 40])],
         vec![data("one"), alert(&[1])],
         vec![data("one"), own(&[24, 0, 0, 1, 2])],
@@ -277,6 +281,17 @@ fn what_is_no_data_has_its_rules() {
     });
     let (all, _) = opened(side.socket.writes.concat(), 9999, 9999);
     assert_eq!(all, bytes(3000));
+}
+
+#[test]
+fn padding_counts_for_the_length_of_a_record() {
+    for (padding, is_right) in [
+        (record::MAX_CONTENT_BYTES - 3, true),
+        (record::MAX_CONTENT_BYTES - 2, false),
+    ] {
+        let inner = [b"one\x17", &vec![0; padding][..]].concat();
+        assert_eq!(record::inner(&inner).is_ok(), is_right, "{padding}");
+    }
 }
 
 #[test]
