@@ -88,10 +88,10 @@ async fn hostile_nodes_take_part_and_honest_ones_find_nevertheless() {
     assert_eq!(world.honest().len(), 22);
     let key = keys(1, 2)[0];
     let dht = world.dht(0).unwrap();
-    let announced = dht.announce_file(key, vec![key[0]], LONG).await;
-    assert!(announced.unwrap().peers > 0);
-    // The two may be among the closest; they hold nothing.
+    // The two may be among the closest; they hold nothing. On a busy machine one of the others may not be reached at once.
     eventually("all honest ones of the closest hold it", || async {
+        let announced = dht.announce_file(key, vec![key[0]], LONG).await;
+        assert!(announced.unwrap().peers > 0);
         let (all, right, of) = world.copies(&key, 0);
         all >= right && right >= 18 && of == 20
     })

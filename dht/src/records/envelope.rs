@@ -68,18 +68,39 @@ impl Published<'_> {
     }
 }
 
+/// The envelope of a value that is kept and was not sent yet, without a signature: it is so old that whoever sends it seals
+/// it anew. `None` as for [`seal`].
+pub(crate) fn unsigned(keypair: &Keypair, value: &[u8]) -> Option<Vec<u8>> {
+    let publisher = keypair.public().try_into_ed25519().ok()?;
+    Some(assemble(
+        &publisher,
+        [0; 8],
+        &[0; VALUE_AT - SIGNATURE_AT],
+        value,
+    ))
+}
+
 /// Puts a value into an envelope; `None` when the key is not of Ed25519, as all keys of nodes are.
 pub(crate) fn seal(keypair: &Keypair, key: &Key, value: &[u8], now: u32) -> Option<Vec<u8>> {
     let publisher = keypair.public().try_into_ed25519().ok()?;
     let published_at = u64::from(now).to_le_bytes();
     let signature = keypair.sign(&message(key, published_at, value)).ok()?;
+    Some(assemble(&publisher, published_at, &signature, value))
+}
+
+fn assemble(
+    publisher: &ed25519::PublicKey,
+    published_at: [u8; 8],
+    signature: &[u8],
+    value: &[u8],
+) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(VALUE_AT + value.len());
     bytes.push(VERSION);
     bytes.extend_from_slice(&publisher.to_bytes());
     bytes.extend_from_slice(&published_at);
-    bytes.extend_from_slice(&signature);
+    bytes.extend_from_slice(signature);
     bytes.extend_from_slice(value);
-    Some(bytes)
+    bytes
 }
 
 /// Opens an envelope that came from another node: size first, then shape, then time, then the signature.

@@ -234,24 +234,33 @@ impl Records {
         self.sync().await
     }
 
-    /// Keeps a value that this node publishes.
+    /// Keeps a value that this node publishes. It is signed when it first goes out: who stores thousands of files does not
+    /// wait for thousands of signatures.
     pub(crate) fn put_own_value(&self, key: Key, value: &[u8]) -> Result<(), Refused> {
-        let sealed = self.seal(&key, value)?;
+        let sealed = match self.sealed_lately(&key, value) {
+            Some(sealed) => sealed,
+            None => envelope::unsigned(&self.keypair, value).ok_or(Refused::Unsigned)?,
+        };
         let (me, origin, now) = (self.me, Origin::default(), self.now());
         self.tables().put_value(key, sealed, &me, origin, now)
     }
 
     /// A value of this node in its envelope, as it goes out. That of a kept value serves for an hour.
     pub(crate) fn seal(&self, key: &Key, value: &[u8]) -> Result<Vec<u8>, Refused> {
-        let now = self.now();
-        if let Some((sealed, published_at)) = self.tables().own_sealed(key)
-            && published_at <= now
-            && now - published_at < RESEAL_SECS
-            && envelope::read(sealed).is_ok_and(|held| held.value == value)
-        {
-            return Ok(sealed.to_vec());
+        if let Some(sealed) = self.sealed_lately(key, value) {
+            return Ok(sealed);
         }
-        envelope::seal(&self.keypair, key, value, now).ok_or(Refused::Unsigned)
+        envelope::seal(&self.keypair, key, value, self.now()).ok_or(Refused::Unsigned)
+    }
+
+    /// The kept envelope of this value, if it was sealed within an hour.
+    fn sealed_lately(&self, key: &Key, value: &[u8]) -> Option<Vec<u8>> {
+        let now = self.now();
+        let tables = self.tables();
+        let (sealed, published_at) = tables.own_sealed(key)?;
+        let is_young = published_at <= now && now - published_at < RESEAL_SECS;
+        let is_same = || envelope::read(sealed).is_ok_and(|held| held.value == value);
+        (is_young && is_same()).then(|| sealed.to_vec())
     }
 
     /// The value this node publishes under a key, in a fresh envelope.

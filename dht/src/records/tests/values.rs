@@ -82,6 +82,12 @@ fn own_values_go_out_in_a_fresh_envelope() {
     let clock = Arc::new(AtomicU32::new(START));
     let records = open(dir.path(), Limits::default(), &clock);
     records.put_own_value(key(1), b"value").unwrap();
+    let kept = |records: &Records| {
+        let tables = records.tables();
+        let (bytes, _) = tables.own_sealed(&key(1)).unwrap();
+        envelope::open(&key(1), bytes, START, 100).map(|opened| opened.value.to_vec())
+    };
+    assert!(kept(&records).is_err(), "signed before it goes out");
     let published_at = || {
         let bytes = records.own_sealed(&key(1)).unwrap();
         let now = clock.load(Ordering::SeqCst);
@@ -95,6 +101,7 @@ fn own_values_go_out_in_a_fresh_envelope() {
         opened.published_at
     };
     assert_eq!(published_at(), START);
+    assert_eq!(kept(&records).unwrap(), b"value");
     clock.store(START + HOUR - 1, Ordering::SeqCst);
     assert_eq!(published_at(), START);
     clock.store(START + HOUR, Ordering::SeqCst);
