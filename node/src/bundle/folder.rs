@@ -4,6 +4,7 @@
 //! when its bytes are there; what survives a power cut is said by [`Folder::sync`], once for all of them.
 
 mod taken;
+mod whole;
 
 use std::{
     collections::HashMap,
@@ -19,11 +20,14 @@ use std::{
 
 use casnode_cas::{Address, file_address_of};
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Stat},
+    fs::{AtFlags, FileType, Mode, OFlags, Stat},
     io::Errno,
 };
 
-use self::taken::{Taken, id};
+use self::{
+    taken::{Taken, id},
+    whole::{Fresh, Whole, can_be_named_late},
+};
 
 /// Open folders that are remembered.
 const MAX_FOLDERS: usize = 64;
@@ -61,6 +65,8 @@ pub(crate) struct Folder {
     open: Mutex<HashMap<String, Arc<OwnedFd>>>,
     taken: Mutex<Taken>,
     next_temp: AtomicU64,
+    /// Whether a file may do without a name while it is written.
+    nameless: bool,
     force: bool,
     /// Permission bits of a file that nobody may run; `None`: by this process's umask.
     mode: Option<u32>,
@@ -78,6 +84,7 @@ impl Folder {
             open: Mutex::default(),
             taken: Mutex::default(),
             next_temp: AtomicU64::new(rand::random()),
+            nameless: can_be_named_late(),
             force,
             mode,
         })
@@ -156,12 +163,13 @@ impl Folder {
         let Some((folder, name)) = self.parent(wanted.path, true)? else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let temp = self.temp();
         let executable = wanted.executable == Some(true);
-        let written = self.write_temp(&folder, &temp, executable, bytes);
-        let named = written.and_then(|()| self.publish(&folder, &temp, &folder, name, wanted.path));
+        let fresh = self.create(&folder, executable)?;
+        let written = self.fill(&fresh, executable, bytes);
+        let named =
+            written.and_then(|()| self.publish(fresh.whole(&folder), &folder, name, wanted.path));
         if named.is_err() {
-            let _ = rustix::fs::unlinkat(&*folder, &temp, AtFlags::empty());
+            fresh.remove(&folder);
         }
         match named {
             // It came into being meanwhile.
@@ -187,21 +195,40 @@ impl Folder {
             }
             self.may_be_replaced(&stat)?;
         }
-        let temp = self.temp();
-        rustix::fs::symlinkat(target, &*folder, &temp)?;
-        let named = self.publish(&folder, &temp, &folder, name, path);
-        if named.is_err() {
-            let _ = rustix::fs::unlinkat(&*folder, &temp, AtFlags::empty());
-        }
+        let named = match self.force {
+            true => self.replace_by_link(&folder, name, path, target),
+            false => Ok(rustix::fs::symlinkat(target, &*folder, name)?),
+        };
         named.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => io::Error::other("it exists and is another file"),
             _ => error,
         })
     }
 
+    fn replace_by_link(
+        &self,
+        folder: &OwnedFd,
+        name: &str,
+        path: &str,
+        target: &str,
+    ) -> io::Result<()> {
+        let temp = self.temp();
+        rustix::fs::symlinkat(target, folder, &temp)?;
+        let named = self.publish(Whole::Named(folder, &temp), folder, name, path);
+        if named.is_err() {
+            let _ = rustix::fs::unlinkat(folder, &temp, AtFlags::empty());
+        }
+        named
+    }
+
     /// Where a larger file is put together, at the top of the folder: no link of the folder is on the way there.
     pub(crate) fn staging(&self, address: &Address) -> PathBuf {
         self.path.join(staging_name(address))
+    }
+
+    /// The path of an entry, for telling: whatever is on the way there.
+    pub(crate) fn place(&self, path: &str) -> PathBuf {
+        self.path.join(path)
     }
 
     /// Gives a file that was put together its place. Its bytes have the address.
@@ -213,7 +240,8 @@ impl Folder {
         if let Some(stat) = stat(&self.root, &staged)? {
             self.set_executable(&self.root, &staged, &stat, wanted.executable)?;
         }
-        let named = self.publish(&self.root, &staged, &folder, name, wanted.path);
+        let whole = Whole::Named(&self.root, &staged);
+        let named = self.publish(whole, &folder, name, wanted.path);
         match named {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.look(wanted)?;
@@ -237,59 +265,52 @@ impl Folder {
         format!(".casnode-{number:016x}.part")
     }
 
-    fn write_temp(
-        &self,
-        folder: &OwnedFd,
-        temp: &str,
-        executable: bool,
-        bytes: &[u8],
-    ) -> io::Result<()> {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let most = if executable { 0o777 } else { 0o666 };
-        let file = rustix::fs::openat(folder, temp, flags, Mode::from_raw_mode(most))?;
+    fn create(&self, folder: &OwnedFd, executable: bool) -> io::Result<Fresh> {
+        let mode = Mode::from_raw_mode(if executable { 0o777 } else { 0o666 });
+        Fresh::create(folder, self.nameless, || self.temp(), mode)
+    }
+
+    fn fill(&self, fresh: &Fresh, executable: bool, bytes: &[u8]) -> io::Result<()> {
+        let mut file = fresh.file();
         if let Some(mode) = self.mode {
             let mode = if executable {
                 with_executable(mode)
             } else {
                 mode
             };
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+            rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
         }
-        File::from(file).write_all(bytes)
+        file.write_all(bytes)
     }
 
     /// Gives what is whole its name.
     fn publish(
         &self,
-        from: &OwnedFd,
-        temp: &str,
+        whole: Whole<'_>,
         folder: &OwnedFd,
         name: &str,
         path: &str,
     ) -> io::Result<()> {
-        if self.force {
-            // One at a time: nobody takes the name between the look and the renaming.
-            let mut taken = self.taken();
-            if let Some(there) = stat(folder, name)?
-                && taken.is_others(id(&there), path)
-            {
-                return Err(same_name());
-            }
-            rustix::fs::renameat(from, temp, folder, name)?;
-            if let Some(made) = stat(folder, name)? {
-                taken.take(id(&made), path);
-            }
-            return Ok(());
+        if !self.force {
+            return whole.name(folder, name);
         }
-        match rustix::fs::renameat_with(from, temp, folder, name, RenameFlags::NOREPLACE) {
-            // Not every file system can.
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                rustix::fs::linkat(from, temp, folder, name, AtFlags::empty())?;
-                Ok(rustix::fs::unlinkat(from, temp, AtFlags::empty())?)
-            }
-            renamed => Ok(renamed?),
+        // One at a time: nobody takes the name between the look and the renaming.
+        let mut taken = self.taken();
+        match stat(folder, name)? {
+            Some(there) if taken.is_others(id(&there), path) => return Err(same_name()),
+            Some(_) => whole.replace(folder, name, &self.temp())?,
+            None => match whole.name(folder, name) {
+                // Another process took it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    whole.replace(folder, name, &self.temp())?;
+                }
+                named => named?,
+            },
         }
+        if let Some(made) = stat(folder, name)? {
+            taken.take(id(&made), path);
+        }
+        Ok(())
     }
 
     /// Returns when everything written survives a power cut.

@@ -56,6 +56,39 @@ fn files_are_written_with_their_folders_and_nothing_is_left() {
 }
 
 #[test]
+fn a_file_has_no_name_before_it_is_whole() {
+    for force in [false, true] {
+        let (dir, folder) = folder(force);
+        let out = dir.path().join("out");
+        let names = || fs::read_dir(&out).unwrap().count();
+        let fresh = folder.create(&folder.root, false).unwrap();
+        // What a kill would leave: nothing, as this file system can do that.
+        assert!(matches!(fresh, Fresh::Nameless(_)), "{fresh:?}");
+        folder.fill(&fresh, false, b"bytes").unwrap();
+        assert_eq!(names(), 0);
+        let whole = fresh.whole(&folder.root);
+        folder.publish(whole, &folder.root, "a", "a").unwrap();
+        assert_eq!(names(), 1);
+        assert_eq!(fs::read(out.join("a")).unwrap(), b"bytes");
+    }
+}
+
+#[test]
+fn where_a_file_needs_a_name_it_is_written_all_the_same() {
+    for force in [false, true] {
+        let (dir, mut folder) = folder(force);
+        folder.nameless = false;
+        write(&folder, "a/b", b"bytes").unwrap();
+        let again = write(&folder, "a/b", b"other");
+        assert_eq!(again.is_ok(), force, "{again:?}");
+        let out = dir.path().join("out/a");
+        let expected: &[u8] = if force { b"other" } else { b"bytes" };
+        assert_eq!(fs::read(out.join("b")).unwrap(), expected);
+        assert_eq!(fs::read_dir(out).unwrap().count(), 1, "nothing is left");
+    }
+}
+
+#[test]
 fn another_file_is_replaced_only_by_force() {
     let (dir, folder) = folder(false);
     let out = dir.path().join("out");
