@@ -215,7 +215,7 @@ def act_kill_provider(lab):
     a, b, c = lab.chain("killp-")
     big = lab.big()
     [stored], _, _ = a.run("store", big)
-    b.run("get", stored["address"], "-o", lab.dir / "killp-b.out")
+    b.run("get", "--copy", stored["address"], "-o", lab.dir / "killp-b.out")
     (lab.dir / "killp-b.out").unlink()
     target = lab.dir / "killp-c.out"
     process = lab.start("get", stored["address"], "-o", target, dir=c.dir)
@@ -233,7 +233,7 @@ def act_kill_downloader(lab):
     big = lab.big()
     [stored], _, _ = a.run("store", big)
     target = lab.dir / "killd-c.out"
-    process = lab.start("get", stored["address"], "-o", target, dir=c.dir)
+    process = lab.start("get", "--copy", stored["address"], "-o", target, dir=c.dir)
     wait_for_part(c, stored["address"], 0.3, process)
     c.kill()
     process.communicate(timeout=60)
@@ -241,10 +241,10 @@ def act_kill_downloader(lab):
     c.bootstrap = [b.addr]
     c.start()
     [before], _, _ = c.run("stat", stored["address"])
-    [got], _, _ = c.run("get", stored["address"], "-o", target)
+    [got], _, _ = c.run("get", "--copy", stored["address"], "-o", target)
     check(b3_file(target) == stored["address"], f"the next get ended 0 with right bytes in {got['seconds']:.1f} s")
     check(
-        got["local_chunks"] >= before["chunks_here"] and got["fetched_chunks"] == got["chunks"] - before["chunks_here"],
+        got["local_chunks"] >= before["chunks_here"] and got["fetched_chunks"] <= got["chunks"] - before["chunks_here"],
         f"{before['chunks_here']} of {got['chunks']} chunks were acknowledged; {got['fetched_chunks']} were fetched",
     )
     target.unlink()

@@ -4,8 +4,9 @@
 #   scripts/bench-transfer.sh [--rows LIST] [OPTION...]
 #
 # Rows (--rows takes some of them, comma separated, or all; without it all but 16GiB):
-#   1GiB, 4GiB   one file over 127.0.0.1, file to file: casnode kept in the store and with --no-keep, sendme, rqbit,
-#                libtorrent, aria2 (BitTorrent), nginx + curl, and a plain program (`casnode bench --only floor`)
+#   1GiB, 4GiB   one file over 127.0.0.1, file to file: casnode as it is by default (which keeps the output itself where
+#                no blocks are shared), with --copy and with --no-keep, sendme, rqbit, libtorrent, aria2 (BitTorrent),
+#                nginx + curl, and a plain program (`casnode bench --only floor`)
 #   peers        eight casnode providers of 1 GiB at once over one: processor time a byte
 #   small        10,000 files of 10 KiB: casnode `get --list`, rqbit, libtorrent, sendme, nginx + one curl
 #   idle         a daemon with a million chunks in its store: memory and share of a core over 60 s

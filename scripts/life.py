@@ -150,7 +150,7 @@ class Life:
             return
         copy = self.work / f"copy {address}"
         try:
-            code, _ = self.node.ask("get", address, "-o", copy, "--force", ok=(0, NO_SPACE))
+            code, _ = self.node.ask("get", "--copy", address, "-o", copy, "--force", ok=(0, NO_SPACE))
             if code == NO_SPACE:
                 self.done["get refused"] += 1
             elif b3(copy) != address:
@@ -165,7 +165,7 @@ class Life:
             return
         copy = self.work / f"copy {address}"
         try:
-            self.node.ask("get", address, "-o", copy, "--force")
+            self.node.ask("get", "--copy", address, "-o", copy, "--force")
             if b3(copy) != address:
                 raise Broken(f"pinned {address} has other bytes")
         finally:
@@ -285,7 +285,7 @@ class Life:
 
     def read_pinned_one(self, address: str):
         copy = self.work / "copy"
-        self.node.ask("get", address, "-o", copy, "--force")
+        self.node.ask("get", "--copy", address, "-o", copy, "--force")
         if b3(copy) != address:
             raise Broken(f"pinned {address} has other bytes")
         copy.unlink()

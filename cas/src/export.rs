@@ -241,6 +241,14 @@ impl Assembly {
         Ok(assembly)
     }
 
+    /// Whether an output of this address that was to be gone on with is left in the place of the temporary file of
+    /// this one. Only a look: [`Assembly::create`] sees whether it can be used.
+    #[must_use]
+    pub fn has_leftover(target: &Path, address: &Address) -> bool {
+        let name = target.file_name().map(|name| temp_name(name, address, 0));
+        name.is_some_and(|name| target.with_file_name(name).is_file())
+    }
+
     /// Makes the temporary file as long as the whole, if there is space for that. What a leftover
     /// occupies already is space, too.
     fn reserve(&self) -> Result<(), ExportError> {

@@ -54,9 +54,9 @@ pub use record::{
     FileKind, FileRecord, FileRecordError, INLINE_MANIFEST_BYTES, MAX_FILE_RECORD_BYTES,
 };
 pub use store::{
-    BadChunk, Claim, DirectorySize, EnteredDirectory, Evicted, FileEntry, FileSource, FileStamp,
-    FileState, FileUsage, GcFile, GcPlan, GcProgress, GcProgressFn, GcReport, InUse, KnownFile,
-    LostSource, MAX_SMALL_FILE_BYTES, MAX_SMALL_FILES, MAX_STAMPS, MemberHold, Put, Rebuilt,
-    Removed, Scrubbed, SmallFile, SourceKind, SourceState, Store, StoreConfig, StoreStats,
+    AddedFile, BadChunk, Claim, DirectorySize, EnteredDirectory, Evicted, FileEntry, FileSource,
+    FileStamp, FileState, FileUsage, GcFile, GcPlan, GcProgress, GcProgressFn, GcReport, InUse,
+    KnownFile, LostSource, MAX_SMALL_FILE_BYTES, MAX_SMALL_FILES, MAX_STAMPS, MemberHold, Put,
+    Rebuilt, Removed, Scrubbed, SmallFile, SourceKind, SourceState, Store, StoreConfig, StoreStats,
     Verified, VerifyProgress,
 };

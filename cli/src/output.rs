@@ -347,6 +347,31 @@ pub(crate) fn get_summary(report: &GetReport) -> String {
     text
 }
 
+/// The remark on standard error after a `get` of a file that is kept in place: what is shared, and what that asks for.
+pub(crate) fn kept_remark(report: &GetReport) -> String {
+    let Some(kept) = &report.in_place else {
+        return String::new();
+    };
+    let shared = match report.path.as_ref() == Some(kept) {
+        true => "the file itself".to_owned(),
+        false => printable(kept),
+    };
+    format!(
+        "{shared} is what this node keeps and shares, without a copy: it must stay there unchanged (`get --copy` makes a copy)\n"
+    )
+}
+
+/// The same for many files.
+pub(crate) fn many_kept_remark(kept_in_place: u64) -> String {
+    if kept_in_place == 0 {
+        return String::new();
+    }
+    format!(
+        "kept and shared from where they are, without a copy: {}, which must stay there unchanged (`get --copy` makes copies)\n",
+        count(kept_in_place, "large file")
+    )
+}
+
 /// The warnings on standard error after a `get`: who sent wrong bytes.
 pub(crate) fn liars(report: &GetReport) -> String {
     let liars = report

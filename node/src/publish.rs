@@ -258,18 +258,13 @@ fn announced_keys(
     addresses: &[Address],
 ) -> Result<(Vec<Key>, Vec<(Key, Vec<u8>)>), StoreError> {
     let (mut chunks, mut files) = (Vec::new(), Vec::new());
-    for address in addresses {
-        let Some(entry) = store.file(address)? else {
-            continue;
-        };
-        let Some(here) = Here::of(store, &entry)? else {
-            continue;
-        };
-        let key = *address.as_bytes();
+    store.for_each_here(addresses, |entry, manifest, have| {
+        let here = Here { manifest, have };
+        let key = *entry.address.as_bytes();
         chunks.extend(here.chunk_keys().filter(|chunk| *chunk != key));
         let record = FileRecord::for_manifest(&here.manifest, entry.name.as_deref());
         files.push((key, record.encode()));
-    }
+    })?;
     Ok((chunks, files))
 }
 

@@ -51,7 +51,7 @@ pub(crate) async fn repair(
         output: None,
         mode: None,
         stay: Stay {
-            keep: Keep::Store,
+            keep: Keep::Auto,
             claim: entry.claim,
         },
         terms: Terms::default(),

@@ -65,7 +65,7 @@ def choose_programs(options) -> list[Program]:
 
 
 def check_space(scenario: Scenario, size_bytes: int, folder: Path):
-    """All of a run fits on the disk: one copy for the providers, and two, store and output, for each taker."""
+    """All of a run fits on the disk: one copy for the providers, and up to two, store and output, for each taker."""
     hosts = len(scenario.provider_mbit) + len(scenario.taker_mbit)
     need = size_bytes * (2 + 2 * len(scenario.taker_mbit)) + RESERVE_BYTES * hosts
     free = shutil.disk_usage(folder).free

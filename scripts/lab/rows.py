@@ -66,7 +66,7 @@ def contender(program: Program, providers: int = 1) -> Contender:
 
 
 def one_file(choice: Choice) -> list[Contender]:
-    own = [CasnodeGet(path, *words) for path in choice.binaries for words in ((), ("--no-keep",))]
+    own = [CasnodeGet(path, *words) for path in choice.binaries for words in ((), ("--copy",), ("--no-keep",))]
     others = [Sendme(), Rqbit(), LibtorrentOnce(choice.libtorrent_python), Aria2Once(), Nginx()]
     return [contender(program) for program in choice.programs(own + others)] + plain_program(choice)
 

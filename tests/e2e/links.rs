@@ -95,7 +95,7 @@ fn what_can_have_no_room_is_13_before_anybody_is_asked() {
     let (home, sample) = (Home::new(), Sample::new(702, 1));
     let link = format!("casnode:{}?s={}", sample.address, 1_u64 << 40);
     let get = home
-        .networked(["get", "--max-store", "64MiB", &link], &[])
+        .networked(["get", "--copy", "--max-store", "64MiB", &link], &[])
         .arg("-o");
     let run = get.arg(sample.copy_path()).run().exits(13);
     run.says("1099511627776 bytes needed").says("--max-store");

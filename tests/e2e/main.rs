@@ -21,6 +21,7 @@ mod bench;
 mod cipher;
 mod commands;
 mod config;
+mod default_place;
 mod demo;
 mod dht;
 mod directories;

@@ -138,7 +138,8 @@ fn a_get_that_does_not_fit_is_13_and_says_how_it_would() {
     let large = Sample::new(345, 160 * CHUNK);
     a.store(&large.path);
     let home = Home::new();
-    home.networked(["--max-store", LIMIT, "get", &large.address], &[&a.addr])
+    let words = ["--max-store", LIMIT, "get", "--copy", &large.address];
+    home.networked(words, &[&a.addr])
         .arg("-o")
         .arg(large.copy_path())
         .run()

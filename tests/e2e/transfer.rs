@@ -429,9 +429,13 @@ fn a_name_that_comes_late_is_the_output_s_all_the_same() {
     let sample = Sample::new(45, 100 * CHUNK);
     a.store(&sample.path);
     wait_until("a's records to be out", || a.status()["to_announce"] == 0);
-    let (words, home) = (["get", &sample.address], Home::new());
-    let alone = home.networked(words, &[]).args(["--peer", &a.addr]);
-    for get in [b.call(words), alone] {
+    let (words, homes) = (["get", &sample.address], [Home::new(), Home::new()]);
+    let alone = homes.each_ref().map(|home| {
+        let call = home.networked(words, &[]);
+        call.args(["--peer", &a.addr])
+    });
+    let [alone, copied] = alone;
+    for get in [b.call(words), alone, copied.arg("--copy")] {
         let here = folder();
         get.current_dir(here.path()).run().ok();
         sample.assert_at(&here.path().join("sample.bin"));

@@ -125,9 +125,14 @@ fn nobody_to_ask() {
 #[test]
 fn a_file_that_has_no_room_here() {
     let a = Node::start(&[]);
-    let sample = Sample::new(725, 160 * CHUNK);
+    // Smaller than what is kept in place, which needs no room.
+    let (sample, pinned) = (Sample::new(725, 60 * CHUNK), Sample::new(728, 80 * CHUNK));
     assert_eq!(a.store(&sample.path), sample.address);
     let home = Home::new();
+    home.networked(["--max-store", "64MiB", "store"], &[])
+        .arg(&pinned.path)
+        .run()
+        .ok();
     let words = ["why", "--max-store", "64MiB", &sample.address];
     let run = home.networked(words, &[&a.addr]).run().exits(13);
     assert_cause(&run, &format!("it needs {} bytes", sample.bytes.len()));

@@ -19,11 +19,9 @@ pub fn read_small_file(path: &Path) -> Result<Option<SmallFile>, ImportError> {
     if size_bytes > MAX_SMALL_FILE_BYTES {
         return Ok(None);
     }
-    // One more than the file has: whether it grew shows.
-    let mut bytes = Vec::with_capacity(usize::try_from(size_bytes + 1).unwrap_or(0));
-    let read = (&source.file)
-        .take(MAX_SMALL_FILE_BYTES + 1)
-        .read_to_end(&mut bytes);
+    // No more than it had: that it grew shows when it is looked at again.
+    let mut bytes = Vec::with_capacity(usize::try_from(size_bytes).unwrap_or(0));
+    let read = (&source.file).take(size_bytes).read_to_end(&mut bytes);
     read.map_err(|error| source.name(ImportError::Read(error)))?;
     source.check_unchanged(bytes.len() as u64)?;
     let name = path.file_name().and_then(|name| name.to_str());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::core::Core;
-use super::entry::{self, Claim, FileEntry};
+use super::entry::{Claim, FileEntry};
 use super::types::{LostSource, Put, Removed, StoreStats};
 use super::{Added, Hold, NewClone, Store};
 use crate::bitmap::HaveBitmap;
@@ -180,6 +180,20 @@ impl Store {
         self.core.have(manifest)
     }
 
+    /// Visits those of these files of which something is here, in no order: each with its manifest, and with which of its
+    /// chunks are here. One whose manifest is damaged is passed over. Their last uses are not looked up. What is known of
+    /// each is in memory: thousands at a time, not all.
+    ///
+    /// # Errors
+    /// When the index or the medium fails.
+    pub fn for_each_here(
+        &self,
+        addresses: &[Address],
+        mut visit: impl FnMut(FileEntry, Manifest, HaveBitmap),
+    ) -> Result<(), StoreError> {
+        self.core.each_here(addresses, &mut visit)
+    }
+
     /// Forgets a file, and gives back the space of the chunks that no other file, unfinished download or
     /// running import needs. `None` when it is not here.
     ///
@@ -235,25 +249,22 @@ impl Store {
         self.core.forget_forged(manifest, keep)
     }
 
-    /// The store in numbers. Reads the sizes of its files.
+    /// The store in numbers. Reads the sizes of its own files. Entries are counted when one has changed; where there are so
+    /// many that it takes more than 20 ms, their number may be up to 20 times as old as it takes to count them.
     ///
     /// # Errors
     /// When the index fails.
     pub fn stats(&self) -> Result<StoreStats, StoreError> {
         let totals = self.core.totals();
-        let mut files = 0;
-        self.core
-            .noting(self.core.index.scan(entry::FILE_PREFIX, &mut |_, _| {
-                files += 1;
-                Ok(ControlFlow::Continue(()))
-            }))?;
+        let counts = self.core.count_files()?;
         self.core.measure();
         let disk_bytes = self.core.space.disk_bytes();
         let needed = self.core.live_bytes()
             + self.core.index.disk_bytes()
             + self.core.space.reserve_disk_bytes();
         Ok(StoreStats {
-            files,
+            files: counts.files,
+            pinned_files: counts.pinned,
             chunks: totals.chunks,
             stored_bytes: totals.bytes,
             disk_bytes,
@@ -302,6 +313,23 @@ impl Store {
         self.core.touch(address)
     }
 
+    /// Compares the file that this one is kept in, if it is kept in place, with what it was, as
+    /// [`Store::check_sources`] does with all.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn check_source(&self, address: &Address) -> Result<(), StoreError> {
+        self.core.check_source(address)
+    }
+
+    /// Whether a file is pinned, or in a directory that is.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn is_pinned(&self, address: &Address) -> Result<bool, StoreError> {
+        self.core.is_pinned(address)
+    }
+
     /// Compares every file kept in place with what it was. Those that changed or vanished become
     /// [`crate::FileState::Partial`], and what only they held counts as absent.
     ///
@@ -323,6 +351,15 @@ impl Store {
     /// When the index fails.
     pub fn is_lent(&self, hash: &ChunkHash) -> Result<bool, StoreError> {
         self.core.is_lent(hash)
+    }
+
+    /// Whether the chunk is in bytes that nobody but the store can change: neither lent nor in a file kept in place.
+    /// Whoever needs it whatever becomes of the files of others puts it.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn has_own(&self, hash: &ChunkHash) -> Result<bool, StoreError> {
+        self.core.has_own(hash)
     }
 
     /// Forgets everything that was lent of this file.

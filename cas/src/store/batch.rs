@@ -3,13 +3,16 @@
 //! Two syncs for any number of them: chunks and manifests first, then the entries. So an entry that is on
 //! the medium has its chunk and its manifest there, whatever a power cut tore off: a rebuild finds some of
 //! the files of a batch that was not acknowledged, each of them whole. What a file adds to the index
-//! (entry, manifest, reference of its chunk) is in one batch of it, so no reference is counted too low.
+//! (entry, manifest, chunk with its reference) is in one batch of it, so no reference is counted too low.
 
 use super::core::{Committed, Core, Extra};
-use super::entry::{self, Claim, FileEntry, FileState, FileValue, INLINE_BYTES, ManifestEntry};
-use super::files::{distinct, valid_name};
+use super::entry::{
+    self, ChunkEntry, Claim, FileEntry, FileState, FileValue, INLINE_BYTES, ManifestEntry,
+};
+use super::files::valid_name;
 use super::index::{MAX_BATCH_KEYS, Op};
 use super::pack::{Location, RecordKind};
+use super::small::AddedFile;
 use super::{lock, unix_ms};
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash};
@@ -35,6 +38,14 @@ struct Change<'a> {
     /// Of a file that was not here.
     new: Option<&'a Manifest>,
     listing: Option<ManifestEntry>,
+    chunk: Option<Referred>,
+}
+
+/// The chunk of a file that was not here, and what its entry becomes with one more reference.
+struct Referred {
+    hash: ChunkHash,
+    old: Option<ChunkEntry>,
+    new: ChunkEntry,
 }
 
 /// What the index is to be told of one file.
@@ -42,36 +53,60 @@ pub(super) struct Entered {
     value: FileValue,
     old: Option<Location>,
     listing: Option<ManifestEntry>,
-    chunk: Option<ChunkHash>,
+    chunk: Option<Referred>,
     tombstone: Option<Location>,
 }
 
+/// What becomes of each file that is whole then, and what is to be written.
+type Planned<'a> = (Vec<Option<AddedFile>>, Vec<Change<'a>>);
+
+/// The entry of a file that was not here.
+fn new_entry(file: &Entering<'_>, claim: Claim) -> FileEntry {
+    let (manifest, stored_unix_ms) = (&file.manifest, unix_ms());
+    FileEntry {
+        address: manifest.address(),
+        name: valid_name(file.name),
+        size_bytes: manifest.size_bytes(),
+        chunk_count: manifest.chunk_count(),
+        manifest: manifest.id(),
+        stored_unix_ms,
+        last_used_unix_ms: stored_unix_ms,
+        claim,
+        directory: false,
+        state: FileState::Complete,
+        source: None,
+    }
+}
+
+impl Entered {
+    /// The chunk of which the index is told with the file.
+    pub(super) fn chunk(&self) -> Option<ChunkHash> {
+        self.chunk.as_ref().map(|chunk| chunk.hash)
+    }
+}
+
 impl Core {
-    /// Enters files of at most one chunk each, no address twice. Returns the entries of those that are
-    /// whole now: one that is here otherwise (partial, damaged, in place) is left as it is, and none.
+    /// Enters files of at most one chunk each, no address twice. Returns those that are whole now, and whether they had no
+    /// entry: one that is here otherwise (partial, damaged, in place) is left as it is, and none.
     pub(super) fn enter(
         &self,
         files: &[Entering<'_>],
         claim: Claim,
-    ) -> Result<Vec<Option<FileEntry>>, StoreError> {
+    ) -> Result<Vec<Option<AddedFile>>, StoreError> {
         self.room_for_records(files.len() as u64 * RECORDS_BYTES)?;
         let mut committed = lock(&self.commit);
-        let mut changes = Vec::new();
-        let mut entries = Vec::with_capacity(files.len());
-        for file in files {
-            entries.push(self.plan(file, claim, &mut changes)?);
-        }
+        let (entries, mut changes) = self.plan(files, claim)?;
+        // Before the first sync: what is here now is durable afterwards.
+        self.refer(&mut changes)?;
         let mut appended = Vec::new();
         let listed = self.collect_listings(&mut changes, &mut appended);
         self.or_take_back(listed, &appended)?;
-        let listings = Extra {
-            appended: appended.clone(),
-            is_first_half: !appended.is_empty(),
-            ..Extra::default()
-        };
-        self.flush(&mut committed, listings)?;
         if changes.is_empty() {
+            self.flush(&mut committed, Extra::default())?;
             return Ok(entries);
+        }
+        if !appended.is_empty() {
+            self.sync_appended(&mut committed, &appended)?;
         }
         let freed: Vec<Location> = changes.iter().filter_map(|change| change.old).collect();
         let entered = self.collect_entries(changes, &mut appended);
@@ -89,55 +124,86 @@ impl Core {
         Ok(entries)
     }
 
-    /// What the file's entry becomes, and what is to be written for it.
-    fn plan<'a>(
-        &self,
-        file: &'a Entering<'_>,
-        claim: Claim,
-        changes: &mut Vec<Change<'a>>,
-    ) -> Result<Option<FileEntry>, StoreError> {
-        let manifest = &file.manifest;
-        let name = valid_name(file.name);
-        let Some(FileValue { at, entry: old }) = self.file_value(&manifest.address())? else {
-            let stored_unix_ms = unix_ms();
-            let entry = FileEntry {
-                address: manifest.address(),
-                name,
-                size_bytes: manifest.size_bytes(),
-                chunk_count: manifest.chunk_count(),
-                manifest: manifest.id(),
-                stored_unix_ms,
-                last_used_unix_ms: stored_unix_ms,
-                claim,
-                directory: false,
-                state: FileState::Complete,
-                source: None,
+    /// What the files' entries become, and what is to be written for them.
+    fn plan<'a>(&self, files: &'a [Entering<'_>], claim: Claim) -> Result<Planned<'a>, StoreError> {
+        let address = |file: &Entering<'_>| file.manifest.address();
+        let keys: Vec<_> = files
+            .iter()
+            .map(|file| entry::file_key(&address(file)))
+            .collect();
+        let known = self.values(&keys, FileValue::decode)?;
+        let mut here: Vec<Address> = known
+            .iter()
+            .flatten()
+            .map(|old| old.entry.address)
+            .collect();
+        here.sort_unstable();
+        let whole = self.whole_among(&here)?;
+        let (mut entries, mut changes) = (Vec::with_capacity(files.len()), Vec::new());
+        for (file, old) in files.iter().zip(known) {
+            let Some(FileValue { at, entry: old }) = old else {
+                let entry = new_entry(file, claim);
+                entries.push(Some(AddedFile {
+                    entry: entry.clone(),
+                    is_new: true,
+                }));
+                changes.push(Change {
+                    entry,
+                    old: None,
+                    new: Some(&file.manifest),
+                    listing: None,
+                    chunk: None,
+                });
+                continue;
             };
-            changes.push(Change {
-                entry: entry.clone(),
-                old: None,
-                new: Some(manifest),
-                listing: None,
-            });
-            return Ok(Some(entry));
-        };
-        if old.state != FileState::Complete || old.source.is_some() || !self.is_whole(&old)? {
-            return Ok(None);
+            if old.source.is_some() || whole.binary_search(&old.address).is_err() {
+                entries.push(None);
+                continue;
+            }
+            let entry = FileEntry {
+                claim: old.claim.max(claim),
+                name: valid_name(file.name).or_else(|| old.name.clone()),
+                ..old.clone()
+            };
+            if entry != old {
+                changes.push(Change {
+                    entry: entry.clone(),
+                    old: Some(at),
+                    new: None,
+                    listing: None,
+                    chunk: None,
+                });
+            }
+            entries.push(Some(AddedFile {
+                entry,
+                is_new: false,
+            }));
         }
-        let entry = FileEntry {
-            claim: old.claim.max(claim),
-            name: name.or_else(|| old.name.clone()),
-            ..old.clone()
-        };
-        if entry != old {
-            changes.push(Change {
-                entry: entry.clone(),
-                old: Some(at),
-                new: None,
-                listing: None,
-            });
+        let known = entries.iter_mut().flatten().filter(|file| !file.is_new);
+        self.note_last_uses(known.map(|file| &mut file.entry))?;
+        Ok((entries, changes))
+    }
+
+    /// Finds the chunks of files that were not here.
+    fn refer(&self, changes: &mut [Change<'_>]) -> Result<(), StoreError> {
+        let chunk_of = |change: &Change<'_>| Some(change.new?.chunks().first()?.hash);
+        let hashes: Vec<ChunkHash> = changes.iter().filter_map(chunk_of).collect();
+        let mut known = self.chunk_entries(&hashes)?.into_iter();
+        for change in changes {
+            let Some(hash) = chunk_of(change) else {
+                continue;
+            };
+            let old = known.next().flatten();
+            let appended = self.entry_of_pending(&hash, old.as_ref());
+            let here = appended.or_else(|| old.clone().filter(|old| !old.bad));
+            let mut new = here.ok_or(StoreError::MissingChunks {
+                address: change.entry.address,
+                missing: 1,
+            })?;
+            new.refs = new.refs.saturating_add(1);
+            change.chunk = Some(Referred { hash, old, new });
         }
-        self.with_last_use(entry).map(Some)
+        Ok(())
     }
 
     fn collect_listings(
@@ -167,19 +233,17 @@ impl Core {
         changes: Vec<Change<'_>>,
         appended: &mut Vec<Location>,
     ) -> Result<Vec<Entered>, StoreError> {
-        for manifest in changes.iter().filter_map(|change| change.new) {
-            self.require_chunks(manifest)?;
-        }
+        let address = |change: &Change<'_>| entry::tombstone_key(&change.entry.address);
+        let keys: Vec<_> = changes.iter().map(address).collect();
+        let tombstones = self.values(&keys, entry::decode_location)?;
         let mut entered = Vec::with_capacity(changes.len());
-        for change in changes {
+        for (change, tombstone) in changes.into_iter().zip(tombstones) {
             let value = change.entry.encode();
             let at = self.collect(RecordKind::File, blake3::hash(&value).as_bytes(), &value)?;
             appended.push(at);
             entered.push(Entered {
-                tombstone: self.tombstone(&change.entry.address)?,
-                chunk: change
-                    .new
-                    .and_then(|manifest| distinct(manifest).into_iter().next()),
+                tombstone,
+                chunk: change.chunk,
                 value: FileValue {
                     at,
                     entry: change.entry,
@@ -192,15 +256,14 @@ impl Core {
     }
 
     /// What the index is told of these files, at most [`BATCH_FILES`]: all of it at once.
-    fn entered_ops(
-        &self,
-        committed: &mut Committed,
-        part: Vec<Entered>,
-    ) -> Result<Vec<Op>, StoreError> {
-        let chunks: Vec<ChunkHash> = part.iter().filter_map(|file| file.chunk).collect();
-        let mut ops = self.reference_ops(&chunks)?;
+    fn entered_ops(committed: &mut Committed, part: Vec<Entered>) -> Vec<Op> {
+        let mut ops = Vec::with_capacity(part.len() * 4);
         for file in part {
             let address: Address = file.value.entry.address;
+            if let Some(Referred { hash, old, new }) = file.chunk {
+                committed.ledger.chunk(old.as_ref(), Some(&new));
+                ops.push((entry::chunk_key(&hash), Some(new.encode())));
+            }
             if let Some(listing) = file.listing {
                 committed.ledger.record(None, Some(listing.at));
                 let key = entry::manifest_key(&file.value.entry.manifest);
@@ -213,7 +276,7 @@ impl Core {
             committed.ledger.record(file.old, Some(file.value.at));
             ops.push((entry::file_key(&address), Some(file.value.encode())));
         }
-        Ok(ops)
+        ops
     }
 
     /// Indexes what was entered, whose records are durable.
@@ -229,7 +292,7 @@ impl Core {
                 return Ok(());
             }
             self.space.check_index()?;
-            let ops = self.entered_ops(committed, part)?;
+            let ops = Self::entered_ops(committed, part);
             self.apply_counted(committed, ops)?;
         }
     }

@@ -64,6 +64,12 @@ enum Found {
     Lent(Lent),
 }
 
+/// The bytes of all chunks but the store's own.
+fn bytes_of_others(chunks: &[(ChunkHash, &[u8])], are_own: &[bool]) -> u64 {
+    let others = chunks.iter().zip(are_own).filter(|(_, is_own)| !**is_own);
+    others.map(|((_, bytes), _)| bytes.len() as u64).sum()
+}
+
 impl Core {
     fn locate(&self, hash: &ChunkHash) -> Result<Option<Found>, StoreError> {
         let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
@@ -93,8 +99,46 @@ impl Core {
         Ok(matches!(self.locate(hash)?, Some(Found::Lent(_))))
     }
 
+    /// Which of these chunks were appended, or are in the index at a place that counts.
+    fn are_here(
+        &self,
+        hashes: &[ChunkHash],
+        counts: impl Fn(Place) -> bool,
+    ) -> Result<Vec<bool>, StoreError> {
+        // Before the index: what is no longer pending afterwards is there.
+        let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
+        let is_pending = hashes.iter().map(|hash| pending.contains_key(hash));
+        let mut here: Vec<bool> = is_pending.collect();
+        drop(pending);
+        for (is_here, entry) in here.iter_mut().zip(self.chunk_entries(hashes)?) {
+            *is_here |= entry.is_some_and(|entry| !entry.bad && counts(entry.place));
+        }
+        Ok(here)
+    }
+
+    /// Which of these chunks are in the packs or in a clone: bytes that nobody but the store can change.
+    fn are_own(&self, hashes: &[ChunkHash]) -> Result<Vec<bool>, StoreError> {
+        self.are_here(hashes, |place| place.source().is_none_or(is_clone))
+    }
+
+    /// The same as [`Core::has`] for each of these.
+    pub(super) fn has_each(&self, hashes: &[ChunkHash]) -> Result<Vec<bool>, StoreError> {
+        let mut here = self.are_here(hashes, |_| true)?;
+        let lent = self.lent.read().unwrap_or_else(PoisonError::into_inner);
+        for (is_here, hash) in here.iter_mut().zip(hashes) {
+            *is_here |= lent.contains_key(hash);
+        }
+        Ok(here)
+    }
+
+    /// Bytes of those of these chunks that are not here; each is named once.
+    pub(super) fn missing_bytes(&self, chunks: &[(ChunkHash, &[u8])]) -> Result<u64, StoreError> {
+        let hashes: Vec<ChunkHash> = chunks.iter().map(|(hash, _)| *hash).collect();
+        Ok(bytes_of_others(chunks, &self.are_own(&hashes)?))
+    }
+
     /// Whether the chunk is in the packs or in a clone: bytes that nobody but the store can change.
-    fn has_own(&self, hash: &ChunkHash) -> Result<bool, StoreError> {
+    pub(crate) fn has_own(&self, hash: &ChunkHash) -> Result<bool, StoreError> {
         Ok(match self.locate(hash)? {
             Some(Found::Pack { .. }) => true,
             Some(Found::Source(extent)) => is_clone(extent.source),
@@ -180,34 +224,60 @@ impl Core {
     }
 
     pub(crate) fn put(&self, hash: &ChunkHash, bytes: &[u8]) -> Result<Put, StoreError> {
-        debug_assert_eq!(*hash, ChunkHash::of(bytes), "put of unverified bytes");
-        if bytes.is_empty() || bytes.len() > MAX_CHUNK_BYTES as usize {
-            return Err(StoreError::ChunkLength {
-                len_bytes: bytes.len(),
-            });
+        let mut new = Vec::new();
+        self.put_all(&[(*hash, bytes)], &mut new)?;
+        Ok(match new.is_empty() {
+            true => Put::Known,
+            false => Put::New,
+        })
+    }
+
+    /// Appends those of these chunks that are not here, and adds them to `new`, also when not all can be; each is named
+    /// once.
+    pub(super) fn put_all(
+        &self,
+        chunks: &[(ChunkHash, &[u8])],
+        new: &mut Vec<ChunkHash>,
+    ) -> Result<(), StoreError> {
+        for (hash, bytes) in chunks {
+            debug_assert_eq!(*hash, ChunkHash::of(bytes), "put of unverified bytes");
+            if bytes.is_empty() || bytes.len() > MAX_CHUNK_BYTES as usize {
+                return Err(StoreError::ChunkLength {
+                    len_bytes: bytes.len(),
+                });
+            }
         }
-        if self.has_own(hash)? {
-            return Ok(Put::Known);
+        let hashes: Vec<ChunkHash> = chunks.iter().map(|(hash, _)| *hash).collect();
+        let appended = lock(&self.writer).appended;
+        let mut are_own = self.are_own(&hashes)?;
+        if are_own.iter().all(|is_own| *is_own) {
+            return Ok(());
         }
         self.check_writable()?;
-        let mut writer = self.turn_to_append(bytes.len() as u64)?;
-        // Another thread may have put it while this one waited.
-        if self.has_own(hash)? {
-            return Ok(Put::Known);
+        let mut writer = self.turn_to_append(bytes_of_others(chunks, &are_own))?;
+        // Another thread may have put some while this one waited.
+        if writer.appended != appended {
+            are_own = self.are_own(&hashes)?;
         }
-        let at = self.append(RecordKind::Chunk, hash.as_bytes(), bytes)?;
-        let inline = (bytes.len() <= INLINE_BYTES).then(|| Bytes::copy_from_slice(bytes));
-        let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
-        pending.insert(*hash, Pending { at, inline });
-        drop(pending);
-        writer.queue.push(*hash);
-        writer.appended += 1;
+        for ((hash, bytes), is_own) in chunks.iter().zip(are_own) {
+            if is_own {
+                continue;
+            }
+            let at = self.append(RecordKind::Chunk, hash.as_bytes(), bytes)?;
+            let inline = (bytes.len() <= INLINE_BYTES).then(|| Bytes::copy_from_slice(bytes));
+            let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
+            pending.insert(*hash, Pending { at, inline });
+            drop(pending);
+            writer.queue.push(*hash);
+            writer.appended += 1;
+            new.push(*hash);
+        }
         let is_full = writer.queue.len() >= MAX_PENDING;
         drop(writer);
-        if is_full {
-            self.commit()?;
+        match is_full {
+            true => self.commit(),
+            false => Ok(()),
         }
-        Ok(Put::New)
     }
 
     /// Waits for the turn to append so many bytes, and for room. Others may take what room was made, and

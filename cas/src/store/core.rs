@@ -15,6 +15,7 @@ use super::batch::Entered;
 use super::chunks::{Lent, Pending, Writer};
 use super::clones::Clones;
 use super::collect::Evictions;
+use super::counts::Counts;
 use super::entry::{self, ChunkEntry, Extent, ManifestEntry, Place, Totals};
 use super::hold::Holds;
 use super::index::{Index, MAX_BATCH_KEYS, Op};
@@ -67,8 +68,6 @@ pub(super) struct Extra {
     pub(super) records: Vec<(Option<Location>, Option<Location>)>,
     /// The records that were appended for this.
     pub(super) appended: Vec<Location>,
-    /// Only the next flush tells the index of those.
-    pub(super) is_first_half: bool,
 }
 
 /// The store without the folder it lives in.
@@ -106,6 +105,7 @@ pub(crate) struct Core {
     chunks: AtomicU64,
     bytes: AtomicU64,
     live: AtomicU64,
+    pub(super) counts: Counts,
     syncer: Option<Syncer>,
 }
 
@@ -150,6 +150,7 @@ impl Core {
             chunks: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             live: AtomicU64::new(0),
+            counts: Counts::default(),
             syncer,
         };
         core.publish_totals(&lock(&core.commit).ledger);
@@ -216,14 +217,29 @@ impl Core {
         self.flush(&mut committed, Extra::default())
     }
 
+    /// Makes everything appended so far durable; the next flush tells the index. The records are those of a change that
+    /// is under way.
+    pub(super) fn sync_appended(
+        &self,
+        committed: &mut Committed,
+        records: &[Location],
+    ) -> Result<(), StoreError> {
+        let writer = self.begin_flush();
+        let writer = self.or_take_back(writer, records)?;
+        let point = self.packs.sync_point();
+        drop(writer);
+        let synced = self.packs.sync(&point);
+        if synced.is_err() {
+            self.broken.store(true, Ordering::Relaxed);
+        }
+        committed.durable.extend(synced?);
+        Ok(())
+    }
+
     /// Makes everything appended so far durable and indexes it.
     pub(super) fn flush(&self, committed: &mut Committed, extra: Extra) -> Result<(), StoreError> {
-        let mut writer = match self.begin_flush() {
-            Ok(writer) => writer,
-            Err(error) => {
-                return self.or_take_back(Err(error), &extra.appended);
-            }
-        };
+        let writer = self.begin_flush();
+        let mut writer = self.or_take_back(writer, &extra.appended)?;
         let queue = std::mem::take(&mut writer.queue);
         let appended = writer.appended;
         let unmeasured = self.space.unmeasured_bytes();
@@ -320,7 +336,11 @@ impl Core {
         extra: Extra,
     ) -> Result<(), StoreError> {
         let durable = self.packs.sync(point)?;
-        for part in queue.chunks(BATCH_CHUNKS) {
+        let of_files: HashSet<ChunkHash> =
+            extra.entered.iter().filter_map(Entered::chunk).collect();
+        let others = queue.iter().filter(|hash| !of_files.contains(hash));
+        let others: Vec<ChunkHash> = others.copied().collect();
+        for part in others.chunks(BATCH_CHUNKS) {
             self.space.check_index()?;
             let ops = self.index_ops(committed, part)?;
             self.apply_counted(committed, ops)?;
@@ -348,10 +368,8 @@ impl Core {
         self.index_entered(committed, extra.entered)?;
         self.index_leaving(committed, &extra.leaving)?;
         committed.durable.extend(durable);
-        if !extra.is_first_half {
-            for (pack, end) in std::mem::take(&mut committed.durable) {
-                committed.ledger.durable(pack, end);
-            }
+        for (pack, end) in std::mem::take(&mut committed.durable) {
+            committed.ledger.durable(pack, end);
         }
         for (old, new) in extra.records {
             committed.ledger.record(old, new);
@@ -364,25 +382,32 @@ impl Core {
         committed: &mut Committed,
         part: &[ChunkHash],
     ) -> Result<Vec<Op>, StoreError> {
-        let mut ops = Vec::with_capacity(part.len() * 2);
-        for hash in part {
-            let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(Pending { at, inline }) = pending.get(hash).cloned() else {
+        let mut ops = Vec::with_capacity(part.len());
+        for (hash, old) in part.iter().zip(self.chunk_entries(part)?) {
+            let Some(new) = self.entry_of_pending(hash, old.as_ref()) else {
                 continue;
-            };
-            drop(pending);
-            let old = self.indexed(hash)?;
-            let new = ChunkEntry {
-                place: Place::Pack(at),
-                // A chunk that went bad keeps the references it has.
-                refs: old.as_ref().map_or(0, |old| old.refs),
-                bad: false,
-                inline,
             };
             committed.ledger.chunk(old.as_ref(), Some(&new));
             ops.push((entry::chunk_key(hash), Some(new.encode())));
         }
         Ok(ops)
+    }
+
+    /// What the entry of a chunk becomes that was appended and is not in the index yet.
+    pub(super) fn entry_of_pending(
+        &self,
+        hash: &ChunkHash,
+        old: Option<&ChunkEntry>,
+    ) -> Option<ChunkEntry> {
+        let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
+        let Pending { at, inline } = pending.get(hash).cloned()?;
+        Some(ChunkEntry {
+            place: Place::Pack(at),
+            // A chunk that went bad keeps the references it has.
+            refs: old.map_or(0, |old| old.refs),
+            bad: false,
+            inline,
+        })
     }
 
     /// Whatever happened to a chunk in the meantime counts more than that it was moved.
@@ -391,9 +416,9 @@ impl Core {
         committed: &mut Committed,
         part: &[(ChunkHash, Place, Place)],
     ) -> Result<Vec<Op>, StoreError> {
-        let mut ops = Vec::with_capacity(part.len() * 2);
-        for (hash, from, to) in part {
-            let old = self.indexed(hash)?;
+        let mut ops = Vec::with_capacity(part.len());
+        let hashes: Vec<ChunkHash> = part.iter().map(|(hash, ..)| *hash).collect();
+        for ((hash, from, to), old) in part.iter().zip(self.chunk_entries(&hashes)?) {
             let Some(old) = old.filter(|old| !old.bad && old.place == *from) else {
                 continue;
             };
@@ -412,9 +437,9 @@ impl Core {
         committed: &mut Committed,
         part: &[(ChunkHash, Extent)],
     ) -> Result<Vec<Op>, StoreError> {
-        let mut ops = Vec::with_capacity(part.len() * 2);
-        for (hash, extent) in part {
-            let old = self.indexed(hash)?;
+        let mut ops = Vec::with_capacity(part.len());
+        let hashes: Vec<ChunkHash> = part.iter().map(|(hash, _)| *hash).collect();
+        for ((hash, extent), old) in part.iter().zip(self.chunk_entries(&hashes)?) {
             if old.as_ref().is_some_and(|old| !old.bad) {
                 continue;
             }
@@ -430,10 +455,10 @@ impl Core {
         Ok(ops)
     }
 
-    pub(super) fn reference_ops(&self, part: &[ChunkHash]) -> Result<Vec<Op>, StoreError> {
+    fn reference_ops(&self, part: &[ChunkHash]) -> Result<Vec<Op>, StoreError> {
         let mut ops = Vec::with_capacity(part.len());
-        for hash in part {
-            if let Some(mut chunk) = self.indexed(hash)? {
+        for (hash, chunk) in part.iter().zip(self.chunk_entries(part)?) {
+            if let Some(mut chunk) = chunk {
                 chunk.refs = chunk.refs.saturating_add(1);
                 ops.push((entry::chunk_key(hash), Some(chunk.encode())));
             }
@@ -471,7 +496,11 @@ impl Core {
         if ops.is_empty() {
             return Ok(());
         }
+        let are_about_files = Counts::are_about(&ops);
         self.noting(self.index.apply(ops))?;
+        if are_about_files {
+            self.counts.note_change();
+        }
         if let Some(syncer) = &self.syncer {
             syncer.mark_dirty();
         }

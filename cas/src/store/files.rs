@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 
 use super::core::{Committed, Core, Extra};
 use super::entry::{self, Claim, FileEntry, FileState, FileValue};
+use super::lookup::ENTRIES_AT_ONCE;
 use super::{lock, unix_ms};
 use crate::bitmap::HaveBitmap;
 use crate::error::StoreError;
@@ -19,8 +20,8 @@ use crate::name::is_valid_hint;
 /// The last use of a file is noted at most this often.
 const TOUCH_MS: u64 = 60_000;
 
-/// The use of a file counts for so many directories that list it.
-const MAX_TOUCHED: usize = 128;
+/// Of the directories that list a file so many are looked at, and its use counts for so many.
+const MAX_DIRECTORIES: usize = 128;
 
 impl Core {
     /// A file's entry and where its record is; its last use is not looked up.
@@ -61,17 +62,32 @@ impl Core {
             }
             ControlFlow::Continue(())
         })?;
-        let files = files.into_iter().map(|entry| self.with_last_use(entry));
-        files.collect()
+        for part in files.chunks_mut(ENTRIES_AT_ONCE) {
+            self.note_last_uses(part)?;
+        }
+        Ok(files)
     }
 
     pub(super) fn with_last_use(&self, mut file: FileEntry) -> Result<FileEntry, StoreError> {
-        let value = self.noting(self.index.get(&entry::last_use_key(&file.address)))?;
-        if let Some(value) = value {
-            let noted = self.noting(entry::decode_time(&value))?;
-            file.last_used_unix_ms = file.last_used_unix_ms.max(noted);
-        }
+        self.note_last_uses([&mut file])?;
         Ok(file)
+    }
+
+    /// Looks up when these files were used last.
+    pub(super) fn note_last_uses<'a>(
+        &self,
+        files: impl IntoIterator<Item = &'a mut FileEntry>,
+    ) -> Result<(), StoreError> {
+        let files: Vec<&mut FileEntry> = files.into_iter().collect();
+        let keys: Vec<_> = files
+            .iter()
+            .map(|file| entry::last_use_key(&file.address))
+            .collect();
+        let noted = self.values(&keys, entry::decode_time)?;
+        for (file, noted) in files.into_iter().zip(noted) {
+            file.last_used_unix_ms = file.last_used_unix_ms.max(noted.unwrap_or(0));
+        }
+        Ok(())
     }
 
     /// Notes that a file was used, and with it the directories that list it. A clock that was set back
@@ -88,7 +104,7 @@ impl Core {
         self.check_writable()?;
         self.space.check_index()?;
         let mut used = vec![file.address];
-        for directory in self.keepers_of(address, MAX_TOUCHED)? {
+        for directory in self.keepers_of(address, MAX_DIRECTORIES)? {
             used.extend(self.file(&directory)?.filter(is_due).map(|_| directory));
         }
         let noted = Some(now.to_le_bytes().to_vec());
@@ -98,9 +114,12 @@ impl Core {
 
     pub(crate) fn have(&self, manifest: &Manifest) -> Result<HaveBitmap, StoreError> {
         let mut have = HaveBitmap::new(manifest.chunks().len());
-        for (index, chunk) in manifest.chunks().iter().enumerate() {
-            if self.has(&chunk.hash)? {
-                have.set(index);
+        for (part, chunks) in manifest.chunks().chunks(ENTRIES_AT_ONCE).enumerate() {
+            let hashes: Vec<ChunkHash> = chunks.iter().map(|chunk| chunk.hash).collect();
+            for (within, is_here) in self.has_each(&hashes)?.into_iter().enumerate() {
+                if is_here {
+                    have.set(part * ENTRIES_AT_ONCE + within);
+                }
             }
         }
         Ok(have)
@@ -108,11 +127,13 @@ impl Core {
 
     /// Distinct chunks of a manifest that are not durably here.
     fn missing_chunks(&self, manifest: &Manifest) -> Result<usize, StoreError> {
+        let hashes: Vec<ChunkHash> = distinct(manifest).into_iter().collect();
         let mut missing = 0;
-        for hash in distinct(manifest) {
-            if self.indexed(&hash)?.is_none_or(|entry| entry.bad) {
-                missing += 1;
-            }
+        for part in hashes.chunks(ENTRIES_AT_ONCE) {
+            let entries = self.chunk_entries(part)?.into_iter();
+            missing += entries
+                .filter(|chunk| chunk.as_ref().is_none_or(|chunk| chunk.bad))
+                .count();
         }
         Ok(missing)
     }
@@ -251,6 +272,22 @@ impl Core {
             }
             file => Ok(file),
         }
+    }
+
+    /// Whether a file is pinned, or one of the directories that list it, as far as those are looked at.
+    pub(crate) fn is_pinned(&self, address: &Address) -> Result<bool, StoreError> {
+        let is_pinned = |address: &Address| -> Result<bool, StoreError> {
+            Ok(self.file(address)?.is_some_and(|file| file.is_pinned()))
+        };
+        if is_pinned(address)? {
+            return Ok(true);
+        }
+        for directory in self.keepers_of(address, MAX_DIRECTORIES)? {
+            if is_pinned(&directory)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Pins a file, or lets go of it. `None` when it is not here.

@@ -29,8 +29,13 @@ pub(crate) struct Hold {
 impl Hold {
     /// Must come before the question whether the chunk is already here.
     pub(crate) fn add(&self, hash: ChunkHash) {
+        self.add_all([hash]);
+    }
+
+    /// The same for many.
+    pub(super) fn add_all(&self, hashes: impl IntoIterator<Item = ChunkHash>) {
         if let Some(set) = lock(&self.core.holds).sets.get_mut(&self.id) {
-            set.insert(hash);
+            set.extend(hashes);
         }
     }
 }

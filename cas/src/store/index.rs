@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 
 use crate::error::IndexError;
 
-/// Most keys in one batch. sled holds one epoch guard and a process-wide lock for a whole batch: larger
-/// ones cost gigabytes of memory per million keys.
-pub(crate) const MAX_BATCH_KEYS: usize = 256;
+/// Most keys in one batch. sled holds one epoch guard and a process-wide lock for a whole batch: much larger
+/// ones cost gigabytes of memory per million keys. In smaller ones fewer keys share a run that is written.
+pub(crate) const MAX_BATCH_KEYS: usize = 1024;
 
 /// Largest value. A leaf of sled holds 17 values, and one of more than 131,020 bytes would go to a side
 /// file that is never synced.

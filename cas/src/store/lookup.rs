@@ -6,11 +6,13 @@
 use super::core::Core;
 use super::entry::{self, ChunkEntry, FileEntry, FileState, FileValue, ManifestEntry};
 use super::files::distinct;
+use crate::bitmap::HaveBitmap;
 use crate::error::{IndexError, StoreError};
 use crate::id::{Address, ChunkHash, ManifestId};
+use crate::manifest::Manifest;
 
 /// Entries that are in memory at a time, of however many are looked up.
-const ENTRIES_AT_ONCE: usize = 4096;
+pub(super) const ENTRIES_AT_ONCE: usize = 4096;
 
 /// Chunks that are looked up at once, about: what is known of the chunks of many files is bounded by this, and by the
 /// chunks of one file.
@@ -34,6 +36,15 @@ impl Core {
         };
         self.noting(self.index.get_ascending(&ascending, &mut found))?;
         Ok(values)
+    }
+
+    /// The entries of chunks that are in the index, bad or not.
+    pub(super) fn chunk_entries(
+        &self,
+        hashes: &[ChunkHash],
+    ) -> Result<Vec<Option<ChunkEntry>>, StoreError> {
+        let keys: Vec<_> = hashes.iter().map(entry::chunk_key).collect();
+        self.values(&keys, ChunkEntry::decode)
     }
 
     /// Visits what is here of these files, which are best sorted; last uses are not looked up.
@@ -96,6 +107,72 @@ impl Core {
         whole.retain(|address| broken.binary_search(address).is_err());
         whole.sort_unstable();
         Ok(whole)
+    }
+
+    /// Visits those of these files, which are best sorted, of which something is here, in no order: each with its manifest,
+    /// and with which of its chunks are here. One whose manifest is damaged is passed over.
+    pub(super) fn each_here(
+        &self,
+        addresses: &[Address],
+        visit: &mut dyn FnMut(FileEntry, Manifest, HaveBitmap),
+    ) -> Result<(), StoreError> {
+        let mut files = Vec::with_capacity(addresses.len());
+        self.each_of(addresses, &mut |file| {
+            files.extend((file.state != FileState::Remnant).then_some(file));
+        })?;
+        files.sort_unstable_by_key(|file| file.manifest);
+        let mut files = files.into_iter().peekable();
+        let (mut read, mut hashes) = (Vec::new(), Vec::new());
+        while files.peek().is_some() {
+            let part: Vec<FileEntry> = files.by_ref().take(ENTRIES_AT_ONCE).collect();
+            let keys = part.iter().map(|file| entry::manifest_key(&file.manifest));
+            let listings = self.values(&keys.collect::<Vec<_>>(), ManifestEntry::decode)?;
+            for (file, listing) in part.into_iter().zip(listings) {
+                match self.manifest_in(&file.address, &file.manifest, listing) {
+                    Ok(manifest) => {
+                        hashes.extend(manifest.chunks().iter().map(|chunk| chunk.hash));
+                        read.push((file, manifest));
+                    }
+                    Err(error) if error.is_corruption() => {
+                        tracing::warn!(file = %file.address, %error, "a file's manifest cannot be read");
+                    }
+                    Err(error) => return Err(error),
+                }
+                if hashes.len() >= CHUNKS_AT_ONCE {
+                    self.visit_here(&mut read, &mut hashes, visit)?;
+                }
+            }
+        }
+        self.visit_here(&mut read, &mut hashes, visit)
+    }
+
+    /// Visits files with these chunks, one file's after the other's; takes both.
+    fn visit_here(
+        &self,
+        files: &mut Vec<(FileEntry, Manifest)>,
+        hashes: &mut Vec<ChunkHash>,
+        visit: &mut dyn FnMut(FileEntry, Manifest, HaveBitmap),
+    ) -> Result<(), StoreError> {
+        let mut are_here = Vec::with_capacity(hashes.len());
+        for part in hashes.chunks(ENTRIES_AT_ONCE) {
+            are_here.extend(self.has_each(part)?);
+        }
+        hashes.clear();
+        let mut are_here = are_here.into_iter();
+        for (file, manifest) in files.drain(..) {
+            let count = manifest.chunks().len();
+            let mut have = HaveBitmap::new(count);
+            for (index, is_here) in are_here.by_ref().take(count).enumerate() {
+                if is_here {
+                    have.set(index);
+                }
+            }
+            // The empty file has no chunks, and all of it is here.
+            if have.count() > 0 || have.is_complete() {
+                visit(file, manifest, have);
+            }
+        }
+        Ok(())
     }
 
     /// Adds the files with a chunk among these that is not durably here; takes the chunks.

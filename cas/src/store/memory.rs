@@ -14,7 +14,7 @@ use super::index::{Index, Op, Visit};
 use super::lock;
 use super::medium::{Medium, PackFile};
 #[cfg(test)]
-use super::runs::{Ordered, Pair};
+use super::runs::{FoundUpTo, Ordered};
 use crate::direct::direct_align_bytes;
 use crate::error::IndexError;
 
@@ -111,10 +111,15 @@ impl Index for MemoryIndex {
 
 #[cfg(test)]
 impl Ordered for MemoryIndex {
-    fn last_up_to(&self, key: &[u8]) -> Result<Option<Pair>, IndexError> {
+    fn last_up_to(&self, keys: &[&[u8]], found: FoundUpTo<'_>) -> Result<(), IndexError> {
         let state = lock(&self.0);
-        let last = state.now.range(..=key.to_vec()).next_back();
-        Ok(last.map(|(key, value)| (key.clone(), value.clone())))
+        for (place, key) in keys.iter().enumerate().rev() {
+            let Some((name, value)) = state.now.range(..=key.to_vec()).next_back() else {
+                break;
+            };
+            found(place, name, value)?;
+        }
+        Ok(())
     }
 }
 

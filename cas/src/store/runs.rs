@@ -7,10 +7,9 @@
 //! only to a run behind the one it was in, and a scan that meets it twice knows.
 
 use std::ops::{ControlFlow, Range};
-use std::sync::Mutex;
+use std::sync::{PoisonError, RwLock};
 
 use super::index::{Found, Index, Op, Visit};
-use super::lock;
 use crate::error::IndexError;
 
 /// A run that is longer is cut. Each change writes the run anew, so longer ones would cost more to write than they
@@ -23,20 +22,21 @@ const CUT_BYTES: usize = MAX_RUN_BYTES * 2 / 3;
 /// Length of the key u16, length of the value u16.
 const ENTRY_HEADER_BYTES: usize = 4;
 
-/// A key and its value.
-pub(crate) type Pair = (Vec<u8>, Vec<u8>);
+/// Called with the place of a key among those that were asked for, and with the entry that was found.
+pub(crate) type FoundUpTo<'a> = &'a mut dyn FnMut(usize, &[u8], &[u8]) -> Result<(), IndexError>;
 
 /// An index that finds neighbours.
 pub(crate) trait Ordered: Index {
-    /// The last entry whose key is not behind `key`.
-    fn last_up_to(&self, key: &[u8]) -> Result<Option<Pair>, IndexError>;
+    /// Finds for each of these keys, which are in order, the last entry whose key is not behind it; from the last to the
+    /// first. What changes meanwhile may be missed, so nothing may where there is more than one key.
+    fn last_up_to(&self, keys: &[&[u8]], found: FoundUpTo<'_>) -> Result<(), IndexError>;
 }
 
 /// An index whose entries lie in runs in another.
 pub(crate) struct Runs<I> {
     below: I,
-    /// Whoever changes runs reads them first.
-    changing: Mutex<()>,
+    /// Whoever changes runs reads them first, and whoever reads many keeps others from changing them.
+    changing: RwLock<()>,
 }
 
 /// A run to be changed, and which of the changes are about it.
@@ -50,28 +50,33 @@ impl<I: Ordered> Runs<I> {
     pub(crate) fn new(below: I) -> Self {
         Self {
             below,
-            changing: Mutex::new(()),
+            changing: RwLock::default(),
         }
     }
 
     /// The runs that these changes are about, which are in the order of their keys.
     fn touched(&self, changes: &[Op]) -> Result<Vec<Touched>, IndexError> {
+        let keys: Vec<&[u8]> = changes.iter().map(|(key, _)| key.as_slice()).collect();
         let mut all: Vec<Touched> = Vec::new();
-        for (at, (key, _)) in changes.iter().enumerate() {
-            let (name, run) = match self.below.last_up_to(key)? {
-                Some(found) => found,
-                // Before the first run: what goes there is a run of its own.
-                None if at == 0 => (key.clone(), Vec::new()),
-                None => (changes[0].0.clone(), Vec::new()),
-            };
-            match all.last_mut().filter(|last| last.name == name) {
-                Some(last) => last.changes.end = at + 1,
+        self.below.last_up_to(&keys, &mut |at, name, run| {
+            match all.last_mut().filter(|behind| behind.name == name) {
+                Some(behind) => behind.changes.start = at,
                 None => all.push(Touched {
-                    name,
-                    run,
+                    name: name.to_vec(),
+                    run: run.to_vec(),
                     changes: at..at + 1,
                 }),
             }
+            Ok(())
+        })?;
+        // Before the first run: what goes there is a run of its own.
+        let before = all.last().map_or(keys.len(), |first| first.changes.start);
+        if before > 0 {
+            all.push(Touched {
+                name: keys[0].to_vec(),
+                run: Vec::new(),
+                changes: 0..before,
+            });
         }
         Ok(all)
     }
@@ -79,36 +84,30 @@ impl<I: Ordered> Runs<I> {
 
 impl<I: Ordered> Index for Runs<I> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        let Some((_, run)) = self.below.last_up_to(key)? else {
-            return Ok(None);
-        };
-        Ok(value_in(&run, key)?.map(<[u8]>::to_vec))
+        let mut value = None;
+        self.below.last_up_to(&[key], &mut |_, _, run| {
+            value = value_in(run, key)?.map(<[u8]>::to_vec);
+            Ok(())
+        })?;
+        Ok(value)
     }
 
     fn get_ascending(&self, keys: &[&[u8]], found: Found<'_>) -> Result<(), IndexError> {
-        debug_assert!(keys.is_sorted(), "keys out of order");
-        // The run of the key before. Whatever is not behind its last entry is in it or nowhere.
-        let mut run = Vec::new();
-        let mut reaches_to: Option<Range<usize>> = None;
-        for (place, key) in keys.iter().enumerate() {
-            let is_behind =
-                |last: Range<usize>| run.get(last).is_none_or(|last: &[u8]| last < *key);
-            if reaches_to.clone().is_none_or(is_behind) {
-                run = self
-                    .below
-                    .last_up_to(key)?
-                    .map_or_else(Vec::new, |(_, run)| run);
-                reaches_to = last_key(&run)?;
-            }
-            if let Some(value) = value_in(&run, key)? {
-                found(place, value)?;
-            }
-        }
-        Ok(())
+        let _unchanged = self.changing.read().unwrap_or_else(PoisonError::into_inner);
+        self.below.last_up_to(
+            keys,
+            &mut |place, _, run| match value_in(run, keys[place])? {
+                Some(value) => found(place, value),
+                None => Ok(()),
+            },
+        )
     }
 
     fn apply(&self, mut ops: Vec<Op>) -> Result<(), IndexError> {
-        let _one_at_a_time = lock(&self.changing);
+        let _one_at_a_time = self
+            .changing
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         // Of several changes of one key the last counts; the sort keeps their order.
         ops.sort_by(|(one, _), (other, _)| one.cmp(other));
         ops.reverse();
@@ -123,8 +122,11 @@ impl<I: Ordered> Index for Runs<I> {
     }
 
     fn scan_from(&self, prefix: &[u8], from: &[u8], visit: Visit<'_>) -> Result<(), IndexError> {
-        let first = self.below.last_up_to(from)?;
-        let start = first.map_or_else(|| from.to_vec(), |(name, _)| name);
+        let mut start = from.to_vec();
+        self.below.last_up_to(&[from], &mut |_, name, _| {
+            start = name.to_vec();
+            Ok(())
+        })?;
         let mut last: Option<Vec<u8>> = None;
         self.below.scan_from(&[], &start, &mut |_, run| {
             for entry in entries(run) {
@@ -163,19 +165,6 @@ fn value_in<'a>(run: &'a [u8], key: &[u8]) -> Result<Option<&'a [u8]>, IndexErro
         }
     }
     Ok(None)
-}
-
-/// Where the last key of a run is; `None` for an empty run.
-fn last_key(run: &[u8]) -> Result<Option<Range<usize>>, IndexError> {
-    let mut last = None;
-    let mut begin = 0;
-    for entry in entries(run) {
-        let entry = entry?;
-        let key_begin = begin + ENTRY_HEADER_BYTES;
-        last = Some(key_begin..key_begin + entry.0.len());
-        begin += entry_bytes(&entry);
-    }
-    Ok(last)
 }
 
 /// The entries of a run; ends behind the first that cannot be.

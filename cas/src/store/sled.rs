@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::dir_bytes;
 use super::index::{Index, MAX_BATCH_KEYS, MAX_VALUE_BYTES, Op, Visit};
-use super::runs::{MAX_RUN_BYTES, Ordered, Pair};
+use super::runs::{FoundUpTo, MAX_RUN_BYTES, Ordered};
 use crate::error::IndexError;
 
 /// Page cache of the database where nothing else is said. Measured: enough for two million chunks at full
@@ -33,6 +33,10 @@ const MAX_BYTES: usize = MAX_RUN_BYTES + MAX_VALUE_BYTES;
 
 /// Each change may cut the run it is about.
 const MAX_BATCH_RUNS: usize = 2 * MAX_BATCH_KEYS;
+
+/// From the run of one key to that of the next it goes step by step, if they are so near: a step takes a fraction of a
+/// search.
+const MAX_STEPS: usize = 6;
 
 /// How often a run that a scan meets is used. sled looks whether its cache is too large once in 64 uses of one of 256
 /// shards, and the index of a million chunks has 30 nodes in each: used once, none of them would go.
@@ -170,9 +174,26 @@ impl Index for SledIndex {
 }
 
 impl Ordered for SledIndex {
-    fn last_up_to(&self, key: &[u8]) -> Result<Option<Pair>, IndexError> {
-        let last = guarded(|| self.tree.range(..=key).next_back().transpose())?;
-        Ok(last.map(|(key, value)| (key.to_vec(), value.to_vec())))
+    fn last_up_to(&self, keys: &[&[u8]], found: FoundUpTo<'_>) -> Result<(), IndexError> {
+        let mut at: Option<(sled::Iter, sled::IVec, sled::IVec)> = None;
+        for (place, key) in keys.iter().enumerate().rev() {
+            let mut steps = 0;
+            while at.as_ref().is_none_or(|(_, name, _)| **name > **key) {
+                let mut back = match at.take().filter(|_| steps < MAX_STEPS) {
+                    Some((back, ..)) => back,
+                    None => self.tree.range(..=*key),
+                };
+                steps += 1;
+                match guarded(|| back.next_back().transpose())? {
+                    Some((name, run)) => at = Some((back, name, run)),
+                    None => return Ok(()),
+                }
+            }
+            if let Some((_, name, run)) = &at {
+                found(place, name, run)?;
+            }
+        }
+        Ok(())
     }
 }
 

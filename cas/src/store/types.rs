@@ -79,6 +79,8 @@ impl Removed {
 pub struct StoreStats {
     /// File entries, unfinished downloads included.
     pub files: u64,
+    /// Those of them that are pinned.
+    pub pinned_files: u64,
     /// Chunks in the index.
     pub chunks: u64,
     /// Bytes of those chunks.

@@ -76,6 +76,18 @@ impl Unfinished {
         alone.map(|data| data.blocks() * 512).sum()
     }
 
+    /// Whether `folder` is on the file system that the store is on, and not in the store's own folder.
+    fn is_beside(&self, folder: &Path) -> bool {
+        let own = self.dir.as_deref().and_then(Path::parent);
+        let look = |path: &Path| Some((fs::metadata(path).ok()?.dev(), path.canonicalize().ok()?));
+        match (own.and_then(look), look(folder)) {
+            (Some((own, store)), Some((other, folder))) => {
+                own == other && !folder.starts_with(store)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether files in `folder` can share blocks with those of the store. Tried once for each device.
     fn shares_with(&self, folder: &Path) -> bool {
         let Some(dir) = &self.dir else {
@@ -233,6 +245,13 @@ impl Store {
     #[must_use]
     pub fn shares_blocks_with(&self, folder: &Path) -> bool {
         !self.is_read_only() && self.core.unfinished.shares_with(folder)
+    }
+
+    /// Whether files in `folder` are on the file system that the store is on: they are there as long as it is.
+    /// Those in the store's own folder are not meant.
+    #[must_use]
+    pub fn is_beside(&self, folder: &Path) -> bool {
+        self.core.unfinished.is_beside(folder)
     }
 
     /// Whether an earlier download of this address was broken off, and its bytes are in a file of their own.

@@ -99,6 +99,9 @@ impl From<Chunker> for ChunkerName {
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "What is fetched is kept: after an interruption or a failure the same command goes on.\n\
+                        A file of 16 MiB or more is kept as with --in-place where it is written to the file system of the data directory, \
+                        which shares no blocks, and nothing pins it. Anything else is kept as a copy, which on a file system that shares blocks takes no \
+                        space.\n\
                         Without a daemon, --seed makes the command stay and serve the file until that is over, or Ctrl-C.\n\
                         A directory is made anew, into the folder -o itself; what is there and right is left as it is. With a path behind the \
                         address, only that file or folder of it. Symbolic links that lead out of it are not made, with a line each; where \
@@ -130,6 +133,9 @@ pub(crate) struct GetArgs {
     /// Replace a file that is already there
     #[arg(long)]
     pub(crate) force: bool,
+    /// Keep a copy in the store, also of a large file
+    #[arg(long, conflicts_with_all = ["in_place", "no_keep"])]
+    pub(crate) copy: bool,
     /// Keep the written file itself instead of a copy in the store: it must stay there unchanged
     #[arg(long, conflicts_with = "no_keep")]
     pub(crate) in_place: bool,

@@ -77,6 +77,8 @@ fn what_is_kept_of_a_get_is_one_thing() {
     assert!(parse(&["get", ADDRESS, "--in-place", "--pin"]).is_ok());
     for pair in [
         ["--in-place", "--no-keep"],
+        ["--copy", "--no-keep"],
+        ["--in-place", "--copy"],
         ["--no-keep", "--pin"],
         ["--pin", "--no-keep"],
     ] {

@@ -36,7 +36,7 @@ pub(crate) async fn run(context: &Context, mut args: GetArgs) -> Result<()> {
     };
     let to_stdout = output == Output::Stream;
     let keep = keep(&args);
-    if to_stdout && keep != Keep::Store {
+    if to_stdout && matches!(keep, Keep::InPlace | Keep::No) {
         return Err(needs_a_file(keep));
     }
     let closed = ClosedFlag::default();
@@ -74,10 +74,11 @@ pub(super) fn stdout_streams(to_stdout: bool, closed: &ClosedFlag) -> Streams {
 
 /// What is to stay here.
 pub(super) fn keep(args: &GetArgs) -> Keep {
-    match (args.in_place, args.no_keep) {
-        (true, _) => Keep::InPlace,
-        (_, true) => Keep::No,
-        _ => Keep::Store,
+    match (args.copy, args.in_place, args.no_keep) {
+        (true, ..) => Keep::Copy,
+        (_, true, _) => Keep::InPlace,
+        (.., true) => Keep::No,
+        _ => Keep::Auto,
     }
 }
 
@@ -108,6 +109,7 @@ async fn fetch(
 pub(super) fn tell(context: &Context, report: &GetReport, to_stdout: bool) -> Result<()> {
     remark(&output::liars(report));
     context.remark(&output::get_summary(report));
+    context.remark(&output::kept_remark(report));
     let response = Response::Get(report.clone());
     match (to_stdout, context.json) {
         (true, true) => remark(&output::json_lines(&response)?),

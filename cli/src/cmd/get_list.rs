@@ -6,11 +6,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use casnode_node::api::{
-    ApiError, ErrorKind, FetchedFile, FetchedState, Keep, ListReport, ListedFile, MAX_LISTED_FILES,
+    ApiError, ErrorKind, FetchedFile, FetchedState, ListReport, ListedFile, MAX_LISTED_FILES,
     MAX_LISTED_PATH_BYTES, Request, Response,
 };
 use casnode_node::{Client, SeedPolicy, Streams};
 
+use super::get;
 use crate::args::GetArgs;
 use crate::exit::{Failure, Result};
 use crate::list;
@@ -26,6 +27,7 @@ const TOLD_FAILURES: usize = 20;
 
 /// Fetches the files of a list into a folder.
 pub(crate) async fn run(context: &Context, args: GetArgs, from: &OsStr) -> Result<()> {
+    let keep = get::keep(&args);
     let folder = match args.output {
         Some(output) if output == "-" => return Err(needs_a_folder()),
         Some(output) => PathBuf::from(output),
@@ -44,7 +46,7 @@ pub(crate) async fn run(context: &Context, args: GetArgs, from: &OsStr) -> Resul
         force: args.force,
         timeout_ms: args.timeout.map(super::millis),
         peers: args.peer.clone(),
-        keep: if args.no_keep { Keep::No } else { Keep::Store },
+        keep,
         pin: args.pin,
         seed: args.seed.map(|seed| seed.to_string()),
     };
@@ -64,6 +66,7 @@ async fn fetch(
         here: 0,
         failed: 0,
         bytes: 0,
+        kept_in_place: 0,
         seconds: 0.0,
         providers: Vec::new(),
     };
@@ -77,6 +80,7 @@ async fn fetch(
         all.here += part.here;
         all.failed += part.failed;
         all.bytes += part.bytes;
+        all.kept_in_place += part.kept_in_place;
         all.seconds += part.seconds;
         for used in part.providers {
             match all.providers.iter_mut().find(|p| p.peer == used.peer) {
@@ -126,6 +130,7 @@ fn tell(context: &Context, folder: &Path, report: &ListReport) -> Result<()> {
         more => remark(&format!("and {more} more; --json tells of all\n")),
     }
     context.remark(&output::list_summary(report));
+    context.remark(&output::many_kept_remark(report.kept_in_place));
     first_code.map_or(Ok(()), |code| Err(Failure::Told(code)))
 }
 

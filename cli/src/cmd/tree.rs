@@ -71,7 +71,7 @@ pub(super) async fn get(
     let output = destination(args.output.as_ref())?;
     let to_stdout = output == TreeOutput::Stream;
     let keep = get::keep(args);
-    if to_stdout && keep != Keep::Store {
+    if to_stdout && matches!(keep, Keep::InPlace | Keep::No) {
         return Err(get::needs_a_file(keep));
     }
     if !client.is_daemon() && args.seed.is_some_and(|seed| seed != SeedPolicy::None) {
@@ -105,6 +105,7 @@ fn print_made(context: &Context, report: GetTreeReport) -> Result<()> {
     let missing = report.missing;
     remark(&output::not_made(&report));
     context.remark(&output::get_tree_summary(&report));
+    context.remark(&output::many_kept_remark(report.kept_in_place));
     output::print(&Response::GetTree(report), context.json)?;
     match missing {
         0 => Ok(()),

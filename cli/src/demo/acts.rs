@@ -295,7 +295,7 @@ fn get_request(stage: &Stage, path: PathBuf) -> Request {
         },
         timeout_ms: None,
         peers: Vec::new(),
-        keep: Keep::Store,
+        keep: Keep::Copy,
         pin: false,
         seed: None,
         swarm: None,

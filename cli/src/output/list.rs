@@ -15,6 +15,7 @@ struct Summary<'a> {
     here: u64,
     failed: u64,
     bytes: u64,
+    kept_in_place: u64,
     seconds: f64,
     providers: &'a [ProviderUse],
 }
@@ -27,6 +28,7 @@ pub(crate) fn list_lines(report: &ListReport) -> Result<String> {
         here: report.here,
         failed: report.failed,
         bytes: report.bytes,
+        kept_in_place: report.kept_in_place,
         seconds: report.seconds,
         providers: &report.providers,
     };

@@ -1,4 +1,4 @@
-use casnode_node::api::{ProviderUse, StoreReport};
+use casnode_node::api::{Kept, ProviderUse, StoreReport};
 
 use super::*;
 
@@ -16,6 +16,8 @@ fn get_report() -> GetReport {
         duplicate_bytes: 0,
         rejected_chunks: 0,
         unchanged: false,
+        kept: Kept::Copy,
+        in_place: None,
         seed: None,
         providers: Vec::new(),
     }
@@ -90,6 +92,21 @@ fn a_changed_file_in_place_is_marked_in_the_list() {
     file.state = "partial".to_owned();
     file.source_state = Some("changed".to_owned());
     assert!(file_line(&file).ends_with("a  (partial, in place, changed)\n"));
+}
+
+#[test]
+fn what_is_shared_in_place_is_told_in_a_line_and_how_to_have_a_copy() {
+    let mut report = get_report();
+    assert_eq!(kept_remark(&report), "");
+    report.in_place = report.path.clone();
+    let told = kept_remark(&report);
+    assert!(told.starts_with("the file itself is what") && told.contains("unchanged"));
+    assert!(told.contains("`get --copy`") && told.lines().count() == 1);
+    report.in_place = Some("/else\nwhere".to_owned());
+    assert!(kept_remark(&report).starts_with("/else\\nwhere"));
+    assert_eq!(many_kept_remark(0), "");
+    assert!(many_kept_remark(1).contains("1 large file,"));
+    assert!(many_kept_remark(2).contains("2 large files,"));
 }
 
 #[test]

@@ -205,6 +205,7 @@ mod tests {
             refused_symlinks: 1,
             empty_folders: 2,
             bytes: 3 << 20,
+            kept_in_place: 0,
             seconds: 1.5,
             faults: Vec::new(),
             missing: 1,

@@ -60,6 +60,8 @@ pub struct ListReport {
     pub failed: u64,
     /// Bytes of all files that are there now.
     pub bytes: u64,
+    /// Files that are kept where they were written now: the store refers to them, and they must stay there unchanged.
+    pub kept_in_place: u64,
     /// Wall time.
     pub seconds: f64,
     /// Who sent what, of the files that came many at a time.

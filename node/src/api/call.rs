@@ -174,7 +174,7 @@ mod tests {
             output: Output::Stream,
             timeout_ms: None,
             peers: Vec::new(),
-            keep: Keep::Store,
+            keep: Keep::Auto,
             pin: false,
             seed: None,
             swarm: None,

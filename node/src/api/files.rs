@@ -55,11 +55,27 @@ pub struct GetReport {
     pub rejected_chunks: u32,
     /// True when the output already was this file and nothing was written.
     pub unchanged: bool,
+    /// What of it stays here.
+    pub kept: Kept,
+    /// The file that the store refers to, where it is kept in place: it must stay there unchanged.
+    pub in_place: Option<String>,
     /// For how long it is served from now on, as [`SeedReport::policy`]; absent when nothing of it is kept here, or nobody
     /// is there to serve it.
     pub seed: Option<String>,
     /// Who sent what.
     pub providers: Vec<ProviderUse>,
+}
+
+/// How a file that was fetched is kept here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kept {
+    /// In the store.
+    Copy,
+    /// In a file that the store refers to.
+    InPlace,
+    /// Not, or not all of it.
+    No,
 }
 
 /// What `cat` did.

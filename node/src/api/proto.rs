@@ -11,7 +11,7 @@ use super::Request;
 use super::{ApiError, Response};
 
 /// Version of these messages. A client and a daemon of different versions refuse each other with advice.
-pub const API_VERSION: u32 = 7;
+pub const API_VERSION: u32 = 8;
 
 /// Files that a report names; it counts the others.
 pub const MAX_LISTED: usize = 500;

@@ -79,9 +79,13 @@ pub enum Output {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
-    /// Its chunks, in the store.
+    /// The output itself, as with [`Keep::InPlace`], where it is a file of 16 MiB or more on the store's own file system, a copy
+    /// would take space (no blocks are shared there), and nothing pins it. Else its chunks in the store. What is here already
+    /// stays where it is.
     #[default]
-    Store,
+    Auto,
+    /// Its chunks, in the store, also where it was kept in place before.
+    Copy,
     /// The output itself: the store refers to it and holds no copy.
     InPlace,
     /// Nothing but the output.
@@ -161,7 +165,7 @@ pub enum Request {
         /// Multiaddrs of peers to ask first, with or without `/p2p/…`.
         #[serde(default)]
         peers: Vec<String>,
-        /// What stays here; anything but [`Keep::Store`] needs a file as output.
+        /// What stays here; [`Keep::InPlace`] and [`Keep::No`] need a file as output.
         #[serde(default)]
         keep: Keep,
         /// Keep it whatever is collected or has to make room.
@@ -208,7 +212,7 @@ pub enum Request {
         /// Multiaddrs of peers to ask first, with or without `/p2p/…`.
         #[serde(default)]
         peers: Vec<String>,
-        /// What stays here: [`Keep::Store`] or [`Keep::No`].
+        /// What stays here; not [`Keep::InPlace`].
         #[serde(default)]
         keep: Keep,
         /// Keep them whatever is collected or has to make room.
@@ -242,7 +246,7 @@ pub enum Request {
         /// Multiaddrs of peers to ask first, with or without `/p2p/…`.
         #[serde(default)]
         peers: Vec<String>,
-        /// What stays here: [`Keep::Store`] or [`Keep::No`].
+        /// What stays here; not [`Keep::InPlace`].
         #[serde(default)]
         keep: Keep,
         /// Keep it whatever is collected or has to make room.

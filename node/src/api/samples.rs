@@ -35,7 +35,7 @@ const SAMPLES: [&str; 16] = [
         {"Err": {"kind": "no_space", "what": "a", "why": "b", "next": "c"}}]}"#,
     r#"{"result": "get", "address": "ab", "path": "/x", "bytes": 5, "seconds": 0.5, "chunks": 2, "local_chunks": 1,
         "local_bytes": 2, "fetched_chunks": 1, "fetched_bytes": 3, "duplicate_bytes": 0, "rejected_chunks": 1,
-        "unchanged": false, "seed": "forever",
+        "unchanged": false, "kept": "in_place", "in_place": "/x", "seed": "forever",
         "providers": [{"peer": "12D3", "bytes": 3, "chunks": 1, "rejected": 1}]}"#,
     r#"{"result": "cat", "address": "ab", "offset_bytes": 1, "bytes": 2, "size_bytes": 5, "name": "a.bin", "seconds": 0.5}"#,
     r#"{"result": "linger", "policy": "ratio=1.5", "finished_unix_ms": 7, "uploaded_bytes": 9, "ratio": 0.5, "left_ms": 1,

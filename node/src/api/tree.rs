@@ -111,6 +111,8 @@ pub struct GetTreeReport {
     pub empty_folders: u64,
     /// Bytes of the files that are there.
     pub bytes: u64,
+    /// Files that are kept where they were written now: the store refers to them, and they must stay there unchanged.
+    pub kept_in_place: u64,
     /// Wall time.
     pub seconds: f64,
     /// What is not there and why, at most [`super::MAX_LISTED`] entries.

@@ -85,7 +85,7 @@ impl Job {
         let bytes: Vec<u8> = addresses.iter().flat_map(|a| *a.as_bytes()).collect();
         let (found_sender, found) = mpsc::channel(FOUND_QUEUE);
         let (to_us, came) = mpsc::channel(CAME_QUEUE);
-        let keeps = self.stay.keep == Keep::Store;
+        let keeps = self.stay.keep != Keep::No;
         let engine = Engine {
             list: *ManifestId::of(&bytes).as_bytes(),
             shared: Arc::new(Shared::new(Plan::new(addresses))),

@@ -112,6 +112,7 @@ pub(crate) fn report(fetched: Fetched, started: Instant) -> ListReport {
         here: 0,
         failed: 0,
         bytes: 0,
+        kept_in_place: fetched.in_place,
         seconds: clock::now()
             .saturating_duration_since(started)
             .as_secs_f64(),

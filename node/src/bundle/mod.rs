@@ -156,6 +156,8 @@ struct Job {
     providers: HashMap<String, ProviderUse>,
     /// What is in the store now and was not.
     entered: Vec<Entered>,
+    /// Files that are kept where they were written.
+    in_place: u64,
 }
 
 /// What came of a call.
@@ -164,6 +166,8 @@ pub(crate) struct Fetched {
     pub(crate) lines: Vec<Done>,
     /// Files that are in the store now and were not.
     pub(crate) entered: Vec<Entered>,
+    /// Files of these that are kept where they were written.
+    pub(crate) in_place: u64,
     /// Who sent what, by peer id.
     pub(crate) providers: HashMap<String, ProviderUse>,
     pub(crate) tally: Tally,
@@ -203,6 +207,7 @@ pub(crate) async fn fetch(
         tally: options.tally,
         providers: HashMap::new(),
         entered: Vec::new(),
+        in_place: 0,
     };
     job.look().await?;
     job.fetch_together().await?;
@@ -260,6 +265,7 @@ impl Job {
         Fetched {
             lines: lines.map(done).collect(),
             entered: self.entered,
+            in_place: self.in_place,
             providers: self.providers,
             tally: self.tally,
         }

@@ -2,13 +2,13 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use casnode_cas::Address;
+use casnode_cas::{Address, StoreError};
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 
 use super::{Folder, Job, Line, Seeking, State, interrupted, list, not_written};
 use crate::{
-    api::{ApiError, ErrorKind, FetchedState, Keep, ProviderUse, events::EventSink},
+    api::{ApiError, ErrorKind, FetchedState, Keep, Kept, ProviderUse, events::EventSink},
     clock,
     download::{self, GetOptions, Stay, Target, Terms},
     errors,
@@ -37,6 +37,8 @@ struct Context {
 struct Came {
     states: Vec<(usize, State)>,
     providers: Vec<ProviderUse>,
+    /// Files that are kept where they were written.
+    in_place: u64,
 }
 
 impl Job {
@@ -88,13 +90,14 @@ impl Job {
                     state: FetchedState::Fetched,
                     bytes,
                 } = state
-                    && self.stay.keep == Keep::Store
+                    && self.stay.keep != Keep::No
                 {
                     let line = &self.lines[at];
                     self.entered.push((line.address, bytes, None));
                 }
                 self.settle(at, state);
             }
+            self.in_place += came.in_place;
             for used in came.providers {
                 list::count(&mut self.providers, used);
             }
@@ -113,9 +116,10 @@ impl Context {
         let mut came = Came {
             states: Vec::with_capacity(lines.len()),
             providers: Vec::new(),
+            in_place: 0,
         };
         for (at, line) in lines {
-            let state = match self.single(&line, &mut came.providers).await {
+            let state = match self.single(&line, &mut came).await {
                 Ok((state, bytes)) => State::Done { state, bytes },
                 Err(error) => State::Failed(error),
             };
@@ -125,11 +129,7 @@ impl Context {
     }
 
     /// The file is put together at the top of the folder, and then given its place.
-    async fn single(
-        &self,
-        line: &Line,
-        providers: &mut Vec<ProviderUse>,
-    ) -> Result<(FetchedState, u64), ApiError> {
+    async fn single(&self, line: &Line, came: &mut Came) -> Result<(FetchedState, u64), ApiError> {
         self.in_folder(line, |folder, line| folder.prepare(&line.path))
             .await?;
         let options = GetOptions {
@@ -156,18 +156,50 @@ impl Context {
         // Its progress would hide that of the whole.
         let (quiet, _) = EventSink::new();
         let report = download::get(&self.node, options, quiet, self.cancel.clone()).await?;
-        providers.extend(report.providers);
+        came.providers.extend(report.providers);
         if let Err(error) = line.check_size(report.bytes) {
             self.folder.drop_staged(&line.address);
             return Err(error);
         }
         self.in_folder(line, |folder, line| folder.adopt(&line.wanted()))
             .await?;
+        if report.kept == Kept::InPlace && self.follow(line).await {
+            came.in_place += 1;
+        }
         let state = match report.fetched_bytes {
             0 => FetchedState::Here,
             _ => FetchedState::Fetched,
         };
         Ok((state, report.bytes))
+    }
+
+    /// A file that is kept in place has got its place: the store is to look for it there. Whether it does.
+    async fn follow(&self, line: &Line) -> bool {
+        let (store, claim) = (self.node.store.clone(), self.stay.claim);
+        let (address, from) = (line.address, self.folder.staging(&line.address));
+        let to = self.folder.place(&line.path);
+        let followed = move || -> Result<bool, StoreError> {
+            let source = store.file(&address)?.and_then(|file| file.source);
+            let (Some(source), Some(manifest)) = (source, store.manifest(&address)?) else {
+                return Ok(false);
+            };
+            let is_moved = source.path == from;
+            if is_moved {
+                store.adopt_in_place(&manifest, &to, None, claim)?;
+            }
+            Ok(is_moved)
+        };
+        match blocking(followed).await {
+            Ok(Ok(is_moved)) => is_moved,
+            Ok(Err(error)) => {
+                tracing::warn!(file = %line.address, %error, "a file was written, and is not kept");
+                false
+            }
+            Err(error) => {
+                tracing::warn!(file = %line.address, %error, "a file was written, and is not kept");
+                false
+            }
+        }
     }
 
     async fn in_folder(

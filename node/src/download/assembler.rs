@@ -81,8 +81,12 @@ pub(super) struct Assembler {
     pub(super) lent: Option<Arc<Lent>>,
     /// The manifest is known to be the file's: of groups that are all here nothing is read.
     pub(super) is_proven: bool,
+    /// What is here in files of others' is put into packs.
+    pub(super) copies: bool,
     /// No output is made of a directory.
     pub(super) is_directory_told: bool,
+    /// Of a directory that is in the output alone the listing is kept.
+    pub(super) keeps_listing: bool,
     /// What others see of this download.
     pub(super) live: Arc<LiveHave>,
     pub(super) events: mpsc::Sender<EngineEvent>,
@@ -169,6 +173,9 @@ impl Assembler {
         tracing::debug!("what came is on the disk");
         self.catch_up()?;
         if self.is_directory_told && self.output.is_some() && self.is_directory() {
+            if self.keeps_listing {
+                self.put_all()?;
+            }
             self.output = self.output.take().and_then(Output::for_store);
             self.place = None;
             self.tell(EngineEvent::Directory);
@@ -310,8 +317,12 @@ impl Assembler {
                     return Ok(Step::Go);
                 };
                 self.write_out(index, &bytes)?;
-                if self.lent.is_none() && self.store.is_lent(&chunk)? {
+                let is_others = match self.copies {
+                    true => !self.store.has_own(&chunk)?,
                     // Another download has it in its output, and may not keep it.
+                    false => self.store.is_lent(&chunk)?,
+                };
+                if self.lent.is_none() && is_others {
                     self.keep(index, &bytes, unsynced)?;
                 }
                 bytes
@@ -350,6 +361,16 @@ impl Assembler {
             let leftover = self.leftover(index);
             leftover.or_else(|| self.stored(index).ok().flatten())
         })
+    }
+
+    /// Puts all that is here into packs.
+    fn put_all(&self) -> Result<(), AssembleError> {
+        for (index, chunk) in self.manifest.chunks().iter().enumerate() {
+            if let Some(bytes) = self.stored(index)? {
+                self.store.put(&chunk.hash, &bytes)?;
+            }
+        }
+        Ok(self.store.commit()?)
     }
 
     /// Takes what lies in groups that are all here for what the manifest says, and proven.

@@ -2,10 +2,12 @@
 
 use std::{collections::HashMap, path::Path};
 
-use casnode_cas::{Assembly, ExportError, FileState, HaveBitmap, Manifest, Store, StoreError};
+use casnode_cas::{
+    Assembly, Claim, ExportError, FileState, HaveBitmap, Manifest, Store, StoreError,
+};
 
-use super::settle::Stay;
-use crate::{api::Keep, room};
+use super::place::Place;
+use crate::room;
 
 /// On demand room is made for so much at a time.
 pub(super) const ROOM_BYTES: u64 = 32 << 20;
@@ -21,6 +23,8 @@ pub(super) struct Begun {
     pub(super) output: Option<Output>,
     /// The store had the whole file under this manifest, whatever has become of its chunks since.
     pub(super) was_whole: bool,
+    /// What is here in files of others' is put into packs.
+    pub(super) copies: bool,
 }
 
 /// What a download writes to.
@@ -100,7 +104,7 @@ pub(super) fn begin(
     store: &Store,
     manifest: &Manifest,
     name: Option<&str>,
-    Stay { keep, claim }: Stay,
+    (place, claim): (Place, Claim),
     is_on_demand: bool,
     output: Option<Assembly>,
 ) -> Result<Begun, StoreError> {
@@ -109,8 +113,13 @@ pub(super) fn begin(
         before.is_some_and(|e| e.state == FileState::Complete && e.manifest == manifest.id());
     store.begin_partial(manifest, name, claim)?;
     store.touch(&manifest.address())?;
+    let copies = place == Place::Copy || place == Place::Store && !was_whole && !is_on_demand;
     let mut here = store.have(manifest)?;
-    let is_for_store = keep == Keep::Store && !was_whole;
+    let mut stays = match copies {
+        true => own(store, manifest, &here)?,
+        false => here.clone(),
+    };
+    let is_for_store = place.is_in_store() && !was_whole;
     let output = if is_for_store && is_written_once(store, manifest, &here, output.as_ref()) {
         into_store(store, manifest, output)
     } else {
@@ -125,8 +134,11 @@ pub(super) fn begin(
             }
         }
     }
-    if keep == Keep::Store && !here.is_complete() {
-        let missing_bytes = missing_bytes(manifest, &here);
+    if output.as_ref().is_some_and(Output::is_stores) {
+        stays = here.clone(); // what it has occupies its space, and takes over from files of others'
+    }
+    if place.is_in_store() && !stays.is_complete() {
+        let missing_bytes = missing_bytes(manifest, &stays);
         let most_bytes = if is_on_demand { ROOM_BYTES } else { u64::MAX };
         room::make(store, missing_bytes.min(most_bytes))?;
     }
@@ -134,7 +146,19 @@ pub(super) fn begin(
         here,
         output,
         was_whole,
+        copies,
     })
+}
+
+/// Of the chunks that are here, those that stay whatever becomes of the files of others.
+fn own(store: &Store, manifest: &Manifest, here: &HaveBitmap) -> Result<HaveBitmap, StoreError> {
+    let mut own = HaveBitmap::new(manifest.chunks().len());
+    for index in here.iter_ones() {
+        if store.has_own(&manifest.chunks()[index].hash)? {
+            own.set(index);
+        }
+    }
+    Ok(own)
 }
 
 /// Whether what comes is written to a file of the store, which shares its blocks with the output: where that can be,

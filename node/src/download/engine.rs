@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
-use casnode_cas::{Address, FileRecord, HaveBitmap, Manifest, ManifestId, StoreError};
+use casnode_cas::{Address, FileRecord, HaveBitmap, Manifest, ManifestId};
 use casnode_dht::{Multiaddr, PeerId};
 use tokio::{io::AsyncWrite, sync::Mutex};
 use tokio_util::sync::CancellationToken;
@@ -11,10 +11,11 @@ use super::{
     assembler::{AssembleError, Turn},
     attempt::{Attempt, End},
     emitter::StreamOut,
-    output::{Found, inspect},
+    place::Place,
     session::SessionEnd,
-    settle::{Fetched, settle},
+    settle::{Fetched, kept, settle},
     sources::Sources,
+    there::{already_there, unchanged},
 };
 pub(crate) use super::{output::Target, settle::Stay};
 use crate::{
@@ -124,7 +125,7 @@ pub(crate) struct GetOptions {
     pub(crate) output: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     /// Permission bits of the output; `None`: by this process's umask.
     pub(crate) mode: Option<u32>,
-    /// What stays here; [`Keep::Store`] alone where no file is made.
+    /// What stays here; neither [`Keep::InPlace`] nor [`Keep::No`] where no file is made.
     pub(crate) stay: Stay,
     pub(crate) terms: Terms,
 }
@@ -153,6 +154,8 @@ pub(super) struct Job {
     pub(super) terms: Terms,
     pub(super) mode: Option<u32>,
     pub(super) stay: Stay,
+    /// Where it is kept, decided with each manifest that is chosen.
+    pub(super) place: Place,
     pub(super) stream: Option<Arc<Mutex<StreamOut>>>,
     pub(super) events: EventSink,
     pub(super) cancel: CancellationToken,
@@ -241,6 +244,7 @@ pub(crate) async fn get(
         terms,
         mode,
         stay,
+        place: Place::Store,
         stream: output.map(StreamOut::new),
         events,
         cancel,
@@ -265,7 +269,7 @@ pub(crate) async fn get(
                 job.settle(&manifest, path.clone(), is_stores).await?;
                 tracing::debug!("the download is settled");
                 drop(lent); // not before the store knows where the chunks are
-                return Ok(job.report(&manifest, path));
+                return Ok(job.report(&manifest, path).await);
             }
             End::AnotherManifest => job.sources.release_all(),
             End::Unchanged { path } => {
@@ -279,90 +283,6 @@ pub(crate) async fn get(
         format!("{MAX_ATTEMPTS} manifests were tried and none describes the file"),
         "name a provider that you trust with --peer",
     ))
-}
-
-/// The output, when it already is the file.
-async fn already_there(
-    node: &Node,
-    target: &Target,
-    told_name: Option<&str>,
-    address: Address,
-) -> Result<Option<PathBuf>, ApiError> {
-    let known = match (target, told_name) {
-        (Target::Folder { .. }, None) => node.known_name(&address).await,
-        _ => None,
-    };
-    let name = told_name.or(known.as_deref());
-    let Some((path, force)) = target.resolve(name, &address) else {
-        return Ok(None);
-    };
-    let found = inspect(&path, force, address).await?;
-    Ok((found == Found::Same).then_some(path))
-}
-
-/// The report of an output that already is the file. Where a get was killed just before its end, this is its end.
-async fn unchanged(
-    node: &Arc<Node>,
-    stay: Stay,
-    address: Address,
-    path: PathBuf,
-    events: &EventSink,
-) -> GetReport {
-    let store = node.store.clone();
-    let found = blocking(move || -> Result<_, StoreError> {
-        store.claim_file(&address, stay.claim)?;
-        let entry = store.file(&address)?;
-        let manifest = store.manifest(&address);
-        Ok((entry, manifest.ok().flatten()))
-    });
-    let found = found.await.ok().and_then(Result::ok);
-    let (entry, manifest) = found.unwrap_or_default();
-    if stay != Stay::default() {
-        let name = entry.as_ref().and_then(|e| e.name.clone());
-        let settled = match manifest {
-            Some(manifest) => {
-                let path = Some(path.clone());
-                let fetched = Fetched {
-                    manifest,
-                    path,
-                    is_stores: false,
-                    name,
-                    is_announced_apart: false,
-                };
-                settle(node, stay, fetched).await
-            }
-            None if stay.keep == Keep::No => Ok(()),
-            None => Err("the store does not know the file".to_owned()),
-        };
-        if let Err(why) = settled {
-            let shown = path.display();
-            events
-                .warn(format!(
-                    "{shown} was there already, and nothing of it is kept: {why}; see `casnode store --in-place`"
-                ))
-                .await;
-        }
-    }
-    let chunks = entry.map_or(0, |e| e.chunk_count);
-    let bytes = std::fs::metadata(&path)
-        .map(|m| m.len())
-        .unwrap_or_default();
-    GetReport {
-        address: address.to_string(),
-        path: Some(path.display().to_string()),
-        bytes,
-        seconds: 0.0,
-        chunks,
-        local_chunks: chunks,
-        local_bytes: bytes,
-        fetched_chunks: 0,
-        fetched_bytes: 0,
-        duplicate_bytes: 0,
-        rejected_chunks: 0,
-        unchanged: true,
-        seed: None,
-        providers: Vec::new(),
-    }
 }
 
 fn other_get_runs(address: &Address) -> ApiError {
@@ -395,18 +315,21 @@ impl Job {
         let name = self.record.as_ref().and_then(|r| r.name());
         let told = self.told_name.clone();
         let name = name.map(str::to_owned).or(known).or(told);
-        let mut stay = self.stay;
-        if path.is_none() && stay.keep == Keep::InPlace {
-            stay.keep = Keep::No; // of a directory there is no output that could be kept
-        }
+        let place = match self.place {
+            // Of a directory there is no output that could be kept.
+            Place::Output if path.is_none() && self.keeps_listing() => Place::Store,
+            Place::Output if path.is_none() => Place::No,
+            place => place,
+        };
         let fetched = Fetched {
             manifest: manifest.clone(),
+            place,
             path,
             is_stores,
             name,
             is_announced_apart: self.terms.is_announced_apart,
         };
-        let Err(why) = settle(&self.node, stay, fetched).await else {
+        let Err(why) = settle(&self.node, self.stay.claim, fetched).await else {
             return Ok(());
         };
         if matches!(self.target, Target::Keep) {
@@ -420,6 +343,11 @@ impl Job {
         let told = format!("the file was written, and was not entered in the store: {why}");
         self.events.warn(told).await;
         Ok(())
+    }
+
+    /// Whether the listing of a directory goes into the store although an output was to be kept in place: by default.
+    pub(super) fn keeps_listing(&self) -> bool {
+        (self.stay.keep, self.place) == (Keep::Auto, Place::Output)
     }
 
     /// The manifest that the store already has for this address.
@@ -453,7 +381,8 @@ impl Job {
         }
     }
 
-    fn report(&self, manifest: &Manifest, path: Option<std::path::PathBuf>) -> GetReport {
+    async fn report(&self, manifest: &Manifest, path: Option<PathBuf>) -> GetReport {
+        let (kept, in_place) = kept(&self.node, self.address).await;
         GetReport {
             address: self.address.to_string(),
             path: path.map(|p| p.display().to_string()),
@@ -467,6 +396,8 @@ impl Job {
             duplicate_bytes: self.tally.duplicate_bytes,
             rejected_chunks: self.tally.rejected_chunks,
             unchanged: false,
+            kept,
+            in_place,
             seed: None,
             providers: self.sources.uses(),
         }

@@ -2,7 +2,8 @@
 //!
 //! [`engine`] is the task of one download; it owns the pure scheduler and carries out its actions. [`discovery`]
 //! looks for peers, [`session`] speaks with one peer, [`assembler`] checks and keeps, [`emitter`] hands proven bytes
-//! to a stream in order. [`directory`] tells directories from files. [`lent`] is what is kept in an output alone, [`settle`] what stays of a file in the end.
+//! to a stream in order. [`directory`] tells directories from files. [`place`] decides
+//! where a file is kept, [`lent`] is what is kept in an output alone, [`settle`] what stays of a file in the end.
 
 mod assembler;
 mod attempt;
@@ -14,9 +15,11 @@ pub(crate) mod engine;
 mod incoming;
 mod lent;
 mod output;
+mod place;
 mod session;
 mod settle;
 mod sources;
+mod there;
 mod told;
 mod verdict;
 
@@ -35,6 +38,7 @@ use crate::read::Readers;
 
 pub(crate) use assembler::AssembleError;
 pub(crate) use engine::{GetOptions, Stay, Target, Terms, get};
+pub(crate) use place::{may_be_in_place, takes_room};
 pub(crate) use session::{Probe, Sample, SessionEnd};
 pub(crate) use verdict::GIVE_UP_AFTER;
 

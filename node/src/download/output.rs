@@ -60,7 +60,7 @@ impl Target {
     }
 
     /// The file to make, if it is one.
-    pub(super) fn resolve(&self, name: Option<&str>, address: &Address) -> Option<(PathBuf, bool)> {
+    pub(crate) fn resolve(&self, name: Option<&str>, address: &Address) -> Option<(PathBuf, bool)> {
         match self {
             Self::Stream | Self::Keep | Self::Readers => None,
             Self::File { path, force } => Some((path.clone(), *force)),

@@ -1,10 +1,24 @@
 //! What stays of a file when its download is done.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    fs::Metadata,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use casnode_cas::{ChunkHash, Claim, FileEntry, FileState, Manifest, Store, StoreError};
+use casnode_cas::{
+    Address, ChunkHash, Claim, FileEntry, FileState, Manifest, SourceKind, Store, StoreError,
+};
 
-use crate::{api::Keep, errors, node::Node, publish, tasks::blocking};
+use super::place::Place;
+use crate::{
+    api::{Keep, Kept},
+    errors,
+    node::Node,
+    publish, room,
+    tasks::blocking,
+};
 
 /// What a person wants to stay here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,6 +31,8 @@ pub(crate) struct Stay {
 /// A file whose bytes are where they belong.
 pub(super) struct Fetched {
     pub(super) manifest: Manifest,
+    /// Where it is to be kept.
+    pub(super) place: Place,
     /// Where the output is.
     pub(super) path: Option<PathBuf>,
     /// All of it is in the store's unfinished file of this address.
@@ -37,11 +53,11 @@ enum Entered {
 }
 
 /// Makes the store have of a fetched file what is wanted, and tells the DHT. What goes wrong here is told in words.
-pub(super) async fn settle(node: &Arc<Node>, stay: Stay, fetched: Fetched) -> Result<(), String> {
+pub(super) async fn settle(node: &Arc<Node>, claim: Claim, fetched: Fetched) -> Result<(), String> {
     let (manifest, name) = (fetched.manifest.clone(), fetched.name.clone());
     let announces = node.serve_dht && !fetched.is_announced_apart;
     let store = node.store.clone();
-    let entered = blocking(move || enter(&store, stay, &fetched)).await;
+    let entered = blocking(move || enter(&store, claim, &fetched)).await;
     let entered = entered.map_err(|error| errors::chain(&error))?;
     match entered.map_err(|error| errors::chain(&error))? {
         Entered::Known => {}
@@ -60,39 +76,54 @@ pub(super) async fn settle(node: &Arc<Node>, stay: Stay, fetched: Fetched) -> Re
     Ok(())
 }
 
-fn enter(store: &Store, stay: Stay, fetched: &Fetched) -> Result<Entered, StoreError> {
+fn enter(store: &Store, claim: Claim, fetched: &Fetched) -> Result<Entered, StoreError> {
     let (manifest, name) = (&fetched.manifest, fetched.name.as_deref());
     let address = manifest.address();
     let before = store.file(&address)?;
-    let was_whole = before.is_some_and(|entry| entry.state == FileState::Complete);
-    let entered = match (stay.keep, fetched.path.as_deref()) {
+    let in_place = before.as_ref().and_then(in_place);
+    let was_whole = before
+        .as_ref()
+        .is_some_and(|entry| entry.state == FileState::Complete);
+    // The output took the place of the file that the store refers to: that one is what it refers to now.
+    let is_renewed = match (in_place, fetched.path.as_deref()) {
+        (Some(kept), Some(path)) => is_same_file(&kept, path),
+        _ => false,
+    };
+    let place = match fetched.place {
+        Place::Store | Place::No if was_whole && is_renewed => Place::Output,
+        place => place,
+    };
+    let entered = match (place, fetched.path.as_deref()) {
         // What was kept before is not this download's to remove.
-        (Keep::No, _) if was_whole => Entered::Known,
-        (Keep::No, _) => {
+        (Place::No, _) if was_whole => Entered::Known,
+        (Place::No, _) => {
             return match store.remove_file(&address) {
                 // A directory that is here wants it, and has a part of it.
                 Err(StoreError::IsMember { .. }) => Ok(Entered::Known),
                 removed => Ok(Entered::Gone(removed?.unwrap_or_default().freed_chunks)),
             };
         }
-        (Keep::InPlace, Some(path)) => {
-            store.adopt_in_place(manifest, path, name, stay.claim)?;
+        (Place::Output, Some(path)) => {
+            store.adopt_in_place(manifest, path, name, claim)?;
             if was_whole {
                 Entered::Known
             } else {
                 Entered::New
             }
         }
-        (Keep::Store | Keep::InPlace, _) if was_whole => {
-            store.claim_file(&address, stay.claim)?;
+        (Place::Store | Place::Output, _) if was_whole => {
+            store.claim_file(&address, claim)?;
             Entered::Known
         }
-        (Keep::Store | Keep::InPlace, _) => {
-            let entry = complete(store, stay, fetched)?;
+        _ => {
+            let entry = complete(store, claim, fetched)?;
             if let (None, Some(name)) = (entry.name, name) {
                 store.set_name(&address, name)?;
             }
-            Entered::New
+            match was_whole {
+                true => Entered::Known,
+                false => Entered::New,
+            }
         }
     };
     store.drop_unfinished(&address); // what it had is elsewhere by now
@@ -100,197 +131,67 @@ fn enter(store: &Store, stay: Stay, fetched: &Fetched) -> Result<Entered, StoreE
     Ok(entered)
 }
 
-/// Makes the download complete: its file becomes the store's, or what is in there goes into packs.
-fn complete(store: &Store, stay: Stay, fetched: &Fetched) -> Result<FileEntry, StoreError> {
+/// Makes the download complete: its file becomes the store's, or what is in there, or in files of others', goes into
+/// packs.
+fn complete(store: &Store, claim: Claim, fetched: &Fetched) -> Result<FileEntry, StoreError> {
     let manifest = &fetched.manifest;
     if fetched.is_stores {
         // The entry has the name that it began with; one that is known only now is given later.
-        match store.add_unfinished(manifest, None, stay.claim) {
+        match store.add_unfinished(manifest, None, claim) {
             Ok(Some(entry)) => return Ok(entry),
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "a fetched file is copied into packs"),
         }
     }
-    if store.has_unfinished(&manifest.address()) {
-        for chunk in manifest.chunks() {
-            if store.is_lent(&chunk.hash)?
-                && let Some(bytes) = store.get(&chunk.hash)?
-            {
-                store.put(&chunk.hash, &bytes)?;
-            }
+    if fetched.place == Place::Copy || store.has_unfinished(&manifest.address()) {
+        put_others(store, manifest, fetched.place == Place::Copy)?;
+    }
+    store.complete_partial(&manifest.address(), claim)
+}
+
+/// Puts into packs what is lent, and with `all` what is in files in place as well.
+fn put_others(store: &Store, manifest: &Manifest, all: bool) -> Result<(), StoreError> {
+    let mut others = Vec::new();
+    for chunk in manifest.chunks() {
+        if store.is_lent(&chunk.hash)? || all && !store.has_own(&chunk.hash)? {
+            others.push(chunk);
         }
     }
-    store.complete_partial(&manifest.address(), stay.claim)
+    room::make(store, others.iter().map(|c| u64::from(c.len_bytes)).sum())?;
+    for chunk in others {
+        if let Some(bytes) = store.get(&chunk.hash)? {
+            store.put(&chunk.hash, &bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// How a file is kept here, and in which file if it is kept in place.
+pub(super) async fn kept(node: &Node, address: Address) -> (Kept, Option<String>) {
+    let store = node.store.clone();
+    let found = blocking(move || store.file(&address)).await;
+    let Some(entry) = found.ok().and_then(Result::ok).flatten() else {
+        return (Kept::No, None);
+    };
+    match (entry.state, in_place(&entry)) {
+        (FileState::Complete, Some(path)) => (Kept::InPlace, Some(path.display().to_string())),
+        (FileState::Complete, None) => (Kept::Copy, None),
+        _ => (Kept::No, None),
+    }
+}
+
+/// The file that an entry is kept in place in.
+fn in_place(entry: &FileEntry) -> Option<PathBuf> {
+    let source = entry.source.as_ref();
+    let source = source.filter(|source| source.kind == SourceKind::InPlace);
+    source.map(|source| source.path.clone())
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity =
+        |path: &Path| std::fs::metadata(path).map(|data: Metadata| (data.dev(), data.ino()));
+    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, fs::File, ops::ControlFlow, path::Path};
-
-    use casnode_cas::{ImportOptions, Imported, StoreConfig, import_reader};
-
-    use super::*;
-
-    const CHUNK: usize = 256 << 10;
-
-    fn content() -> Vec<u8> {
-        (0..3 * CHUNK)
-            .map(|i| u8::try_from(i * 31 / CHUNK + i % 251).unwrap_or(0))
-            .collect()
-    }
-
-    fn import(store: &Store, bytes: &[u8], pinned: bool) -> Imported {
-        let options = ImportOptions {
-            claim: Claim::own(pinned),
-            ..ImportOptions::default()
-        };
-        let size = Some(bytes.len() as u64);
-        import_reader(store, &mut &bytes[..], size, &options, &mut |_, _| {
-            ControlFlow::Continue(())
-        })
-        .unwrap()
-    }
-
-    fn stay(keep: Keep) -> Stay {
-        let claim = Claim::Own;
-        Stay { keep, claim }
-    }
-
-    /// A file that was fetched to `path`, if anywhere but the packs.
-    fn fetched(manifest: &Manifest, path: Option<&Path>) -> Fetched {
-        Fetched {
-            manifest: manifest.clone(),
-            path: path.map(Path::to_owned),
-            is_stores: false,
-            name: None,
-            is_announced_apart: false,
-        }
-    }
-
-    #[test]
-    fn what_is_not_wanted_goes_and_what_was_whole_before_stays() {
-        let bytes = content();
-        let source = Store::in_memory().unwrap();
-        let manifest = import(&source, &bytes, true).manifest;
-        let store = Store::in_memory().unwrap();
-        store.begin_partial(&manifest, None, Claim::Own).unwrap();
-        let chunk = &manifest.chunks()[0];
-        let earlier = source.get(&chunk.hash).unwrap().unwrap();
-        store.put(&chunk.hash, &earlier).unwrap();
-        match enter(&store, stay(Keep::No), &fetched(&manifest, None)).unwrap() {
-            Entered::Gone(chunks) => assert_eq!(chunks, [chunk.hash]),
-            _ => panic!("it is kept"),
-        }
-        assert!(store.file(&manifest.address()).unwrap().is_none());
-        let entered = enter(&source, stay(Keep::No), &fetched(&manifest, None)).unwrap();
-        assert!(matches!(entered, Entered::Known));
-        assert!(source.have(&manifest).unwrap().is_complete());
-    }
-
-    #[test]
-    fn a_name_that_became_known_later_is_entered() {
-        let source = Store::in_memory().unwrap();
-        let manifest = import(&source, &content(), true).manifest;
-        let store = Store::in_memory().unwrap();
-        store.begin_partial(&manifest, None, Claim::Own).unwrap();
-        for chunk in manifest.chunks() {
-            let bytes = source.get(&chunk.hash).unwrap().unwrap();
-            store.put(&chunk.hash, &bytes).unwrap();
-        }
-        let named = Fetched {
-            name: Some("late".to_owned()),
-            ..fetched(&manifest, None)
-        };
-        enter(&store, stay(Keep::Store), &named).unwrap();
-        let entry = store.file(&manifest.address()).unwrap().unwrap();
-        assert_eq!(entry.name.as_deref(), Some("late"));
-    }
-
-    #[test]
-    fn a_file_that_is_here_can_be_pinned_by_fetching_it() {
-        let store = Store::in_memory().unwrap();
-        let imported = import(&store, &content(), false);
-        let pinned = |store: &Store| store.file(&imported.address).unwrap().unwrap().is_pinned();
-        assert!(!pinned(&store));
-        let wanted = Stay {
-            keep: Keep::Store,
-            claim: Claim::Pinned,
-        };
-        enter(&store, wanted, &fetched(&imported.manifest, None)).unwrap();
-        assert!(pinned(&store));
-        enter(
-            &store,
-            stay(Keep::Store),
-            &fetched(&imported.manifest, None),
-        )
-        .unwrap();
-        assert!(
-            pinned(&store),
-            "it is let go of only when that is asked for"
-        );
-    }
-
-    #[test]
-    fn an_output_takes_the_place_of_what_was_damaged_in_the_store() {
-        let bytes = content();
-        let dir = tempfile::tempdir().unwrap();
-        let data_dir = dir.path().join("data");
-        let manifest = {
-            let store = Store::open(&data_dir, StoreConfig::default()).unwrap();
-            import(&store, &bytes, false).manifest
-        };
-        flip(&data_dir, &bytes[CHUNK..2 * CHUNK]);
-        let store = Store::open(&data_dir, StoreConfig::default()).unwrap();
-        let chunk = &manifest.chunks()[1];
-        store.get(&chunk.hash).unwrap_err();
-        let output = dir.path().join("out");
-        fs::write(&output, &bytes).unwrap();
-        let file = Arc::new(casnode_cas::OutputFile::from(File::open(&output).unwrap()));
-        store.lend(&chunk.hash, file.clone(), CHUNK as u64, chunk.len_bytes);
-        let written = fetched(&manifest, Some(&output));
-        enter(&store, stay(Keep::InPlace), &written).unwrap();
-        store.unlend(&file);
-        assert!(store.get(&chunk.hash).unwrap().unwrap() == bytes[CHUNK..2 * CHUNK]);
-        assert!(store.have(&manifest).unwrap().is_complete());
-    }
-
-    /// Flips a byte of `wanted` in the pack that holds it.
-    fn flip(data_dir: &Path, wanted: &[u8]) {
-        for pack in fs::read_dir(data_dir.join("packs")).unwrap() {
-            let path = pack.unwrap().path();
-            let mut bytes = fs::read(&path).unwrap();
-            if let Some(at) = bytes.windows(wanted.len()).position(|w| w == wanted) {
-                bytes[at + wanted.len() / 2] ^= 1;
-                fs::write(&path, bytes).unwrap();
-                return;
-            }
-        }
-        panic!("it is in no pack");
-    }
-
-    /// As a kill between the output and the store leaves it.
-    #[test]
-    fn what_is_in_an_unfinished_file_alone_goes_into_packs_when_the_output_was_there_already() {
-        let bytes = content();
-        let (dir, source) = (tempfile::tempdir().unwrap(), Store::in_memory().unwrap());
-        let manifest = import(&source, &bytes, false).manifest;
-        let store = Store::open(dir.path(), StoreConfig::default()).unwrap();
-        store.begin_partial(&manifest, None, Claim::Own).unwrap();
-        let begun = store.begin_unfinished(&manifest.address(), manifest.size_bytes());
-        begun.unwrap().unwrap().write_at(0, &bytes).unwrap();
-        drop(store);
-        let store = Store::open(dir.path(), StoreConfig::default()).unwrap();
-        let wanted = Stay {
-            keep: Keep::Store,
-            claim: Claim::Pinned,
-        };
-        enter(&store, wanted, &fetched(&manifest, Some(dir.path()))).unwrap();
-        let entry = store.file(&manifest.address()).unwrap().unwrap();
-        assert!(entry.is_pinned() && entry.state == FileState::Complete);
-        assert!(!store.has_unfinished(&manifest.address()));
-        for chunk in manifest.chunks() {
-            assert!(!store.is_lent(&chunk.hash).unwrap());
-            assert!(store.get(&chunk.hash).unwrap().is_some());
-        }
-    }
-}
+mod tests;

@@ -92,7 +92,7 @@ impl GetQuery {
                 output: Output::Stream,
                 timeout_ms: self.timeout_ms,
                 peers,
-                keep: Keep::Store,
+                keep: Keep::Auto,
                 pin: self.pin,
                 seed: self.seed,
                 swarm: self.swarm,
@@ -142,7 +142,7 @@ impl GetQuery {
             force: false,
             timeout_ms: self.timeout_ms,
             peers,
-            keep: Keep::Store,
+            keep: Keep::Auto,
             pin: self.pin,
             seed: self.seed,
         };

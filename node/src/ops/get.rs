@@ -71,9 +71,11 @@ pub(super) async fn get(
     let link = super::parse_link(&call.address)?;
     let mut hints = multiaddrs("--peer", &call.peers)?;
     hints.extend(link.peers().cloned());
-    if call.keep == Keep::Store {
-        check_room(node, &link).await?;
-    }
+    let stay = Stay {
+        keep: call.keep,
+        claim: call.claim,
+    };
+    check_room(node, &link, stay, &target).await?;
     let address = link.address();
     if !call.is_member && listing::is_directory(node, address).await? {
         return match target {
@@ -95,10 +97,7 @@ pub(super) async fn get(
         size_bytes: link.size_bytes(),
         output,
         mode: call.mode,
-        stay: Stay {
-            keep: call.keep,
-            claim: call.claim,
-        },
+        stay,
         terms: Terms {
             peers: call.known,
             is_directory_told: !call.is_member,
@@ -137,13 +136,24 @@ fn directory(address: Address) -> Response {
 }
 
 /// A file that is not here and whose link tells of more than there can be room for is not looked for.
-async fn check_room(node: &Arc<Node>, link: &Link) -> Result<(), ApiError> {
+async fn check_room(
+    node: &Arc<Node>,
+    link: &Link,
+    stay: Stay,
+    target: &Target,
+) -> Result<(), ApiError> {
     let (address, Some(size_bytes)) = (link.address(), link.size_bytes()) else {
         return Ok(());
     };
-    let checked = on_store(node, move |store| match store.file(&address)? {
-        Some(_) => Ok(Ok(())), // some of it needs no room
-        None => Ok(room::check(store, size_bytes)),
+    let path = target.resolve(link.name(), &address).map(|(path, _)| path);
+    let checked = on_store(node, move |store| {
+        // Some of what is here needs no room.
+        let takes_room = store.file(&address)?.is_none()
+            && download::takes_room(store, stay, &address, size_bytes, path.as_deref())?;
+        match takes_room {
+            true => Ok(room::check(store, size_bytes)),
+            false => Ok(Ok(())),
+        }
     });
     let what = format!("{address} was not fetched");
     checked.await?.map_err(|error| errors::keep(&what, &error))

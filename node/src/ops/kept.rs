@@ -27,8 +27,8 @@ pub(super) fn check(
     let refused = |why: &str, next: &str| Err(ApiError::new(ErrorKind::Usage, what, why, next));
     match keep {
         Keep::InPlace => refused(
-            "many files are kept as copies, or not at all",
-            "leave --in-place out, or take --no-keep",
+            "of many files only the large ones are kept in place, and without being told so",
+            "leave --in-place out, or take --copy or --no-keep",
         ),
         Keep::No if pin => refused(
             "of what is not kept nothing can be pinned",

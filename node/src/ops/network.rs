@@ -118,17 +118,10 @@ pub(super) fn joined<'a>(node: &'a Node, what: &str) -> Result<&'a Dht, ApiError
 /// This node's own state.
 pub(crate) async fn status(node: &Arc<Node>) -> Result<StatusReport, ApiError> {
     let store = node.store.clone();
-    let looked = blocking(move || {
-        let pinned = store
-            .files()?
-            .iter()
-            .filter(|file| file.is_pinned())
-            .count();
-        Ok::<_, StoreError>((store.stats()?, pinned, store.is_read_only()))
-    })
-    .await
-    .map_err(errors::panicked)?;
-    let (stats, pinned_files, read_only) =
+    let looked = blocking(move || Ok::<_, StoreError>((store.stats()?, store.is_read_only())))
+        .await
+        .map_err(errors::panicked)?;
+    let (stats, read_only) =
         looked.map_err(|e| errors::store("the store could not be read", &e))?;
     let mut report = StatusReport {
         peer_id: node.peer_id.map(|id| id.to_string()).unwrap_or_default(),
@@ -150,7 +143,7 @@ pub(crate) async fn status(node: &Arc<Node>) -> Result<StatusReport, ApiError> {
         disk_bytes: stats.disk_bytes,
         max_store_bytes: stats.max_bytes,
         reclaimable_bytes: stats.waste_bytes,
-        pinned_files: pinned_files as u64,
+        pinned_files: stats.pinned_files,
         read_only,
         scrub: node.upkeep.scrub_report(),
         announced: 0,

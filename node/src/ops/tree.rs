@@ -190,7 +190,7 @@ pub(super) async fn get_tree(
     };
     let had = listing::have(node, wanted).await?;
     super::touch(node, address).await;
-    if call.keep == Keep::Store {
+    if call.keep != Keep::No {
         enter(node, address, Claim::own(call.pin)).await?;
     }
     let known = had.senders();

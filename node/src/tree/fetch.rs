@@ -68,6 +68,7 @@ pub(crate) async fn make(
         refused_symlinks: plan.outward.len() as u64,
         empty_folders: 0,
         bytes: 0,
+        kept_in_place: 0,
         seconds: 0.0,
         faults: Vec::new(),
         missing: 0,
@@ -106,6 +107,7 @@ pub(crate) async fn make(
         let part = bundle::fetch(node, options, events.clone(), cancel.clone()).await?;
         tally = part.tally;
         entered.extend(part.entered);
+        report.kept_in_place += part.in_place;
         remember(&mut seeking.known, &part.providers);
         for used in part.providers.into_values() {
             list::count(&mut providers, used);

@@ -20,7 +20,7 @@ use self::{
 };
 use crate::{
     api::{ApiError, ErrorKind, WhyKind, WhyOutcome, WhyReport, events::EventSink},
-    clock, errors,
+    clock, download, errors,
     link::Link,
     node::Node,
     room,
@@ -128,7 +128,10 @@ async fn look_for_room(
     let (began, store) = (clock::now(), node.store.clone());
     let (data_dir, needed_bytes) = (node.data_dir.clone(), size_bytes.saturating_sub(here_bytes));
     let look = move || {
-        room::check(&store, needed_bytes)?;
+        // What is kept in place takes no room in the store.
+        if !download::may_be_in_place(&store, &data_dir, size_bytes) {
+            room::check(&store, needed_bytes)?;
+        }
         Ok(rustix::fs::statvfs(&data_dir).ok())
     };
     let looked = blocking(look).await.map_err(errors::panicked)?;

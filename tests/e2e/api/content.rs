@@ -44,7 +44,7 @@ fn content_goes_in_and_out_and_an_operation_tells_of_it() {
     assert_eq!(stat.json()["name"], "a b.bin");
     assert_eq!(stat.json()["pinned"], true);
     assert_eq!(stat.json()["state"], "complete");
-    assert!(stat.head.contains("casnode-api: 7"), "{}", stat.head);
+    assert!(stat.head.contains("casnode-api: 8"), "{}", stat.head);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::id::Address;
 use crate::manifest::Manifest;
 use crate::store::core::Core;
 use crate::store::entry::{Claim, FileEntry};
+use crate::store::lookup::ENTRIES_AT_ONCE;
 use crate::store::members::KeptMembers;
 use crate::store::types::{Evicted, GcFile, InUse, Removed};
 use crate::store::{lock, unix_ms};
@@ -214,9 +215,11 @@ impl Core {
         if let Some(error) = failed {
             return Err(error);
         }
+        for part in files.chunks_mut(ENTRIES_AT_ONCE) {
+            self.note_last_uses(part)?;
+        }
         let now = unix_ms();
         for file in &mut files {
-            *file = self.with_last_use(file.clone())?;
             // Noted under a clock that was ahead.
             file.last_used_unix_ms = file.last_used_unix_ms.min(now);
         }

@@ -38,6 +38,16 @@ impl Core {
             .map(drop)
     }
 
+    /// Compares the source of a file with what it was, and gives it up if it is not.
+    pub(crate) fn check_source(&self, address: &Address) -> Result<(), StoreError> {
+        let source = self.file(address)?.and_then(|file| file.source);
+        let source = source.filter(|source| self.look(source) != SourceState::Intact);
+        match source {
+            Some(source) => self.lose_source(address, source.file.id, None).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Compares every source with what it was; those that are not are given up.
     pub(crate) fn check_sources(&self) -> Result<Vec<LostSource>, StoreError> {
         let sources: Vec<(u32, Address)> = {

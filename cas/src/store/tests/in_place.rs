@@ -267,3 +267,45 @@ fn no_source_outlives_its_file_when_the_power_goes_in_a_removal() {
     assert_eq!(scene.store.files().unwrap(), []);
     assert!(lock(&scene.store.core.commit).ledger.sources().is_empty());
 }
+
+#[test]
+fn what_is_asked_of_one_file_is_told_of_it_alone() {
+    let scene = Scene::new();
+    let (one, other) = (bytes_of(13, LARGE), bytes_of(14, LARGE));
+    let paths = [scene.file("one", &one), scene.file("other", &other)];
+    let [first, second] = paths
+        .each_ref()
+        .map(|path| import(&scene.store, path, Placement::InPlace));
+    let chunk = &first.manifest.chunks()[0].hash;
+    assert!(!scene.store.has_own(chunk).unwrap());
+    scene
+        .store
+        .put(chunk, &one[..first.manifest.chunks()[0].len_bytes as usize])
+        .unwrap();
+    assert!(scene.store.has_own(chunk).unwrap());
+    scene.store.set_pinned(&first.address, true).unwrap();
+    scene.store.set_pinned(&second.address, false).unwrap();
+    let pinned = [&first, &second].map(|file| scene.store.is_pinned(&file.address).unwrap());
+    assert_eq!(pinned, [true, false]);
+    paths.iter().for_each(|path| fs::remove_file(path).unwrap());
+    scene.store.check_source(&second.address).unwrap();
+    let states = [&first, &second].map(|imported| {
+        let file = scene.store.file(&imported.address).unwrap().unwrap();
+        file.source.unwrap().state
+    });
+    assert_eq!(states, [SourceState::Intact, SourceState::Missing]);
+}
+
+#[test]
+fn beside_the_store_is_its_file_system_but_not_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let store = crate::Store::open(&data_dir, crate::StoreConfig::default()).unwrap();
+    assert!(store.is_beside(folder.path()));
+    assert!(!store.is_beside(&data_dir));
+    assert!(!store.is_beside(&data_dir.join("packs")));
+    assert!(!store.is_beside(&folder.path().join("missing")));
+    // Whatever this machine has there, it is no disk.
+    assert!(!store.is_beside(std::path::Path::new("/proc")));
+    assert!(!Scene::new().store.is_beside(folder.path()));
+}

@@ -298,9 +298,9 @@ impl Harness {
             name: None,
         };
         let files: Vec<SmallFile> = chosen.iter().map(small_file).collect();
-        let entries = self.store.add_small_files(&files, claim).unwrap();
-        assert_eq!(entries.len(), files.len());
-        for (file, entry) in files.iter().zip(entries) {
+        let added = self.store.add_small_files(&files, claim).unwrap();
+        assert_eq!(added.len(), files.len());
+        for (file, AddedFile { entry, .. }) in files.iter().zip(added) {
             assert_eq!(
                 (entry.address, entry.state),
                 (file.address, FileState::Complete)

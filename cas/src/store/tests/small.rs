@@ -3,8 +3,8 @@
 use super::cut_off::Stopping;
 use super::*;
 
-/// More than one batch of the index takes.
-const MANY: u64 = 150;
+/// More than three batches of the index take.
+const MANY: u64 = 800;
 
 fn small(seed: u64, len: usize) -> SmallFile {
     let bytes = bytes_of(seed, len);
@@ -16,7 +16,13 @@ fn small(seed: u64, len: usize) -> SmallFile {
 }
 
 fn many() -> Vec<SmallFile> {
-    (0..MANY).map(|n| small(n, 2000)).collect()
+    (0..MANY).map(|n| small(n, 1100)).collect()
+}
+
+/// Adds files; their entries.
+fn add(store: &Store, files: &[SmallFile], claim: Claim) -> Vec<FileEntry> {
+    let added = store.add_small_files(files, claim).unwrap();
+    added.into_iter().map(|file| file.entry).collect()
 }
 
 /// How many of these are here; each of them is whole, and refers to its chunk once.
@@ -62,7 +68,7 @@ fn small_files_come_back_whole_with_their_names() {
     let most = usize::try_from(MAX_SMALL_FILE_BYTES).unwrap();
     let lens = [0, 1, 1024, 1025, 10_240, most];
     let files: Vec<SmallFile> = (0..).zip(lens).map(|(n, len)| small(n, len)).collect();
-    let entries = store.add_small_files(&files, Claim::Pinned).unwrap();
+    let entries = add(&store, &files, Claim::Pinned);
     for (file, entry) in files.iter().zip(&entries) {
         assert_eq!((entry.address, &entry.name), (file.address, &file.name));
         assert_eq!(
@@ -93,15 +99,15 @@ fn one_that_is_too_large_is_refused_before_anything_is_entered() {
 fn many_files_take_two_syncs_and_known_ones_none() {
     let (medium, faults) = FaultMedium::buffered(i64::MAX / 2);
     let store = over(&medium);
-    let entries = store.add_small_files(&many(), Claim::Own).unwrap();
+    let entries = add(&store, &many(), Claim::Own);
     assert_eq!(count_whole(&store, &many()), entries.len());
     let syncs = || faults.syncs.load(Ordering::Relaxed);
     assert_eq!(syncs(), 2);
     let len = medium.open(0).unwrap().len().unwrap();
-    assert_eq!(store.add_small_files(&many(), Claim::Own).unwrap(), entries);
+    assert_eq!(add(&store, &many(), Claim::Own), entries);
     assert_eq!((syncs(), medium.open(0).unwrap().len().unwrap()), (2, len));
     // Another pin: the entries are written anew, the old ones are dead.
-    let pinned = store.add_small_files(&many(), Claim::Pinned).unwrap();
+    let pinned = add(&store, &many(), Claim::Pinned);
     assert!(pinned.iter().all(|entry| entry.is_pinned()));
     assert_eq!(syncs(), 4);
     drop(store);
@@ -125,7 +131,10 @@ fn one_that_is_named_twice_is_entered_once_with_its_last_name() {
         ..first.clone()
     };
     let files = [first.clone(), other, named("last"), named("a/b")];
-    let entries = store.add_small_files(&files, Claim::Pinned).unwrap();
+    let added = store.add_small_files(&files, Claim::Pinned).unwrap();
+    let new: Vec<bool> = added.iter().map(|file| file.is_new).collect();
+    assert_eq!(new, [true, true, false, false]);
+    let entries: Vec<FileEntry> = added.into_iter().map(|file| file.entry).collect();
     let names: Vec<_> = entries.iter().filter_map(|e| e.name.as_deref()).collect();
     assert_eq!(names, ["last", "file 2", "last", "last"]);
     assert_eq!(store.stats().unwrap().files, 2);
@@ -151,7 +160,7 @@ fn whatever_is_here_of_a_file_it_is_whole_afterwards() {
     store.add_file(&cut, Some("mine"), Claim::Own).unwrap();
     store.add_small_files(&files[3..], Claim::Own).unwrap();
     store.remove_file(&files[3].address).unwrap().unwrap();
-    let entries = store.add_small_files(&files, Claim::Pinned).unwrap();
+    let entries = add(&store, &files, Claim::Pinned);
     for (file, entry) in files.iter().zip(&entries) {
         assert_eq!(
             (entry.state, &entry.name),
@@ -167,6 +176,31 @@ fn whatever_is_here_of_a_file_it_is_whole_afterwards() {
     }
     store.drop_orphans().unwrap();
     assert_eq!(store.stats().unwrap().chunks, 0);
+}
+
+#[test]
+fn what_several_enter_at_once_is_new_to_one_of_them() {
+    let store = Store::in_memory().unwrap();
+    let files: Vec<SmallFile> = (many().into_iter())
+        .chain((0..2).map(|n| small(n, 0)))
+        .collect();
+    let start = std::sync::Barrier::new(4);
+    let enter = || {
+        start.wait();
+        let parts = files.chunks(10);
+        let added = parts.flat_map(|part| store.add_small_files(part, Claim::Own).unwrap());
+        added.filter(|file| file.is_new).count()
+    };
+    let new = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(enter)).collect();
+        let counts = threads.into_iter().map(|thread| thread.join().unwrap());
+        counts.sum::<usize>()
+    });
+    assert_eq!(new, many().len() + 1);
+    assert_eq!(store.stats().unwrap().files, MANY + 1);
+    assert_eq!(store.missing_bytes(&files).unwrap(), 0);
+    let others = [small(MANY, 70), small(MANY, 70), small(0, 0)];
+    assert_eq!(store.missing_bytes(&others).unwrap(), 70);
 }
 
 #[test]
@@ -214,7 +248,7 @@ fn a_rebuild_finds_whole_files_wherever_the_pack_ends() {
         .unwrap();
     let len = medium.open(0).unwrap().len().unwrap();
     let mut counts = Vec::new();
-    for end in (0..=len).rev().step_by(5000) {
+    for end in (0..=len).rev().step_by(60_000) {
         medium.open(0).unwrap().set_len(end.max(64)).unwrap();
         counts.push(count_whole(&over(&medium), &many()));
     }

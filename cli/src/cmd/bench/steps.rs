@@ -40,14 +40,14 @@ impl Stage {
             Step::Tcp => self.tcp(step).await?,
             Step::Floor => self.floor(step).await?,
             Step::TransferTcpAes => {
-                self.transfer(step, Line::tcp(Some("aes")), Keep::Store)
+                self.transfer(step, Line::tcp(Some("aes")), Keep::Copy)
                     .await?
             }
             Step::TransferTcpChacha20 => {
-                self.transfer(step, Line::tcp(Some("chacha20")), Keep::Store)
+                self.transfer(step, Line::tcp(Some("chacha20")), Keep::Copy)
                     .await?
             }
-            Step::TransferQuic => self.transfer(step, Line::quic(), Keep::Store).await?,
+            Step::TransferQuic => self.transfer(step, Line::quic(), Keep::Copy).await?,
             Step::TransferNoKeep => self.transfer(step, Line::tcp(None), Keep::No).await?,
             Step::TransferEightPeers => self.eight_peers(step).await?,
         };
@@ -179,7 +179,7 @@ impl Stage {
                 let name = format!("provider-{number}");
                 providers.push(self.provider(name, line, true).await?);
             }
-            last = self.fetches(line, &providers, Keep::Store).await?;
+            last = self.fetches(line, &providers, Keep::Copy).await?;
             for provider in providers {
                 self.end(provider).await?;
             }

@@ -48,12 +48,13 @@ fn a_list_and_what_became_of_it() {
             here: 0,
             failed: 1,
             bytes: 0,
+            kept_in_place: 0,
             seconds: 0.5,
             providers: Vec::new(),
         }),
         json!({
-            "result": "get_many", "files": [told], "fetched": 0, "here": 0, "failed": 1, "bytes": 0, "seconds": 0.5,
-            "providers": [],
+            "result": "get_many", "files": [told], "fetched": 0, "here": 0, "failed": 1, "bytes": 0, "kept_in_place": 0,
+            "seconds": 0.5, "providers": [],
         }),
     );
 }

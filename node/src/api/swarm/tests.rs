@@ -16,14 +16,14 @@ fn requests() {
             output: Output::Stream,
             timeout_ms: None,
             peers: Vec::new(),
-            keep: Keep::Store,
+            keep: Keep::Auto,
             pin: false,
             seed: Some("ratio=1.5".to_owned()),
             swarm: Some(SwarmMode::Trusted),
         },
         "get",
         json!({
-            "address": "ab", "output": "stream", "timeout_ms": null, "peers": [], "keep": "store", "pin": false,
+            "address": "ab", "output": "stream", "timeout_ms": null, "peers": [], "keep": "auto", "pin": false,
             "seed": "ratio=1.5", "swarm": "trusted",
         }),
     );

@@ -68,14 +68,14 @@ fn a_directory_that_is_fetched() {
             force: false,
             timeout_ms: None,
             peers: Vec::new(),
-            keep: Keep::Store,
+            keep: Keep::Auto,
             pin: false,
             seed: None,
         },
         "get_tree",
         json!({
             "address": "ab", "path": "a/b", "include": [], "exclude": ["c"],
-            "output": {"at": "/x"}, "force": false, "timeout_ms": null, "peers": [], "keep": "store",
+            "output": {"at": "/x"}, "force": false, "timeout_ms": null, "peers": [], "keep": "auto",
             "pin": false, "seed": null,
         }),
     );
@@ -91,6 +91,7 @@ fn a_directory_that_is_fetched() {
             refused_symlinks: 6,
             empty_folders: 7,
             bytes: 8,
+            kept_in_place: 1,
             seconds: 0.5,
             faults: Vec::new(),
             missing: 9,
@@ -98,8 +99,8 @@ fn a_directory_that_is_fetched() {
         }),
         json!({
             "result": "get_tree", "address": "ab", "path": "/x", "files": 1, "fetched": 2, "here": 3, "failed": 4,
-            "symlinks": 5, "refused_symlinks": 6, "empty_folders": 7, "bytes": 8, "seconds": 0.5, "faults": [], "missing": 9,
-            "providers": [],
+            "symlinks": 5, "refused_symlinks": 6, "empty_folders": 7, "bytes": 8, "kept_in_place": 1, "seconds": 0.5, "faults": [],
+            "missing": 9, "providers": [],
         }),
     );
     pinned(

@@ -68,7 +68,7 @@ async fn an_output_that_cannot_be_written_is_not_the_daemons_fault() {
             output: Output::Stream,
             timeout_ms: None,
             peers: Vec::new(),
-            keep: crate::api::Keep::Store,
+            keep: crate::api::Keep::Auto,
             pin: false,
             seed: None,
             swarm: None,

@@ -13,11 +13,10 @@ use super::{
     super::{
         begin::{Begun, begin},
         lent,
-        settle::Stay,
+        place::Place,
     },
     *,
 };
-use crate::api::Keep;
 
 const CHUNK: usize = 256 << 10;
 
@@ -72,7 +71,7 @@ struct Ran {
 struct Setup<'a> {
     store: Store,
     target: Option<&'a std::path::Path>,
-    keep: Keep,
+    place: Place,
     is_proven: bool,
 }
 
@@ -81,7 +80,7 @@ impl<'a> Setup<'a> {
         Self {
             store: Store::in_memory().unwrap(),
             target,
-            keep: Keep::Store,
+            place: Place::Store,
             is_proven: false,
         }
     }
@@ -89,7 +88,7 @@ impl<'a> Setup<'a> {
     /// What arrives is kept in the output alone.
     fn in_output(target: &'a std::path::Path) -> Self {
         Self {
-            keep: Keep::No,
+            place: Place::No,
             ..Self::new(Some(target))
         }
     }
@@ -115,18 +114,21 @@ fn assemble_with(setup: Setup, manifest: &Manifest, jobs: Vec<(u32, Vec<u8>)>) -
     let manifest = Arc::new(manifest.clone());
     let output = setup.target.map(|path| {
         let mut options = OutputOptions::default();
-        options.resume = setup.keep != Keep::Store;
+        options.resume = !setup.place.is_in_store();
         Assembly::create(path, &manifest.address(), manifest.size_bytes(), &options).unwrap()
     });
-    let stay = Stay {
-        keep: setup.keep,
-        ..Stay::default()
-    };
-    let Begun { here, output, .. } = begin(&store, &manifest, None, stay, false, output).unwrap();
+    let stay = (setup.place, Claim::Own);
+    let begun = begin(&store, &manifest, None, stay, false, output).unwrap();
+    let Begun {
+        here,
+        output,
+        copies,
+        ..
+    } = begun;
     let is_stores = output.as_ref().is_some_and(Output::is_stores);
     let kept_outside = output
         .as_ref()
-        .filter(|_| is_stores || setup.keep != Keep::Store);
+        .filter(|_| is_stores || !setup.place.is_in_store());
     let lent = kept_outside.map(|o| {
         let stay = match is_stores {
             true => lent::Stay::WithTheStore,
@@ -155,6 +157,8 @@ fn assemble_with(setup: Setup, manifest: &Manifest, jobs: Vec<(u32, Vec<u8>)>) -
         needs: watch::Sender::new(Vec::new()).subscribe(),
         is_on_demand: false,
         is_directory_told: false,
+        keeps_listing: false,
+        copies,
         twins: twins(&manifest),
         _turn: turn(),
     };

@@ -1,12 +1,17 @@
 //! What the output of a download is called: its metadata record says so, and that may take longer than the first chunks.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::Path, time::Duration};
+
+use casnode_cas::Manifest;
 
 use super::{
-    super::output::{Found, inspect},
+    super::{
+        output::{Found, inspect},
+        place::{Place, place},
+    },
     Attempt, End,
 };
-use crate::api::{ApiError, Keep};
+use crate::{api::ApiError, errors, tasks::blocking};
 
 /// How long a fetched manifest, or a finished output, waits for the metadata record.
 pub(super) const NAME_PATIENCE: Duration = Duration::from_secs(3);
@@ -21,12 +26,29 @@ impl Attempt<'_> {
         }
     }
 
+    /// Where the file is kept, when this is its output.
+    pub(super) async fn place(
+        &self,
+        manifest: &Manifest,
+        path: Option<&Path>,
+    ) -> Result<Place, ApiError> {
+        let (store, stay) = (self.job.node.store.clone(), self.job.stay);
+        let (address, size_bytes) = (self.job.address, manifest.size_bytes());
+        let path = path.map(Path::to_owned);
+        let decided =
+            blocking(move || place(&store, stay, &address, size_bytes, path.as_deref())).await;
+        let decided = decided.map_err(errors::panicked)?;
+        decided.map_err(|e| errors::store("the store could not be read", &e))
+    }
+
     /// True when the download may begin although its metadata record, which has the name of the output, is still being
     /// looked up. An output that is to be found again when it is broken off needs its name at once.
-    pub(super) fn may_be_named_late(&self) -> bool {
-        let nothing_there = |path: PathBuf| std::fs::symlink_metadata(path).is_err();
-        let place = self.job.target.resolve(None, &self.job.address);
-        self.job.stay.keep == Keep::Store && place.is_some_and(|(path, _)| nothing_there(path))
+    pub(super) async fn may_be_named_late(&self, manifest: &Manifest) -> Result<bool, ApiError> {
+        let Some((path, _)) = self.job.target.resolve(None, &self.job.address) else {
+            return Ok(false);
+        };
+        let is_there = std::fs::symlink_metadata(&path).is_ok();
+        Ok(!is_there && self.place(manifest, Some(&path)).await?.is_in_store())
     }
 
     /// True when the output has no name yet.

@@ -10,7 +10,7 @@ use super::{
     Attempt,
 };
 use crate::{
-    api::{ApiError, ErrorKind, Keep, Phase, Progress},
+    api::{ApiError, ErrorKind, Phase, Progress},
     clock, errors,
 };
 
@@ -53,7 +53,7 @@ impl Attempt<'_> {
     /// The store or the output failed.
     pub(super) fn not_assembled(&self, error: &AssembleError) -> ApiError {
         let mut told = errors::assemble(error, &self.job.address);
-        if self.job.stay.keep != Keep::Store && matches!(error, AssembleError::Output(_)) {
+        if !self.job.place.is_in_store() && matches!(error, AssembleError::Output(_)) {
             // All that was fetched is in this very output.
             "mend that, and run the same command again: it goes on with what was fetched"
                 .clone_into(&mut told.next);

@@ -26,7 +26,7 @@ use super::{
     pace::Pace,
 };
 use crate::{
-    api::{ApiError, ErrorKind, Keep},
+    api::{ApiError, ErrorKind},
     clock, errors,
     sched::{Event, Fault, Order, PeerSlot, Scheduler, SchedulerConfig},
     swarm::Counters,
@@ -80,7 +80,9 @@ impl Attempt<'_> {
         }
         let name = self.name().await;
         let place = self.job.target.resolve(name.as_deref(), &self.job.address);
-        let keep = self.job.stay.keep;
+        let path = place.as_ref().map(|(path, _)| path.as_path());
+        self.job.place = self.place(&manifest, path).await?;
+        let is_in_store = self.job.place.is_in_store();
         let late = late && name.is_none();
         let mut output = None;
         if let Some((path, force)) = &place {
@@ -91,9 +93,13 @@ impl Attempt<'_> {
             let (path, force) = (path.clone(), *force);
             let (address, size) = (self.job.address, manifest.size_bytes());
             let mut options = OutputOptions::new(force, self.job.mode);
-            options.resume = keep != Keep::Store;
-            options.shares = keep == Keep::Store && self.shares_what_is_there(&path).await?;
-            let made = blocking(move || Assembly::create(&path, &address, size, &options)).await;
+            options.shares = is_in_store && self.shares_what_is_there(&path).await?;
+            let made = blocking(move || {
+                // What a download that kept it in its output left is gone on with in any case.
+                options.resume = !is_in_store || Assembly::has_leftover(&path, &address);
+                Assembly::create(&path, &address, size, &options)
+            });
+            let made = made.await;
             output = Some(
                 made.map_err(errors::panicked)?
                     .map_err(|e| errors::output(&e))?,
@@ -101,7 +107,7 @@ impl Attempt<'_> {
         }
         let (store, m) = (self.job.node.store.clone(), manifest.clone());
         let is_on_demand = matches!(self.job.target, Target::Readers);
-        let stay = self.job.stay;
+        let stay = (self.job.place, self.job.stay.claim);
         let begun =
             blocking(move || begin(&store, &m, name.as_deref(), stay, is_on_demand, output)).await;
         let begun = begun
@@ -125,12 +131,13 @@ impl Attempt<'_> {
             here,
             output,
             was_whole,
+            copies,
         } = begun;
         let is_on_demand = matches!(self.job.target, Target::Readers);
         let file = output.as_ref().map(|o| o.written().file().clone());
         let stays = match output.as_ref().is_some_and(Output::is_stores) {
             true => Some(lent::Stay::WithTheStore),
-            false => (self.job.stay.keep != Keep::Store).then_some(lent::Stay::No),
+            false => (!self.job.place.is_in_store()).then_some(lent::Stay::No),
         };
         let lent = file.clone().zip(stays);
         let lent = lent.map(|(file, stay)| Lent::new(&self.job.node, &manifest, file, stay));
@@ -166,10 +173,14 @@ impl Attempt<'_> {
             behind,
             lent: lent.clone(),
             // What was fetched before is checked again on its way to an output.
-            is_proven: was_whole && matches!(self.job.target, Target::Keep | Target::Readers),
+            is_proven: was_whole
+                && !copies
+                && matches!(self.job.target, Target::Keep | Target::Readers),
+            copies,
             needs: self.needs.subscribe(),
             is_on_demand,
             is_directory_told: self.job.terms.is_directory_told,
+            keeps_listing: self.job.keeps_listing(),
             live,
             events: self.events.clone(),
             runtime: tokio::runtime::Handle::current(),
@@ -343,6 +354,10 @@ impl Attempt<'_> {
         }
         if fault == Fault::NotFound {
             if self.claims.take_one(slot, index) {
+                if let Some(peer) = self.job.sources.peer(slot) {
+                    tracing::debug!(%peer, chunk = index, "a peer does not have a chunk that it was found for");
+                    self.claims.refute(peer, index, clock::now());
+                }
                 self.forget_claim(slot, index);
             } else if self.job.sources.lied(slot) {
                 self.gone(slot, &SessionEnd::Lied);

@@ -243,6 +243,10 @@ impl Attempt<'_> {
         let Some(dht) = self.job.node.dht.clone() else {
             return;
         };
+        let is_refuted = |index| self.claims.is_refuted(peer, index, clock::now());
+        if claim.is_some_and(is_refuted) {
+            return;
+        }
         if let (Some(slot), Some(index)) = (self.job.sources.slot_of(&peer), claim) {
             // What a peer itself tells of a file counts for more: a sole seed gives everybody another part.
             if self.job.sources.get(slot).is_some_and(|s| s.knows_file) {
@@ -374,7 +378,7 @@ impl Attempt<'_> {
         let named =
             self.job.told_name.is_some() || self.job.record.is_some() || self.search.record_done;
         let late = matches!(self.job.target, Target::Folder { .. }) && !named;
-        if late && !self.may_be_named_late() {
+        if late && !self.may_be_named_late(&manifest).await? {
             self.waiting = Some((manifest, clock::now()));
             return Ok(None);
         }
@@ -407,8 +411,9 @@ impl Attempt<'_> {
             && let (Some(dht), Some(peer)) = (&self.job.node.dht, self.job.sources.peer(slot))
         {
             dht.forget_provider(*self.job.address.as_bytes(), peer);
-            for index in claims {
-                self.forget_claim(slot, index);
+            // Who does not know the file may have its chunks as parts of others.
+            if matches!(end, SessionEnd::Unreachable(_)) {
+                claims.iter().for_each(|i| self.forget_claim(slot, *i));
             }
         }
         if end.is_peer_fault()

@@ -1,8 +1,8 @@
 //! `store` of many paths: the small files among them are read, entered and announced together.
 
-use std::{collections::HashSet, ffi::OsString, sync::Arc};
+use std::{ffi::OsString, sync::Arc};
 
-use casnode_cas::{ChunkHash, Claim, FileEntry, Manifest, SmallFile, Store, read_small_file};
+use casnode_cas::{AddedFile, Claim, FileEntry, Manifest, SmallFile, Store, read_small_file};
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
@@ -76,7 +76,7 @@ async fn run(
     let mut outcomes = Vec::with_capacity(call.paths.len());
     for (path, entered) in call.paths.into_iter().zip(entered) {
         outcomes.push(match entered {
-            Some(entered) => Ok(entered.report(announced_to.next().unwrap_or(0))),
+            Some(added) => Ok(report(added, announced_to.next().unwrap_or(0))),
             None => {
                 let call = StoreCall {
                     source: Source::File(path),
@@ -93,31 +93,22 @@ async fn run(
     Ok(outcomes)
 }
 
-/// A small file that is stored.
-struct Entered {
-    entry: FileEntry,
-    /// Its chunk was not here before.
-    is_new: bool,
-}
-
-impl Entered {
-    fn report(self, announced_to: u32) -> StoreReport {
-        let bytes = self.entry.size_bytes;
-        let (new_chunks, new_bytes) = match self.is_new {
-            true => (self.entry.chunk_count, bytes),
-            false => (0, 0),
-        };
-        StoreReport {
-            address: self.entry.address.to_string(),
-            bytes,
-            chunks: self.entry.chunk_count,
-            new_chunks,
-            new_bytes,
-            saved_bytes: bytes - new_bytes,
-            referenced_bytes: 0,
-            name: self.entry.name,
-            announced_to,
-        }
+fn report(added: AddedFile, announced_to: u32) -> StoreReport {
+    let bytes = added.entry.size_bytes;
+    let (new_chunks, new_bytes) = match added.is_new {
+        true => (added.entry.chunk_count, bytes),
+        false => (0, 0),
+    };
+    StoreReport {
+        address: added.entry.address.to_string(),
+        bytes,
+        chunks: added.entry.chunk_count,
+        new_chunks,
+        new_bytes,
+        saved_bytes: bytes - new_bytes,
+        referenced_bytes: 0,
+        name: added.entry.name,
+        announced_to,
     }
 }
 
@@ -128,7 +119,7 @@ fn enter(
     paths: &[OsString],
     pinned: bool,
     cancel: &CancellationToken,
-) -> Vec<Option<Entered>> {
+) -> Vec<Option<AddedFile>> {
     let read = |path: &OsString| {
         if cancel.is_cancelled() {
             return None;
@@ -137,29 +128,20 @@ fn enter(
     };
     let files: Vec<Option<SmallFile>> = paths.iter().map(read).collect();
     let small: Vec<SmallFile> = files.iter().flatten().cloned().collect();
-    let mut met = HashSet::new();
-    let mut is_new = |file: &SmallFile| {
-        let chunk = ChunkHash::from_bytes(*file.address.as_bytes());
-        met.insert(chunk) && !store.has(&chunk).unwrap_or(false)
-    };
-    let are_new: Vec<bool> = small.iter().map(&mut is_new).collect();
-    let entries = match store.add_small_files(&small, Claim::own(pinned)) {
-        Ok(entries) => entries,
+    let added = match store.add_small_files(&small, Claim::own(pinned)) {
+        Ok(added) => added,
         Err(error) => {
             tracing::debug!(%error, "small files could not be entered together");
             return paths.iter().map(|_| None).collect();
         }
     };
-    let mut entered = entries.into_iter().zip(are_new);
-    let next = |file: Option<SmallFile>| {
-        file.and_then(|_| entered.next())
-            .map(|(entry, is_new)| Entered { entry, is_new })
-    };
+    let mut added = added.into_iter();
+    let next = |file: Option<SmallFile>| file.and_then(|_| added.next());
     files.into_iter().map(next).collect()
 }
 
 /// How many peers took each file's record, in order; nothing is known of those that are announced in the background.
-async fn announce(node: &Arc<Node>, entered: &[Option<Entered>], events: &EventSink) -> Vec<u32> {
+async fn announce(node: &Arc<Node>, entered: &[Option<AddedFile>], events: &EventSink) -> Vec<u32> {
     let entries: Vec<&FileEntry> = entered.iter().flatten().map(|e| &e.entry).collect();
     // They are the user's own from now on, whatever was said when they were fetched.
     let served = |entry: &&&FileEntry| node.seeding.policy(&entry.address) != SeedPolicy::Forever;

@@ -10,9 +10,7 @@ use std::{
     thread,
 };
 
-use casnode_cas::{
-    Address, ChunkHash, Claim, ImportError, SmallFile, Store, StoreError, read_small_file,
-};
+use casnode_cas::{Address, Claim, ImportError, Store, StoreError, read_small_file};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -35,7 +33,7 @@ const WORKERS: usize = 3;
 pub(super) struct Entered {
     /// Their places among the entries, what they are, and how long.
     pub(super) files: Vec<(usize, Address, u64)>,
-    /// Those that were not here.
+    /// Those that were not here, of equal ones the first.
     pub(super) new_files: u64,
     pub(super) new_bytes: u64,
     /// The places of those that have grown, and are small no more.
@@ -94,10 +92,6 @@ impl Small<'_> {
             match read_small_file(&self.root.join(&self.entries[at].path)) {
                 Ok(Some(file)) => {
                     let bytes = file.bytes.len() as u64;
-                    if self.is_new(&file)? {
-                        entered.new_files += 1;
-                        entered.new_bytes += bytes;
-                    }
                     entered.files.push((at, file.address, bytes));
                     files.push(file);
                 }
@@ -105,19 +99,15 @@ impl Small<'_> {
                 Err(error) => entered.unread.push((at, error)),
             }
         }
-        room::make(self.store, entered.new_bytes)?;
-        self.store.add_small_files(&files, Claim::Member)?;
-        Ok(entered)
-    }
-
-    fn is_new(&self, file: &SmallFile) -> Result<bool, StoreError> {
-        match file.bytes.is_empty() {
-            true => Ok(self.store.file(&file.address)?.is_none()),
-            false => {
-                let chunk = ChunkHash::from_bytes(*file.address.as_bytes());
-                Ok(!self.store.has(&chunk)?)
-            }
+        if self.store.max_bytes().is_some() {
+            room::make(self.store, self.store.missing_bytes(&files)?)?;
         }
+        let added = self.store.add_small_files(&files, Claim::Member)?;
+        for file in added.iter().filter(|file| file.is_new) {
+            entered.new_files += 1;
+            entered.new_bytes += file.entry.size_bytes;
+        }
+        Ok(entered)
     }
 }
 

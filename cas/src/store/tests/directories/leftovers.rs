@@ -224,20 +224,25 @@ fn a_removal_that_stops_anywhere_is_done_or_finished_by_a_sweep() {
 
 #[test]
 fn a_directory_that_is_being_entered_when_it_stops_is_one_or_none() {
-    let files: Vec<Address> = (0..700).map(|seed| small(seed).address).collect();
+    // Rows of more than three batches.
+    const FILES: u64 = 3_500;
+    let files: Vec<Address> = (0..FILES).map(|seed| small(seed).address).collect();
     let directory = {
         let store = Store::in_memory().unwrap();
-        members(&store, 0..700);
+        members(&store, 0..FILES);
         put_listing(&store, &files)
     };
     let prepare = |store: &Store| {
-        members(store, 0..700);
+        members(store, 0..FILES);
         put_listing(store, &files);
     };
     let change = |store: &Store| store.enter_directory(&directory, Claim::Own).map(drop);
     stopped_anywhere(prepare, change, |store, finished| {
         let is_whole = store.directory_size(&directory).unwrap().is_some();
         assert!(is_whole || !finished);
-        assert_eq!(store.stats().unwrap().files, if is_whole { 701 } else { 1 });
+        assert_eq!(
+            store.stats().unwrap().files,
+            if is_whole { FILES + 1 } else { 1 }
+        );
     });
 }

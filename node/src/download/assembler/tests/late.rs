@@ -45,6 +45,8 @@ fn their_memory_is_free_while_the_output_waits_for_its_name() {
         needs: watch::Sender::new(Vec::new()).subscribe(),
         is_on_demand: false,
         is_directory_told: false,
+        keeps_listing: false,
+        copies: false,
         twins: twins(&manifest),
         _turn: turn(),
     };

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use super::*;
 use crate::{
@@ -117,7 +117,7 @@ async fn many_files_are_found_by_address_from_another_node() {
             },
             timeout_ms: Some(120_000),
             peers: Vec::new(),
-            keep: crate::api::Keep::Store,
+            keep: crate::api::Keep::Auto,
             pin: false,
             seed: None,
             swarm: None,
