@@ -2,8 +2,10 @@
 
 mod block;
 mod blocks;
+mod error;
 mod file;
 mod mode;
+mod options;
 mod temp;
 
 use std::fs::{self, File, Metadata};
@@ -14,160 +16,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use self::error::ExportError;
 pub use self::file::OutputFile;
 pub use self::mode::own_umask;
+pub use self::options::OutputOptions;
 pub(crate) use self::temp::temp_name;
-use crate::error::io_is_no_space;
 use crate::id::Address;
 use crate::import::{ImportError, address_of_file, address_of_open};
 use crate::store::{clone_blocks, free_bytes};
 
-/// Why a file was not written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ExportError {
-    /// The folder it should be in does not exist.
-    #[error("folder {path} does not exist")]
-    NoFolder {
-        /// Which folder.
-        path: PathBuf,
-    },
-    /// There is something of that name, and it may not be replaced.
-    #[error("{path} exists")]
-    Exists {
-        /// What exists.
-        path: PathBuf,
-    },
-    /// There is something of that name that is never replaced: a directory, a device.
-    #[error("{path} exists and is not a file")]
-    NotAFile {
-        /// What exists.
-        path: PathBuf,
-    },
-    /// The folder takes no new file.
-    #[error("no file can be made in folder {path}: {source}")]
-    NotWritable {
-        /// Which folder.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Files of others, or of another kind, have all the names a temporary file could have here.
-    #[error("{path} and the like are not our files, and leave no temporary name: remove them")]
-    NoTemporaryName {
-        /// The first of the names.
-        path: PathBuf,
-    },
-    /// The path has no file name.
-    #[error("{path} does not name a file")]
-    NoName {
-        /// What was given.
-        path: PathBuf,
-    },
-    /// Another process writes the same file just now.
-    #[error("{path} is being written by another process")]
-    Busy {
-        /// Its temporary file.
-        path: PathBuf,
-    },
-    /// Not enough space for the whole file.
-    #[error("no space for {path}: {needed_bytes} bytes needed, {available_bytes} available")]
-    NoSpace {
-        /// The file.
-        path: PathBuf,
-        /// Its size.
-        needed_bytes: u64,
-        /// Bytes available.
-        available_bytes: u64,
-    },
-    /// Bytes beyond the end of the file were to be written.
-    #[error("{len_bytes} bytes at {offset} are outside the file")]
-    OutOfRange {
-        /// Where.
-        offset: u64,
-        /// How many.
-        len_bytes: usize,
-    },
-    /// The operating system refused.
-    #[error("cannot {action} {path}: {source}")]
-    Io {
-        /// What was being done.
-        action: &'static str,
-        /// To which file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-}
-
-impl ExportError {
-    /// Whether more space would help.
-    #[must_use]
-    pub fn is_no_space(&self) -> bool {
-        match self {
-            ExportError::NoSpace { .. } => true,
-            ExportError::Io { source, .. } => io_is_no_space(source),
-            _ => false,
-        }
-    }
-
-    /// Whether stored bytes are not what was written: never, an export has no stored bytes.
-    #[must_use]
-    pub fn is_corruption(&self) -> bool {
-        false
-    }
-}
-
 /// What is copied at a time.
 const COPY_BYTES: usize = 1 << 20;
-
-/// How an output comes to its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OutputOptions {
-    /// Whether a file may be replaced (or a symbolic link, not what it points to).
-    pub force: bool,
-    /// Permission bits of a new file, already reduced by the mask of whoever asked for it; bits beyond
-    /// `0o777` are ignored. `None`: `0o666` reduced by this process's mask.
-    pub mode: Option<u32>,
-    /// Whether an unfinished output stays under its temporary name, and whether one that was left there
-    /// is gone on with. What is in it must be verified before it is believed.
-    pub resume: bool,
-    /// Whether a large output is written around the page cache, where the file system can do that: it is
-    /// unless told otherwise.
-    pub direct_io: bool,
-    /// Whether its bytes come by [`Assembly::take_over`] from a file that occupies their space already.
-    pub shares: bool,
-}
-
-impl Default for OutputOptions {
-    fn default() -> Self {
-        Self::new(false, None)
-    }
-}
-
-impl OutputOptions {
-    /// Without the others, which may be set.
-    #[must_use]
-    pub fn new(force: bool, mode: Option<u32>) -> Self {
-        Self {
-            force,
-            mode,
-            resume: false,
-            direct_io: true,
-            shares: false,
-        }
-    }
-
-    /// The same with [`OutputOptions::resume`].
-    #[must_use]
-    pub fn resuming(self) -> Self {
-        Self {
-            resume: true,
-            ..self
-        }
-    }
-}
 
 /// An output file being put together, in any order and from any number of threads. Nothing is at the
 /// target until [`Assembly::finish`]; dropping it removes the temporary file, which nobody but us can

@@ -5,11 +5,12 @@
 //! the files of a batch that was not acknowledged, each of them whole. What a file adds to the index
 //! (entry, manifest, chunk with its reference) is in one batch of it, so no reference is counted too low.
 
-use super::core::{Committed, Core, Extra};
+use super::core::{Committed, Core};
 use super::entry::{
     self, ChunkEntry, Claim, FileEntry, FileState, FileValue, INLINE_BYTES, ManifestEntry,
 };
 use super::files::valid_name;
+use super::flush::Extra;
 use super::index::{MAX_BATCH_KEYS, Op};
 use super::pack::{Location, RecordKind};
 use super::small::AddedFile;

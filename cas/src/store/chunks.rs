@@ -8,8 +8,9 @@ use bytes::Bytes;
 
 use super::Put;
 use super::clones::is_clone;
-use super::core::{Core, Extra};
+use super::core::Core;
 use super::entry::{self, ChunkEntry, Extent, INLINE_BYTES, Place};
+use super::flush::Extra;
 use super::lock;
 use super::pack::{Location, RecordKind};
 use crate::chunker::MAX_CHUNK_BYTES;

@@ -1,4 +1,4 @@
-//! The store without the folder it lives in: its parts, its locks, and the one way to commit.
+//! The store without the folder it lives in: its parts, its locks, and the way to commit.
 //!
 //! Order of a commit: bytes to the pack, fdatasync of the pack, index batches, acknowledgement. An index
 //! entry therefore never points at bytes that a power cut could take back.
@@ -9,29 +9,25 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
-use super::batch::Entered;
 use super::chunks::{Lent, Pending, Writer};
 use super::clones::Clones;
 use super::collect::Evictions;
 use super::counts::Counts;
-use super::entry::{self, ChunkEntry, Extent, ManifestEntry, Place, Totals};
+use super::entry::{self, ChunkEntry, Totals};
+use super::flush::Extra;
 use super::hold::Holds;
 use super::index::{Index, MAX_BATCH_KEYS, Op};
 use super::ledger::Ledger;
 use super::lock;
-use super::pack::{Location, Packs, RecordKind, SyncPoint};
-use super::remove::Leaving;
+use super::pack::{Location, Packs, RecordKind};
 use super::source::SourceFiles;
 use super::space::Space;
 use super::syncer::Syncer;
 use super::unfinished::Unfinished;
 use crate::error::{IndexError, StoreError};
-use crate::id::{Address, ChunkHash, HASH_BYTES, ManifestId};
-
-/// Keys of a batch that chunks may use; the rest is for the counters that change with them.
-pub(super) const BATCH_CHUNKS: usize = (MAX_BATCH_KEYS - 16) / 2;
+use crate::id::{Address, ChunkHash, HASH_BYTES};
 
 /// What only the holder of the commit lock may change.
 pub(super) struct Committed {
@@ -42,32 +38,9 @@ pub(super) struct Committed {
     pub(super) wanted: Option<Arc<HashSet<ChunkHash>>>,
     /// Up to where packs are durable with records that the index is told of by the next flush only: a recovery
     /// has to find them until then.
-    durable: Vec<(u32, u64)>,
+    pub(super) durable: Vec<(u32, u64)>,
     /// Tombstones of removals that are complete: their records go with the next ones.
     pub(super) spent: Vec<(Address, Location)>,
-}
-
-/// Extra work of a flush, done in this order after its chunks are in the index.
-#[derive(Default)]
-pub(super) struct Extra {
-    /// Chunks whose bytes are elsewhere now, and where they were.
-    pub(super) moved: Vec<(ChunkHash, Place, Place)>,
-    /// Chunks that a source holds; those that are here already stay where they are.
-    pub(super) sourced: Vec<(ChunkHash, Extent)>,
-    /// Chunks whose reference count grows by one; all of them are in the index.
-    pub(super) add_refs: Vec<ChunkHash>,
-    /// The manifest that lists those, and where it is.
-    pub(super) counting: Option<(ManifestId, ManifestEntry)>,
-    /// Small files, each with all that it adds to the index.
-    pub(super) entered: Vec<Entered>,
-    /// Files that go, each with all that the index is to forget of it.
-    pub(super) leaving: Vec<Leaving>,
-    /// Applied last, in one batch with the pack checkpoints.
-    pub(super) last: Vec<Op>,
-    /// Where the records are and were that those point at.
-    pub(super) records: Vec<(Option<Location>, Option<Location>)>,
-    /// The records that were appended for this.
-    pub(super) appended: Vec<Location>,
 }
 
 /// The store without the folder it lives in.
@@ -91,16 +64,16 @@ pub(crate) struct Core {
     pub(super) member_holds: AtomicUsize,
     measuring: Mutex<()>,
     /// Records of changes that failed before they were durable.
-    not_done: Mutex<Vec<Location>>,
+    pub(super) not_done: Mutex<Vec<Location>>,
     pub(super) writer: Mutex<Writer>,
     pub(super) pending: RwLock<HashMap<ChunkHash, Pending>>,
     pub(super) lent: RwLock<HashMap<ChunkHash, Lent>>,
     /// Nothing may be written.
     read_only: bool,
     /// Set when a write failed so that the state of the disk is unknown.
-    broken: AtomicBool,
+    pub(super) broken: AtomicBool,
     /// Damage was met: the next open must check the index even after an orderly close.
-    suspect: AtomicBool,
+    pub(super) suspect: AtomicBool,
     /// Counters for `stats`, a copy of those under the commit lock.
     chunks: AtomicU64,
     bytes: AtomicU64,
@@ -217,52 +190,6 @@ impl Core {
         self.flush(&mut committed, Extra::default())
     }
 
-    /// Makes everything appended so far durable; the next flush tells the index. The records are those of a change that
-    /// is under way.
-    pub(super) fn sync_appended(
-        &self,
-        committed: &mut Committed,
-        records: &[Location],
-    ) -> Result<(), StoreError> {
-        let writer = self.begin_flush();
-        let writer = self.or_take_back(writer, records)?;
-        let point = self.packs.sync_point();
-        drop(writer);
-        let synced = self.packs.sync(&point);
-        if synced.is_err() {
-            self.broken.store(true, Ordering::Relaxed);
-        }
-        committed.durable.extend(synced?);
-        Ok(())
-    }
-
-    /// Makes everything appended so far durable and indexes it.
-    pub(super) fn flush(&self, committed: &mut Committed, extra: Extra) -> Result<(), StoreError> {
-        let writer = self.begin_flush();
-        let mut writer = self.or_take_back(writer, &extra.appended)?;
-        let queue = std::mem::take(&mut writer.queue);
-        let appended = writer.appended;
-        let unmeasured = self.space.unmeasured_bytes();
-        let point = self.packs.sync_point();
-        drop(writer);
-        let result = self.flush_queue(committed, &queue, &point, extra);
-        if result.is_ok() {
-            committed.appended = appended;
-            self.space.refill();
-        } else {
-            // After a failed sync nobody can say which bytes are on the medium: only a reopen can.
-            self.broken.store(true, Ordering::Relaxed);
-        }
-        if self.space.is_measure_due() {
-            self.measure_after(unmeasured);
-        }
-        let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
-        for hash in &queue {
-            pending.remove(hash);
-        }
-        result
-    }
-
     /// Syncs the index; after a failure nobody can say what it has.
     pub(super) fn sync_index(&self) -> Result<(), StoreError> {
         let result = self.noting(self.index.sync());
@@ -278,192 +205,13 @@ impl Core {
     }
 
     /// The same, when so many appended bytes are sure to be on the disk.
-    fn measure_after(&self, unmeasured_bytes: u64) {
+    pub(super) fn measure_after(&self, unmeasured_bytes: u64) {
         // An older measurement must not come after a newer one.
         let _alone = lock(&self.measuring);
         let own = self.packs.disk_bytes() + self.index.disk_bytes();
         let files = self.clones.disk_bytes() + self.unfinished.disk_bytes();
         let bytes = own + self.space.reserve_disk_bytes() + files;
         self.space.measured(bytes, unmeasured_bytes);
-    }
-
-    /// A full disk shows here, while nothing has changed yet: the next attempt may go on.
-    fn begin_flush(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
-        self.check_writable()?;
-        self.space.check_index()?;
-        self.take_back(&[])?;
-        let writer = lock(&self.writer);
-        match self.packs.write_out() {
-            // What is asked for may be what makes room.
-            Err(error) if error.is_no_space() && self.space.release() => self.packs.write_out()?,
-            result => result?,
-        }
-        Ok(writer)
-    }
-
-    /// The records of a change that did not happen must not be found by a rebuild: nothing else is written
-    /// before they are dead.
-    fn take_back(&self, records: &[Location]) -> Result<(), StoreError> {
-        let mut not_done = lock(&self.not_done);
-        not_done.extend_from_slice(records);
-        if not_done.is_empty() {
-            return Ok(());
-        }
-        self.packs.free(&not_done)?;
-        not_done.clear();
-        Ok(())
-    }
-
-    /// The same for a change that got no further than its records.
-    pub(super) fn or_take_back<T>(
-        &self,
-        result: Result<T, StoreError>,
-        records: &[Location],
-    ) -> Result<T, StoreError> {
-        if result.is_err()
-            && let Err(error) = self.take_back(records)
-        {
-            tracing::debug!(%error, "records of a change that failed are dealt with later");
-        }
-        result
-    }
-
-    fn flush_queue(
-        &self,
-        committed: &mut Committed,
-        queue: &[ChunkHash],
-        point: &SyncPoint,
-        extra: Extra,
-    ) -> Result<(), StoreError> {
-        let durable = self.packs.sync(point)?;
-        let of_files: HashSet<ChunkHash> =
-            extra.entered.iter().filter_map(Entered::chunk).collect();
-        let others = queue.iter().filter(|hash| !of_files.contains(hash));
-        let others: Vec<ChunkHash> = others.copied().collect();
-        for part in others.chunks(BATCH_CHUNKS) {
-            self.space.check_index()?;
-            let ops = self.index_ops(committed, part)?;
-            self.apply_counted(committed, ops)?;
-        }
-        for part in extra.moved.chunks(BATCH_CHUNKS) {
-            self.space.check_index()?;
-            let ops = self.move_ops(committed, part)?;
-            self.apply_counted(committed, ops)?;
-        }
-        for part in extra.sourced.chunks(BATCH_CHUNKS) {
-            self.space.check_index()?;
-            let ops = self.source_ops(committed, part)?;
-            self.apply_counted(committed, ops)?;
-        }
-        let mut last = extra.last;
-        if let Some((id, listing)) = extra.counting {
-            self.apply(vec![(entry::flux_key(&id), Some(listing.encode()))])?;
-            last.push((entry::flux_key(&id), None));
-        }
-        for part in extra.add_refs.chunks(BATCH_CHUNKS) {
-            self.space.check_index()?;
-            let ops = self.reference_ops(part)?;
-            self.apply(ops)?;
-        }
-        self.index_entered(committed, extra.entered)?;
-        self.index_leaving(committed, &extra.leaving)?;
-        committed.durable.extend(durable);
-        for (pack, end) in std::mem::take(&mut committed.durable) {
-            committed.ledger.durable(pack, end);
-        }
-        for (old, new) in extra.records {
-            committed.ledger.record(old, new);
-        }
-        self.apply_counted(committed, last)
-    }
-
-    fn index_ops(
-        &self,
-        committed: &mut Committed,
-        part: &[ChunkHash],
-    ) -> Result<Vec<Op>, StoreError> {
-        let mut ops = Vec::with_capacity(part.len());
-        for (hash, old) in part.iter().zip(self.chunk_entries(part)?) {
-            let Some(new) = self.entry_of_pending(hash, old.as_ref()) else {
-                continue;
-            };
-            committed.ledger.chunk(old.as_ref(), Some(&new));
-            ops.push((entry::chunk_key(hash), Some(new.encode())));
-        }
-        Ok(ops)
-    }
-
-    /// What the entry of a chunk becomes that was appended and is not in the index yet.
-    pub(super) fn entry_of_pending(
-        &self,
-        hash: &ChunkHash,
-        old: Option<&ChunkEntry>,
-    ) -> Option<ChunkEntry> {
-        let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
-        let Pending { at, inline } = pending.get(hash).cloned()?;
-        Some(ChunkEntry {
-            place: Place::Pack(at),
-            // A chunk that went bad keeps the references it has.
-            refs: old.map_or(0, |old| old.refs),
-            bad: false,
-            inline,
-        })
-    }
-
-    /// Whatever happened to a chunk in the meantime counts more than that it was moved.
-    fn move_ops(
-        &self,
-        committed: &mut Committed,
-        part: &[(ChunkHash, Place, Place)],
-    ) -> Result<Vec<Op>, StoreError> {
-        let mut ops = Vec::with_capacity(part.len());
-        let hashes: Vec<ChunkHash> = part.iter().map(|(hash, ..)| *hash).collect();
-        for ((hash, from, to), old) in part.iter().zip(self.chunk_entries(&hashes)?) {
-            let Some(old) = old.filter(|old| !old.bad && old.place == *from) else {
-                continue;
-            };
-            let new = ChunkEntry {
-                place: *to,
-                ..old.clone()
-            };
-            committed.ledger.chunk(Some(&old), Some(&new));
-            ops.push((entry::chunk_key(hash), Some(new.encode())));
-        }
-        Ok(ops)
-    }
-
-    fn source_ops(
-        &self,
-        committed: &mut Committed,
-        part: &[(ChunkHash, Extent)],
-    ) -> Result<Vec<Op>, StoreError> {
-        let mut ops = Vec::with_capacity(part.len());
-        let hashes: Vec<ChunkHash> = part.iter().map(|(hash, _)| *hash).collect();
-        for ((hash, extent), old) in part.iter().zip(self.chunk_entries(&hashes)?) {
-            if old.as_ref().is_some_and(|old| !old.bad) {
-                continue;
-            }
-            let new = ChunkEntry {
-                place: Place::Source(*extent),
-                refs: old.as_ref().map_or(0, |old| old.refs),
-                bad: false,
-                inline: None,
-            };
-            committed.ledger.chunk(old.as_ref(), Some(&new));
-            ops.push((entry::chunk_key(hash), Some(new.encode())));
-        }
-        Ok(ops)
-    }
-
-    fn reference_ops(&self, part: &[ChunkHash]) -> Result<Vec<Op>, StoreError> {
-        let mut ops = Vec::with_capacity(part.len());
-        for (hash, chunk) in part.iter().zip(self.chunk_entries(part)?) {
-            if let Some(mut chunk) = chunk {
-                chunk.refs = chunk.refs.saturating_add(1);
-                ops.push((entry::chunk_key(hash), Some(chunk.encode())));
-            }
-        }
-        Ok(ops)
     }
 
     /// Appends a record, and counts what it takes.

@@ -7,8 +7,9 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use super::core::{Committed, Core, Extra};
+use super::core::{Committed, Core};
 use super::entry::{self, Claim, FileEntry, FileState, FileValue};
+use super::flush::Extra;
 use super::lookup::ENTRIES_AT_ONCE;
 use super::{lock, unix_ms};
 use crate::bitmap::HaveBitmap;

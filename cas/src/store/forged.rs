@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::core::{Committed, Core, Extra};
+use super::core::{Committed, Core};
 use super::entry::{FileEntry, FileState, FileValue};
+use super::flush::Extra;
 use super::listing::encode_list;
 use super::{Removed, lock};
 use crate::bitmap::HaveBitmap;

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::core::{Committed, Core, Extra};
+use super::core::{Committed, Core};
 use super::entry::{self, FileEntry, FileState, INLINE_BYTES, ManifestEntry};
 use super::files::distinct;
+use super::flush::Extra;
 use super::pack::{Location, Packs, RecordKind};
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash, HASH_BYTES, ManifestId};

@@ -1,8 +1,9 @@
 //! Records that are damaged while the index still has what they said: written anew, so that a rebuild finds
 //! them.
 
-use super::core::{Core, Extra};
+use super::core::Core;
 use super::entry::{FileEntry, FileState, Place, Setting};
+use super::flush::Extra;
 use super::lock;
 use super::pack::{Location, RecordKind};
 use super::settings::MAX_STORE_BYTES;

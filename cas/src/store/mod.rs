@@ -15,6 +15,7 @@ mod core;
 mod counts;
 mod entry;
 mod files;
+mod flush;
 mod forged;
 mod hold;
 mod index;

@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::{Arc, MutexGuard};
 
-use super::core::{BATCH_CHUNKS, Committed, Core, Extra};
+use super::core::{Committed, Core};
 use super::entry::{self, ChunkEntry, Claim, FileEntry, FileState, FileValue, ManifestEntry};
+use super::flush::{BATCH_CHUNKS, Extra};
 use super::index::{MAX_BATCH_KEYS, Op};
 use super::pack::{Location, RecordKind};
 use super::{Removed, lock};

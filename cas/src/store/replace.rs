@@ -1,8 +1,9 @@
 //! Putting one entry of a file in the place of another, and the records that go with that.
 
-use super::core::{Committed, Core, Extra};
+use super::core::{Committed, Core};
 use super::entry::{self, Claim, FileEntry, FileSource, FileState, FileValue, SourceState};
 use super::files::{distinct, valid_name};
+use super::flush::Extra;
 use super::pack::{Location, RecordKind};
 use super::source::Sourced;
 use super::unix_ms;

@@ -1,7 +1,8 @@
 //! Settings that belong to the store, whoever opens it.
 
-use super::core::{Core, Extra};
+use super::core::Core;
 use super::entry::{self, Setting};
+use super::flush::Extra;
 use super::lock;
 use super::pack::RecordKind;
 use crate::error::StoreError;

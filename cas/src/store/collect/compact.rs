@@ -10,8 +10,9 @@ use bytes::Bytes;
 
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash, ManifestId};
-use crate::store::core::{Core, Extra};
+use crate::store::core::Core;
 use crate::store::entry::{self, ManifestEntry, Place, Setting};
+use crate::store::flush::Extra;
 use crate::store::lock;
 use crate::store::pack::{Location, RecordKind};
 use crate::store::settings::decode_setting;

@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash};
-use crate::store::core::{Core, Extra};
+use crate::store::core::Core;
 use crate::store::entry::{self, ChunkEntry, FileState};
+use crate::store::flush::Extra;
 use crate::store::lock;
 use crate::store::pack::PACK_HEADER_BYTES;
 use crate::store::types::{GcFile, GcPlan};

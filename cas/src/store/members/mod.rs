@@ -20,8 +20,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Store;
-use super::core::{Core, Extra};
+use super::core::Core;
 use super::entry::{self, Claim, DirectoryAccount, FileEntry};
+use super::flush::Extra;
 use super::index::MAX_BATCH_KEYS;
 use super::lock;
 use crate::directory::{EntryKind, Listing, MAX_LISTING_BYTES, each_entry};

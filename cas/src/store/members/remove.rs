@@ -1,7 +1,8 @@
 //! Removing a directory, and the members that nothing else keeps.
 
-use super::super::core::{Core, Extra};
+use super::super::core::Core;
 use super::super::entry::{self, Claim, FileEntry, FileValue};
+use super::super::flush::Extra;
 use super::super::index::MAX_BATCH_KEYS;
 use super::super::lock;
 use super::super::types::Removed;

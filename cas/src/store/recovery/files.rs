@@ -8,12 +8,12 @@ use crate::error::StoreError;
 use crate::id::{Address, ChunkHash, ManifestId};
 use crate::manifest::Manifest;
 use crate::store::clones::is_clone;
-use crate::store::core::BATCH_CHUNKS;
 use crate::store::entry::{
     self, ChunkEntry, DirectoryAccount, Extent, FileEntry, FileState, FileValue, INLINE_BYTES,
     ManifestEntry, Place, Setting,
 };
 use crate::store::files::distinct;
+use crate::store::flush::BATCH_CHUNKS;
 use crate::store::index::Op;
 use crate::store::listing::read_listing;
 use crate::store::pack::Location;

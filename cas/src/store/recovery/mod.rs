@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::core::BATCH_CHUNKS;
 use super::entry::{
     self, ChunkEntry, FileEntry, FileValue, INLINE_BYTES, ManifestEntry, PackAccount, Place,
     Setting,
 };
+use super::flush::BATCH_CHUNKS;
 use super::index::{Index, MAX_BATCH_KEYS, Op};
 use super::ledger::Ledger;
 use super::pack::{Location, PACK_HEADER_BYTES, Packs, RecordKind, Scanned, Verify};

@@ -5,11 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::clones::{NewClone, is_clone};
-use super::super::core::{Committed, Core, Extra};
+use super::super::core::{Committed, Core};
 use super::super::entry::{
     self, Claim, Extent, FileEntry, FileSource, FileState, Place, SourceFile, SourceKind,
     SourceState,
 };
+use super::super::flush::Extra;
 use crate::error::StoreError;
 use crate::id::ChunkHash;
 use crate::import::FileIdentity;

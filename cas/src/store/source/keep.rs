@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::super::core::{Committed, Core, Extra};
+use super::super::core::{Committed, Core};
 use super::super::entry::{ChunkEntry, FileEntry, Place, SourceState};
+use super::super::flush::Extra;
 use super::super::pack::RecordKind;
 use super::extents;
 use crate::error::StoreError;

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::super::core::{BATCH_CHUNKS, Committed, Core, Extra};
+use super::super::core::{Committed, Core};
 use super::super::entry::{self, ChunkEntry, Extent, FileState, Place, SourceAccount, SourceState};
+use super::super::flush::{BATCH_CHUNKS, Extra};
 use super::super::types::LostSource;
 use super::is_clone;
 use crate::error::StoreError;

@@ -1,7 +1,8 @@
 //! Changes that fail half way, for a full disk: nothing of them is left, neither at once nor for a rebuild.
 
 use super::*;
-use crate::store::core::{Committed, Extra};
+use crate::store::core::Committed;
+use crate::store::flush::Extra;
 
 const SPACE_BYTES: i64 = 1_000_000;
 
