@@ -34,7 +34,7 @@ pub(crate) struct Layout {
     store_id: [u8; 16],
     /// Whether the last owner closed the store in order.
     was_clean: bool,
-    _lock: File,
+    lock: File,
 }
 
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> StoreError + 'a {
@@ -96,7 +96,7 @@ impl Layout {
             dir: dir.to_owned(),
             store_id,
             was_clean,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -122,7 +122,7 @@ impl Layout {
             dir: dir.to_owned(),
             store_id,
             was_clean: false,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -184,6 +184,15 @@ impl Layout {
     pub(crate) fn mark_clean(&self) -> io::Result<()> {
         File::create(self.dir.join("CLEAN"))?.sync_all()?;
         File::open(&self.dir)?.sync_all()
+    }
+}
+
+impl Drop for Layout {
+    /// Closing the file would not do while a child of this process that was just made has it, too, until it runs its program.
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::debug!(%error, "the store stays locked until its lock file is closed");
+        }
     }
 }
 
@@ -333,4 +342,24 @@ fn sync_parent(dir: &Path) -> Result<(), StoreError> {
 /// Whether there is a store in `dir`, of whatever version, or something that keeps from looking.
 pub(super) fn exists(dir: &Path) -> bool {
     dir.join(FORMAT_FILE).try_exists().unwrap_or(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_was_closed_is_free_though_somebody_has_its_lock_file_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::open(dir.path()).unwrap();
+        // As a child process has it between fork and exec: the same open file.
+        let inherited = layout.lock.try_clone().unwrap();
+        drop(layout);
+        let read_only = Layout::open_read_only(dir.path()).unwrap();
+        assert_eq!(locked_by(dir.path()).unwrap(), None);
+        let also = read_only.lock.try_clone().unwrap();
+        drop(read_only);
+        Layout::open(dir.path()).unwrap();
+        drop((inherited, also));
+    }
 }
