@@ -19,9 +19,10 @@ pub fn read_small_file(path: &Path) -> Result<Option<SmallFile>, ImportError> {
     if size_bytes > MAX_SMALL_FILE_BYTES {
         return Ok(None);
     }
-    // No more than it had: that it grew shows when it is looked at again.
-    let mut bytes = Vec::with_capacity(usize::try_from(size_bytes).unwrap_or(0));
-    let read = (&source.file).take(size_bytes).read_to_end(&mut bytes);
+    // One more than it says to have: files of some file systems (proc, FUSE) say 0 and have bytes, which is seen by that.
+    let most_bytes = size_bytes + 1;
+    let mut bytes = Vec::with_capacity(usize::try_from(most_bytes).unwrap_or(0));
+    let read = (&source.file).take(most_bytes).read_to_end(&mut bytes);
     read.map_err(|error| source.name(ImportError::Read(error)))?;
     source.check_unchanged(bytes.len() as u64)?;
     let name = path.file_name().and_then(|name| name.to_str());
@@ -58,5 +59,15 @@ mod tests {
         assert_eq!(read_small_file(&path).unwrap(), None);
         let folder = read_small_file(dir.path()).unwrap_err();
         assert!(matches!(folder, ImportError::NotAFile { .. }), "{folder}");
+    }
+    /// Such a file is not taken for an empty one.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_that_says_to_be_empty_and_is_not_is_refused() {
+        let path = Path::new("/proc/version");
+        assert_eq!(std::fs::metadata(path).unwrap().len(), 0);
+        assert!(!std::fs::read(path).unwrap().is_empty());
+        let error = read_small_file(path).unwrap_err();
+        assert!(matches!(error, ImportError::Changed { .. }), "{error}");
     }
 }
