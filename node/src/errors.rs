@@ -240,15 +240,15 @@ pub(crate) fn network(what: &str, error: &DhtError) -> ApiError {
     )
 }
 
-/// A link has another length than the file. Whose word is wrong is not known.
+/// A link, or a directory, has another length than the file. Whose word is wrong is not known.
 pub(crate) fn wrong_size(address: &Address, told_bytes: u64, size_bytes: u64) -> ApiError {
     ApiError::new(
         ErrorKind::Integrity,
         format!("{address} was not fetched"),
         format!(
-            "the link says that the file has {told_bytes} bytes, and what there is under its address has {size_bytes}"
+            "by its link or directory it has {told_bytes} bytes, and what there is under its address has {size_bytes}"
         ),
-        "ask whoever made the link for a right one, or fetch the 64 hex digits alone",
+        "ask whoever made the link or the directory for a right one, or fetch the 64 hex digits alone",
     )
 }
 

@@ -18,7 +18,7 @@ const LARGE: usize = 64 * CHUNK;
 const RATE: u64 = 8 << 20;
 
 /// Where blocks are shared nothing is kept in place by default, and these tests have nothing to say.
-fn shares_blocks() -> bool {
+pub(crate) fn shares_blocks() -> bool {
     let probe = casnode_cas::probe_folder(folder().path()).unwrap();
     if probe.shares_blocks {
         eprintln!("skipped: the file system of the temporary folder shares blocks");

@@ -63,11 +63,11 @@ fn a_size_that_is_wrong_is_refused() {
         call.arg(sample.copy_path()).run()
     };
     let run = get(&wrong).exits(12);
-    run.says("says that the file has 5 bytes")
+    run.says("by its link or directory it has 5 bytes")
         .says(&format!("has {size}"));
     assert!(!sample.copy_path().exists());
     get(&link).ok();
-    get(&wrong).exits(12).says("has 5 bytes");
+    get(&wrong).exits(12).says("it has 5 bytes");
     sample.assert_at(&sample.copy_path());
 }
 

@@ -45,6 +45,7 @@ mod resume;
 mod sharing;
 mod swarm;
 mod transfer;
+mod tree_in_place;
 mod upkeep;
 mod web;
 mod why;

@@ -90,6 +90,16 @@ impl Folder {
         })
     }
 
+    /// Whether other files and links are replaced.
+    pub(crate) fn replaces(&self) -> bool {
+        self.force
+    }
+
+    /// Where it is, without links on the way.
+    pub(crate) fn real_path(&self) -> io::Result<PathBuf> {
+        self.path.canonicalize()
+    }
+
     /// What is there already. Another file is an error, unless it may be replaced.
     pub(crate) fn look(&self, wanted: &Wanted<'_>) -> io::Result<There> {
         let Some((folder, name)) = self.parent(wanted.path, false)? else {
@@ -226,7 +236,7 @@ impl Folder {
         self.path.join(staging_name(address))
     }
 
-    /// The path of an entry, for telling: whatever is on the way there.
+    /// The path of an entry. Whatever is on the way there by now: who opens it may be led elsewhere.
     pub(crate) fn place(&self, path: &str) -> PathBuf {
         self.path.join(path)
     }
@@ -241,7 +251,13 @@ impl Folder {
             self.set_executable(&self.root, &staged, &stat, wanted.executable)?;
         }
         let whole = Whole::Named(&self.root, &staged);
-        let named = self.publish(whole, &folder, name, wanted.path);
+        let named = match self.publish(whole, &folder, name, wanted.path) {
+            // A folder on the way is on another file system.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                self.copy_across(&staged, &folder, name, wanted)
+            }
+            named => named,
+        };
         match named {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.look(wanted)?;
@@ -255,9 +271,26 @@ impl Folder {
         }
     }
 
-    /// Removes a file that was put together and has no place.
-    pub(crate) fn drop_staged(&self, address: &Address) {
-        let _ = rustix::fs::unlinkat(&*self.root, staging_name(address), AtFlags::empty());
+    fn copy_across(
+        &self,
+        staged: &str,
+        folder: &OwnedFd,
+        name: &str,
+        wanted: &Wanted<'_>,
+    ) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let from = rustix::fs::openat(&self.root, staged, flags, Mode::empty())?;
+        let executable = wanted.executable == Some(true);
+        let fresh = self.create(folder, executable)?;
+        let copied = self.set_mode(&fresh, executable).and_then(|()| {
+            io::copy(&mut File::from(from), &mut fresh.file())?;
+            self.publish(fresh.whole(folder), folder, name, wanted.path)
+        });
+        if copied.is_err() {
+            fresh.remove(folder);
+        }
+        copied?;
+        Ok(rustix::fs::unlinkat(&self.root, staged, AtFlags::empty())?)
     }
 
     fn temp(&self) -> String {
@@ -271,16 +304,20 @@ impl Folder {
     }
 
     fn fill(&self, fresh: &Fresh, executable: bool, bytes: &[u8]) -> io::Result<()> {
-        let mut file = fresh.file();
-        if let Some(mode) = self.mode {
-            let mode = if executable {
-                with_executable(mode)
-            } else {
-                mode
-            };
-            rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
-        }
-        file.write_all(bytes)
+        self.set_mode(fresh, executable)?;
+        fresh.file().write_all(bytes)
+    }
+
+    fn set_mode(&self, fresh: &Fresh, executable: bool) -> io::Result<()> {
+        let Some(mode) = self.mode else {
+            return Ok(());
+        };
+        let mode = if executable {
+            with_executable(mode)
+        } else {
+            mode
+        };
+        Ok(rustix::fs::fchmod(fresh.file(), Mode::from_raw_mode(mode))?)
     }
 
     /// Gives what is whole its name.

@@ -9,6 +9,7 @@ mod find;
 mod folder;
 mod keep;
 pub(crate) mod list;
+pub(crate) mod moves;
 mod path;
 mod plan;
 mod session;
@@ -25,8 +26,10 @@ use tokio_util::sync::CancellationToken;
 use self::folder::{There, Wanted};
 pub(crate) use self::{folder::Folder, keep::Entered};
 use crate::{
-    api::{ApiError, ErrorKind, FetchedState, Phase, Progress, ProviderUse, events::EventSink},
-    download::Stay,
+    api::{
+        ApiError, ErrorKind, FetchedState, Keep, Phase, Progress, ProviderUse, events::EventSink,
+    },
+    download::{self, Stay},
     errors,
     node::Node,
     tasks::blocking,
@@ -133,6 +136,8 @@ enum State {
     Wanted,
     /// To be fetched by itself, or to be written out of the store.
     Single,
+    /// In its place; the store may have to be told so.
+    There,
     Done {
         state: FetchedState,
         bytes: u64,
@@ -156,7 +161,7 @@ struct Job {
     providers: HashMap<String, ProviderUse>,
     /// What is in the store now and was not.
     entered: Vec<Entered>,
-    /// Files that are kept where they were written.
+    /// Large files of these that are kept where they are.
     in_place: u64,
 }
 
@@ -166,7 +171,7 @@ pub(crate) struct Fetched {
     pub(crate) lines: Vec<Done>,
     /// Files that are in the store now and were not.
     pub(crate) entered: Vec<Entered>,
-    /// Files of these that are kept where they were written.
+    /// Large files of these that are kept where they are.
     pub(crate) in_place: u64,
     /// Who sent what, by peer id.
     pub(crate) providers: HashMap<String, ProviderUse>,
@@ -228,7 +233,8 @@ impl Job {
                 }
                 let part = wanted.split_off(wanted.len().saturating_sub(LOOK_AT_ONCE));
                 let (folder, store) = (self.folder.clone(), self.node.store.clone());
-                running.push(blocking(move || look_at(&folder, &store, part)));
+                let keep = self.stay.keep;
+                running.push(blocking(move || look_at(&folder, &store, keep, part)));
             }
             let Some(part) = running.next().await else {
                 return Ok(());
@@ -259,7 +265,7 @@ impl Job {
             outcome: match state {
                 State::Done { state, bytes } => Ok((state, bytes)),
                 State::Failed(error) => Err(error),
-                State::Wanted | State::Single => Err(interrupted()),
+                State::Wanted | State::Single | State::There => Err(interrupted()),
             },
         };
         Fetched {
@@ -272,19 +278,29 @@ impl Job {
     }
 }
 
-fn look_at(folder: &Folder, store: &Store, part: Vec<(usize, Line)>) -> Vec<(usize, State)> {
-    let look = |(at, line): (usize, Line)| (at, look(folder, store, &line));
+fn look_at(
+    folder: &Folder,
+    store: &Store,
+    keep: Keep,
+    part: Vec<(usize, Line)>,
+) -> Vec<(usize, State)> {
+    let look = |(at, line): (usize, Line)| (at, look(folder, store, keep, &line));
     part.into_iter().map(look).collect()
 }
 
 /// What is to be done for a file, once that is done for which nobody has to be asked.
-fn look(folder: &Folder, store: &Store, line: &Line) -> State {
-    let done = |bytes| State::Done {
-        state: FetchedState::Here,
-        bytes,
-    };
+fn look(folder: &Folder, store: &Store, keep: Keep, line: &Line) -> State {
     match folder.look(&line.wanted()) {
-        Ok(There::Same(bytes)) => return done(bytes),
+        Ok(There::Same(bytes)) => {
+            return match download::is_to_be_seen_to(store, keep, &line.address, bytes) {
+                Ok(false) => State::Done {
+                    state: FetchedState::Here,
+                    bytes,
+                },
+                Ok(true) => State::There,
+                Err(error) => State::Failed(errors::store("the store could not be read", &error)),
+            };
+        }
         Ok(There::Nothing) => {}
         Err(error) => return State::Failed(not_written(&error)),
     }

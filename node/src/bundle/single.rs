@@ -1,4 +1,4 @@
-//! Files that are fetched one by one: what is too large to come with others, or nobody sent with others.
+//! Files that are seen to one by one: what is too large to come with others, or nobody sent with others.
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
@@ -30,14 +30,22 @@ struct Context {
     deadline: Option<Instant>,
     mode: Option<u32>,
     stay: Stay,
+    events: EventSink,
     cancel: CancellationToken,
+}
+
+/// A file of the call, and whether it is in its place already.
+struct Single {
+    at: usize,
+    line: Line,
+    is_there: bool,
 }
 
 /// What became of the files of one address, and who sent it.
 struct Came {
     states: Vec<(usize, State)>,
     providers: Vec<ProviderUse>,
-    /// Files that are kept where they were written.
+    /// Large files that are kept where they are.
     in_place: u64,
 }
 
@@ -46,7 +54,7 @@ impl Job {
     pub(super) async fn fetch_singly(&mut self) -> Result<(), ApiError> {
         let mut groups: HashMap<Address, Vec<usize>> = HashMap::new();
         for (at, state) in self.states.iter().enumerate() {
-            if matches!(state, State::Wanted | State::Single) {
+            if matches!(state, State::Wanted | State::Single | State::There) {
                 groups.entry(self.lines[at].address).or_default().push(at);
             }
         }
@@ -59,6 +67,7 @@ impl Job {
             deadline: self.deadline,
             mode: self.mode,
             stay: self.stay,
+            events: self.events.clone(),
             cancel: self.cancel.clone(),
         };
         let (mut groups, mut fruitless) = (groups.into_iter(), 0);
@@ -74,8 +83,12 @@ impl Job {
                     }
                     continue;
                 }
-                let lines = group.into_iter().map(|at| (at, self.lines[at].clone()));
-                running.push(context.group(lines.collect()));
+                let single = |at| Single {
+                    at,
+                    line: self.lines[at].clone(),
+                    is_there: matches!(self.states[at], State::There),
+                };
+                running.push(context.group(group.into_iter().map(single).collect()));
             }
             let Some(came) = running.next().await else {
                 break;
@@ -111,21 +124,35 @@ impl Job {
 }
 
 impl Context {
-    /// Fetches the files of one address, one after the other.
-    async fn group(&self, lines: Vec<(usize, Line)>) -> Came {
+    /// Sees to the files of one address, one after the other.
+    async fn group(&self, files: Vec<Single>) -> Came {
         let mut came = Came {
-            states: Vec::with_capacity(lines.len()),
+            states: Vec::with_capacity(files.len()),
             providers: Vec::new(),
             in_place: 0,
         };
-        for (at, line) in lines {
-            let state = match self.single(&line, &mut came).await {
+        for Single { at, line, is_there } in files {
+            let done = match is_there {
+                true => Ok(self.there(&line, &mut came).await),
+                false => self.single(&line, &mut came).await,
+            };
+            let state = match done {
                 Ok((state, bytes)) => State::Done { state, bytes },
                 Err(error) => State::Failed(error),
             };
             came.states.push((at, state));
         }
         came
+    }
+
+    /// A file that is in its place: what an earlier call did not come to, or did otherwise than is wanted now, is done.
+    async fn there(&self, line: &Line, came: &mut Came) -> (FetchedState, u64) {
+        let place = self.folder.place(&line.path);
+        let events = &self.events;
+        let report = download::unchanged(&self.node, self.stay, line.address, place, events).await;
+        // The store refers to one of equal files.
+        came.in_place += u64::from(report.in_place == report.path);
+        (FetchedState::Here, report.bytes)
     }
 
     /// The file is put together at the top of the folder, and then given its place.
@@ -143,7 +170,7 @@ impl Context {
                 .map(|at| at.saturating_duration_since(clock::now())),
             hints: self.seeking.hints.clone(),
             name: None,
-            size_bytes: None,
+            size_bytes: line.size_bytes,
             output: None,
             mode: self.mode,
             stay: self.stay,
@@ -157,12 +184,10 @@ impl Context {
         let (quiet, _) = EventSink::new();
         let report = download::get(&self.node, options, quiet, self.cancel.clone()).await?;
         came.providers.extend(report.providers);
-        if let Err(error) = line.check_size(report.bytes) {
-            self.folder.drop_staged(&line.address);
-            return Err(error);
-        }
+        line.check_size(report.bytes)?; // what an earlier call left
         self.in_folder(line, |folder, line| folder.adopt(&line.wanted()))
-            .await?;
+            .await
+            .map_err(|error| self.left_behind(line, error))?;
         if report.kept == Kept::InPlace && self.follow(line).await {
             came.in_place += 1;
         }
@@ -200,6 +225,13 @@ impl Context {
                 false
             }
         }
+    }
+
+    /// A file that is whole and could not be given its place is not lost, wherever it is.
+    fn left_behind(&self, line: &Line, error: ApiError) -> ApiError {
+        let staged = self.folder.staging(&line.address);
+        let why = format!("{}; the whole file is {}", error.why, staged.display());
+        ApiError { why, ..error }
     }
 
     async fn in_folder(

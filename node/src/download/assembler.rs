@@ -73,8 +73,8 @@ pub(super) struct Assembler {
     pub(super) manifest: Arc<Manifest>,
     /// `None` when the bytes go to a stream, which reads proven groups from the store by itself.
     pub(super) output: Option<Output>,
-    /// Where the output goes in the end, as soon as that is known.
-    pub(super) place: Option<oneshot::Receiver<PathBuf>>,
+    /// The path that the output gets in the end, as soon as it is known.
+    pub(super) named: Option<oneshot::Receiver<PathBuf>>,
     /// Syncs the output along the way.
     pub(super) behind: Option<Behind>,
     /// Where what arrives is kept: in what is written alone, each byte once; `None`: in packs of the store, too.
@@ -177,12 +177,12 @@ impl Assembler {
                 self.put_all()?;
             }
             self.output = self.output.take().and_then(Output::for_store);
-            self.place = None;
+            self.named = None;
             self.tell(EngineEvent::Directory);
         }
         if let Some(mut output) = self.output.take() {
-            if let Some(place) = self.place.take() {
-                let Ok(target) = place.blocking_recv() else {
+            if let Some(named) = self.named.take() {
+                let Ok(target) = named.blocking_recv() else {
                     return Ok(Ended::Abandoned);
                 };
                 if let Some(output) = output.target_mut() {

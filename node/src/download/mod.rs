@@ -40,6 +40,8 @@ pub(crate) use assembler::AssembleError;
 pub(crate) use engine::{GetOptions, Stay, Target, Terms, get};
 pub(crate) use place::{may_be_in_place, takes_room};
 pub(crate) use session::{Probe, Sample, SessionEnd};
+pub(crate) use settle::copy;
+pub(crate) use there::{is_to_be_seen_to, unchanged};
 pub(crate) use verdict::GIVE_UP_AFTER;
 
 /// What a running download has, as others see it: the seeder answers from it, the emitter follows it.

@@ -9,7 +9,7 @@ use super::settle::Stay;
 use crate::api::Keep;
 
 /// Smaller files are copied: the space is little, and a copy does not hang on a file that others may change.
-const MIN_IN_PLACE_BYTES: u64 = 16 << 20;
+pub(super) const MIN_IN_PLACE_BYTES: u64 = 16 << 20;
 
 /// Where what is fetched is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,15 +62,15 @@ impl Facts {
     }
 }
 
-/// Decides where a file of so many bytes is kept whose output is to be at `path`; `None` where no file is made.
-pub(super) fn place(
+/// Decides where a file of so many bytes is kept whose output is to be at `path`; `None` where no file is made. A file in
+/// place that is not what it was is given up by that: it is not here.
+pub(super) fn choose_place(
     store: &Store,
     stay: Stay,
     address: &Address,
     size_bytes: u64,
     path: Option<&Path>,
 ) -> Result<Place, StoreError> {
-    // What was kept in place and is not what it was is not here.
     if !store.is_read_only() {
         store.check_source(address)?;
     }
@@ -107,7 +107,7 @@ pub(crate) fn takes_room(
     size_bytes: u64,
     path: Option<&Path>,
 ) -> Result<bool, StoreError> {
-    Ok(place(store, stay, address, size_bytes, path)?.is_in_store())
+    Ok(choose_place(store, stay, address, size_bytes, path)?.is_in_store())
 }
 
 /// Whether a file of so many bytes is kept in place by default, when its output is on the store's file system.
@@ -155,7 +155,7 @@ mod tests {
         let of = |keep, path| {
             let claim = Claim::Own;
             let stay = Stay { keep, claim };
-            place(&store, stay, &address, u64::MAX, path).unwrap()
+            choose_place(&store, stay, &address, u64::MAX, path).unwrap()
         };
         for (keep, asked) in [
             (Keep::Copy, Place::Copy),

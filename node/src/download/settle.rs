@@ -166,6 +166,22 @@ fn put_others(store: &Store, manifest: &Manifest, all: bool) -> Result<(), Store
     Ok(())
 }
 
+/// Copies a file that is kept in place into packs, before something else takes its place. Files that are not are left alone.
+///
+/// # Errors
+/// When there is no room, or a chunk is not to be had any more.
+pub(crate) fn copy(store: &Store, address: &Address, claim: Claim) -> Result<(), StoreError> {
+    let entry = store.file(address)?;
+    if entry.is_none_or(|entry| in_place(&entry).is_none()) {
+        return Ok(());
+    }
+    if let Some(manifest) = store.manifest(address)? {
+        put_others(store, &manifest, true)?;
+        store.complete_partial(address, claim)?;
+    }
+    Ok(())
+}
+
 /// How a file is kept here, and in which file if it is kept in place.
 pub(super) async fn kept(node: &Node, address: Address) -> (Kept, Option<String>) {
     let store = node.store.clone();
@@ -181,7 +197,7 @@ pub(super) async fn kept(node: &Node, address: Address) -> (Kept, Option<String>
 }
 
 /// The file that an entry is kept in place in.
-fn in_place(entry: &FileEntry) -> Option<PathBuf> {
+pub(super) fn in_place(entry: &FileEntry) -> Option<PathBuf> {
     let source = entry.source.as_ref();
     let source = source.filter(|source| source.kind == SourceKind::InPlace);
     source.map(|source| source.path.clone())

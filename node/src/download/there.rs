@@ -5,15 +5,15 @@ use std::{
     sync::Arc,
 };
 
-use casnode_cas::{Address, FileEntry, FileState, Manifest, Store, StoreError};
+use casnode_cas::{Address, Claim, FileEntry, FileState, Manifest, Store, StoreError};
 
 use super::{
     output::{Found, Target, inspect},
-    place::{Place, place},
-    settle::{Fetched, Stay, kept, settle},
+    place::{MIN_IN_PLACE_BYTES, Place, choose_place},
+    settle::{Fetched, Stay, in_place, kept, settle},
 };
 use crate::{
-    api::{ApiError, GetReport, events::EventSink},
+    api::{ApiError, GetReport, Keep, events::EventSink},
     node::Node,
     tasks::blocking,
 };
@@ -47,7 +47,7 @@ pub(super) async fn already_there(
 }
 
 /// The report of an output that already is the file. Where a get was killed just before its end, this is its end.
-pub(super) async fn unchanged(
+pub(crate) async fn unchanged(
     node: &Arc<Node>,
     stay: Stay,
     address: Address,
@@ -110,18 +110,42 @@ pub(super) async fn unchanged(
     }
 }
 
+/// Whether something may be to do for an output of many that already is the file: a copy is asked for, or it is so
+/// large that it is kept in place by default. Others are left alone, since looking at each takes its time.
+///
+/// # Errors
+/// When the index fails.
+pub(crate) fn is_to_be_seen_to(
+    store: &Store,
+    keep: Keep,
+    address: &Address,
+    size_bytes: u64,
+) -> Result<bool, StoreError> {
+    Ok(match keep {
+        Keep::Auto => size_bytes >= MIN_IN_PLACE_BYTES,
+        Keep::Copy => {
+            let entry = store.file(address)?;
+            entry.is_some_and(|entry| {
+                entry.state != FileState::Complete || in_place(&entry).is_some()
+            })
+        }
+        Keep::InPlace | Keep::No => false,
+    })
+}
+
 /// Looks at what is here of the file. Where nothing is asked for, an output that an earlier get was to keep in place
 /// is kept so now, and nothing else is done.
 fn look(store: &Store, stay: Stay, address: &Address, output: &Path) -> Result<Known, StoreError> {
     let bytes = std::fs::metadata(output).map_or(0, |data| data.len());
-    let place = place(store, stay, address, bytes, Some(output))?;
+    let place = choose_place(store, stay, address, bytes, Some(output))?;
     store.claim_file(address, stay.claim)?;
     let entry = store.file(address)?;
     let manifest = store.manifest(address).ok().flatten();
     let is_begun = entry
         .as_ref()
         .is_some_and(|entry| entry.state != FileState::Complete);
-    let is_asked = stay != Stay::default() || is_begun && place == Place::Output;
+    let is_asked = stay.keep != Keep::Auto || stay.claim == Claim::Pinned;
+    let is_asked = is_asked || is_begun && place == Place::Output;
     Ok(Known {
         entry,
         manifest,

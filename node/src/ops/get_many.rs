@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{kept, seed::parse_policy};
 use crate::{
     api::{ApiError, Keep, ListReport, ListedFile, events::EventSink},
-    bundle::{self, Options, Seeking, Tally, list},
+    bundle::{self, Options, Seeking, Tally, list, moves},
     clock,
     download::Stay,
     node::{Node, multiaddrs},
@@ -36,10 +36,17 @@ pub(super) async fn get_many(
 ) -> Result<ListReport, ApiError> {
     let seed = call.seed.as_deref().map(parse_policy).transpose()?;
     let what = "the files of the list were not fetched".to_owned();
+    kept::check_many(what.clone(), call.keep)?;
     kept::check(what, call.keep, call.pin, seed)?;
     let started = clock::now();
     let lines = list::lines(&call.files)?;
     let folder = list::open(&PathBuf::from(call.folder), call.force, call.mode).await?;
+    if folder.replaces() {
+        let places = lines
+            .iter()
+            .map(|line| (line.path.clone(), Some(line.address)));
+        moves::save(node, &folder, places.collect()).await?;
+    }
     let options = Options {
         tally: Tally {
             total_files: lines.len() as u64,

@@ -17,7 +17,20 @@ use crate::{
 /// Files that are entered in the announce schedule with one sync.
 const PUBLISHED_AT_ONCE: usize = 1024;
 
-/// What of many files may stay here, and how. `what` says that they were not fetched.
+/// Many files are not kept in place all together. `what` says that they were not fetched.
+pub(super) fn check_many(what: String, keep: Keep) -> Result<(), ApiError> {
+    match keep {
+        Keep::InPlace => Err(ApiError::new(
+            ErrorKind::Usage,
+            what,
+            "of many files only the large ones are kept in place, and without being told so",
+            "leave --in-place out, or take --copy or --no-keep",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What of files may stay here, and for how long. `what` says that they were not fetched.
 pub(super) fn check(
     what: String,
     keep: Keep,
@@ -26,10 +39,6 @@ pub(super) fn check(
 ) -> Result<(), ApiError> {
     let refused = |why: &str, next: &str| Err(ApiError::new(ErrorKind::Usage, what, why, next));
     match keep {
-        Keep::InPlace => refused(
-            "of many files only the large ones are kept in place, and without being told so",
-            "leave --in-place out, or take --copy or --no-keep",
-        ),
         Keep::No if pin => refused(
             "of what is not kept nothing can be pinned",
             "leave --no-keep or --pin out",

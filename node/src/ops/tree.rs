@@ -170,7 +170,7 @@ pub(super) async fn get_tree(
     let started = clock::now();
     let seed = call.seed.as_deref().map(parse_policy).transpose()?;
     let what = format!("the directory {} was not fetched", call.address);
-    kept::check(what, call.keep, call.pin, seed)?;
+    kept::check(what.clone(), call.keep, call.pin, seed)?;
     let link = super::parse_link(&call.address)?;
     let address = link.address();
     let globs = Globs::new(&call.include, &call.exclude)?;
@@ -190,11 +190,15 @@ pub(super) async fn get_tree(
     };
     let had = listing::have(node, wanted).await?;
     super::touch(node, address).await;
+    let part = part(&had.listing, &address, &call.path, &globs)?;
+    if let Part::Folder(_) = part {
+        kept::check_many(what, call.keep)?;
+    }
     if call.keep != Keep::No {
         enter(node, address, Claim::own(call.pin)).await?;
     }
     let known = had.senders();
-    let plan = match part(&had.listing, &address, &call.path, &globs)? {
+    let plan = match part {
         Part::Folder(plan) => plan,
         Part::Link(target) => return Err(is_a_link(&call.path, target)),
         Part::File(file) => {

@@ -11,7 +11,7 @@ use crate::{
     api::{
         ApiError, ErrorKind, FetchedState, GetTreeReport, ProviderUse, TreeFault, events::EventSink,
     },
-    bundle::{self, Entered, Folder, Line, Options, Seeking, Tally, list, not_written},
+    bundle::{self, Entered, Folder, Line, Options, Seeking, Tally, list, moves, not_written},
     clock,
     download::Stay,
     errors,
@@ -57,6 +57,9 @@ pub(crate) async fn make(
 ) -> Result<Made, ApiError> {
     let folder = list::open(&making.target, making.force, making.mode).await?;
     let plan = making.plan;
+    if folder.replaces() {
+        moves::save(node, &folder, places(&plan)).await?;
+    }
     let mut report = GetTreeReport {
         address: making.address.to_string(),
         path: making.target.display().to_string(),
@@ -149,6 +152,14 @@ pub(crate) async fn make(
     let took = clock::now().saturating_duration_since(making.started);
     report.seconds = took.as_secs_f64();
     Ok(Made { report, entered })
+}
+
+/// Everything that gets a name, and the addresses of files.
+fn places(plan: &Plan) -> Vec<(String, Option<Address>)> {
+    let files = plan.files.iter();
+    let files = files.map(|file| (file.path.clone(), Some(file.address)));
+    let links = plan.links.iter().map(|(path, _)| (path.clone(), None));
+    files.chain(links).collect()
 }
 
 /// Whoever sent files of a part is asked first for those of the next.

@@ -128,12 +128,19 @@ async fn look_for_room(
     let (began, store) = (clock::now(), node.store.clone());
     let (data_dir, needed_bytes) = (node.data_dir.clone(), size_bytes.saturating_sub(here_bytes));
     let look = move || {
-        // What is kept in place takes no room in the store.
-        if !download::may_be_in_place(&store, &data_dir, size_bytes) {
-            room::check(&store, needed_bytes)?;
-        }
-        Ok(rustix::fs::statvfs(&data_dir).ok())
+        let fits = match room::check(&store, needed_bytes) {
+            Ok(_) => true,
+            // What is kept in place takes no room in the store.
+            Err(StoreError::OverQuota { .. })
+                if download::may_be_in_place(&store, &data_dir, size_bytes) =>
+            {
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        Ok((fits, rustix::fs::statvfs(&data_dir).ok()))
     };
+    let mut copy_fits = true;
     let looked = blocking(look).await.map_err(errors::panicked)?;
     let room = match looked {
         Err(StoreError::OverQuota {
@@ -156,7 +163,8 @@ async fn look_for_room(
             );
             return Ok(());
         }
-        Ok(disk) => {
+        Ok((fits, disk)) => {
+            copy_fits = fits;
             let free = disk.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
             match free {
                 Some(free_bytes) if free_bytes < needed_bytes => Room::DiskFull {
@@ -169,6 +177,12 @@ async fn look_for_room(
     };
     trace.facts.room = room;
     let (outcome, what) = match room {
+        Room::Enough | Room::Unknown if !copy_fits => (
+            WhyOutcome::Ok,
+            format!(
+                "there is room for {needed_bytes} bytes in place, on the data directory's file system; the limit of the store leaves none for a copy"
+            ),
+        ),
         Room::Enough | Room::Unknown => (
             WhyOutcome::Ok,
             format!("there is room for {needed_bytes} bytes"),

@@ -1,6 +1,9 @@
 //! What is written stays in the folder.
 
-use std::{fs, os::unix::fs::PermissionsExt, os::unix::fs::symlink};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+};
 
 use proptest::prelude::*;
 
@@ -199,9 +202,39 @@ fn what_was_put_together_at_the_top_gets_its_place() {
     let other = wanted("a/b", b"other");
     fs::write(folder.staging(&other.address), b"other").unwrap();
     assert!(folder.adopt(&other).is_err());
-    folder.drop_staged(&other.address);
     assert_eq!(fs::read(out.join("a/b")).unwrap(), b"large");
-    assert_eq!(fs::read_dir(&out).unwrap().count(), 1);
+    let left = folder.staging(&other.address);
+    assert_eq!(fs::read(left).unwrap(), b"other", "it is not lost");
+}
+
+/// As a folder that something is mounted on: a rename does not lead there.
+#[test]
+fn what_was_put_together_gets_its_place_on_another_file_system_too() {
+    let elsewhere = Path::new("/dev/shm");
+    let (dir, folder) = folder(false);
+    let out = dir.path().join("out");
+    let device = |path: &Path| fs::metadata(path).ok().map(|data| data.dev());
+    if device(elsewhere).is_none() || device(elsewhere) == device(&out) {
+        return; // nothing to try it with
+    }
+    let there = tempfile::tempdir_in(elsewhere).unwrap();
+    let opened = rustix::fs::open(there.path(), OFlags::RDONLY, Mode::empty()).unwrap();
+    let mut large = wanted("b", b"large");
+    for executable in [false, true] {
+        large.executable = Some(executable);
+        let staged = staging_name(&large.address);
+        fs::write(out.join(&staged), b"large").unwrap();
+        let name = if executable { "tool" } else { "text" };
+        let whole = Whole::Named(&folder.root, &staged);
+        let error = folder.publish(whole, &opened, name, "b").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::CrossesDevices);
+        folder.copy_across(&staged, &opened, name, &large).unwrap();
+        assert_eq!(fs::read(there.path().join(name)).unwrap(), b"large");
+        let expected = if executable { 0o750 } else { 0o640 };
+        assert_eq!(mode(&there.path().join(name)), expected);
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
+    }
+    assert_eq!(fs::read_dir(there.path()).unwrap().count(), 2);
 }
 
 /// To whoever writes, a second link to a file is what another case of its name is on a file system that knows none.

@@ -147,7 +147,7 @@ fn assemble_with(setup: Setup, manifest: &Manifest, jobs: Vec<(u32, Vec<u8>)>) -
         store: store.clone(),
         manifest: manifest.clone(),
         output,
-        place: None,
+        named: None,
         behind: None,
         lent: lent.clone(),
         is_proven: setup.is_proven,

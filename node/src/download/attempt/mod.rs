@@ -275,7 +275,7 @@ impl<'a> Attempt<'a> {
             EngineEvent::Lost { index } => self.schedule(Event::Lost { index }),
             EngineEvent::Directory => {
                 if let Some(r) = &mut self.running {
-                    (r.path, r.place) = (None, None);
+                    (r.path, r.tell_name) = (None, None);
                 }
             }
             EngineEvent::Assembled => {

@@ -7,7 +7,7 @@ use casnode_cas::Manifest;
 use super::{
     super::{
         output::{Found, inspect},
-        place::{Place, place},
+        place::{Place, choose_place},
     },
     Attempt, End,
 };
@@ -27,7 +27,7 @@ impl Attempt<'_> {
     }
 
     /// Where the file is kept, when this is its output.
-    pub(super) async fn place(
+    pub(super) async fn choose_place(
         &self,
         manifest: &Manifest,
         path: Option<&Path>,
@@ -36,7 +36,8 @@ impl Attempt<'_> {
         let (address, size_bytes) = (self.job.address, manifest.size_bytes());
         let path = path.map(Path::to_owned);
         let decided =
-            blocking(move || place(&store, stay, &address, size_bytes, path.as_deref())).await;
+            blocking(move || choose_place(&store, stay, &address, size_bytes, path.as_deref()))
+                .await;
         let decided = decided.map_err(errors::panicked)?;
         decided.map_err(|e| errors::store("the store could not be read", &e))
     }
@@ -48,26 +49,30 @@ impl Attempt<'_> {
             return Ok(false);
         };
         let is_there = std::fs::symlink_metadata(&path).is_ok();
-        Ok(!is_there && self.place(manifest, Some(&path)).await?.is_in_store())
+        Ok(!is_there
+            && self
+                .choose_place(manifest, Some(&path))
+                .await?
+                .is_in_store())
     }
 
     /// True when the output has no name yet.
     pub(super) fn is_unnamed(&self) -> bool {
-        self.running.as_ref().is_some_and(|r| r.place.is_some())
+        self.running.as_ref().is_some_and(|r| r.tell_name.is_some())
     }
 
     /// The name of the output is known now, or is not waited for any more.
     pub(super) async fn name_output(&mut self) -> Result<Option<End>, ApiError> {
         let name = self.name().await;
-        let place = self.job.target.resolve(name.as_deref(), &self.job.address);
-        let Some((path, force)) = place else {
+        let target = self.job.target.resolve(name.as_deref(), &self.job.address);
+        let Some((path, force)) = target else {
             return Ok(None);
         };
         if inspect(&path, force, self.job.address).await? == Found::Same {
             return Ok(Some(End::Unchanged { path }));
         }
         if let Some(r) = &mut self.running
-            && let Some(tell) = r.place.take()
+            && let Some(tell) = r.tell_name.take()
         {
             r.path = Some(path.clone());
             let _ = tell.send(path); // an assembler that is gone has told why

@@ -8,14 +8,14 @@ use std::{
 
 use casnode_cas::{Assembly, HaveBitmap, Manifest, OutputOptions};
 use casnode_dht::PeerId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::{
     super::{
         LiveHave, Registered, Target,
         assembler::{Assembler, JOB_QUEUE, behind, twins},
         begin::{Begun, Output, begin},
-        emitter,
+        emitter::{self, StreamOut},
         engine::{Bad, EngineEvent},
         incoming::IncomingRoom,
         lent::{self, Lent},
@@ -39,7 +39,7 @@ pub(super) struct Running {
     pub(super) sched: Scheduler,
     pub(super) path: Option<PathBuf>,
     /// Tells the assembler where the output goes, once its name is known.
-    pub(super) place: Option<oneshot::Sender<PathBuf>>,
+    pub(super) tell_name: Option<oneshot::Sender<PathBuf>>,
     /// The chunks that are in the output alone.
     pub(super) lent: Option<Arc<Lent>>,
     pub(super) assembled: bool,
@@ -79,13 +79,13 @@ impl Attempt<'_> {
             ));
         }
         let name = self.name().await;
-        let place = self.job.target.resolve(name.as_deref(), &self.job.address);
-        let path = place.as_ref().map(|(path, _)| path.as_path());
-        self.job.place = self.place(&manifest, path).await?;
+        let target = self.job.target.resolve(name.as_deref(), &self.job.address);
+        let path = target.as_ref().map(|(path, _)| path.as_path());
+        self.job.place = self.choose_place(&manifest, path).await?;
         let is_in_store = self.job.place.is_in_store();
         let late = late && name.is_none();
         let mut output = None;
-        if let Some((path, force)) = &place {
+        if let Some((path, force)) = &target {
             if !late && inspect(path, *force, self.job.address).await? == Found::Same {
                 return Ok(Some(End::Unchanged { path: path.clone() }));
             }
@@ -113,7 +113,7 @@ impl Attempt<'_> {
         let begun = begun
             .map_err(errors::panicked)?
             .map_err(|e| errors::keep("the download could not begin", &e))?;
-        self.start(manifest, begun, place.map(|(path, _)| path), late);
+        self.start(manifest, begun, target.map(|(path, _)| path), late);
         Ok(None)
     }
 
@@ -147,19 +147,9 @@ impl Attempt<'_> {
         let to_stream = self.job.stream.clone().filter(|_| path.is_none());
         let emitted = to_stream.is_none();
         if let Some(out) = to_stream {
-            let (store, live, events) = (
-                self.job.node.store.clone(),
-                live.clone(),
-                self.events.clone(),
-            );
-            let refuses = self.job.terms.is_directory_told;
-            self.tasks.spawn("emitter", async move {
-                let outcome = emitter::emit(store, live, out, refuses, events.clone()).await;
-                let _ = events.send(EngineEvent::Emitted(outcome)).await;
-                Ok::<(), Infallible>(())
-            });
+            self.spawn_emitter(live.clone(), out);
         }
-        let (tell_place, place) = late.then(oneshot::channel).unzip();
+        let (tell_name, named) = late.then(oneshot::channel).unzip();
         let (behind, sync) = file.map(behind).unzip();
         if let Some(sync) = sync {
             self.tasks.spawn_blocking("output syncer", sync);
@@ -169,7 +159,7 @@ impl Attempt<'_> {
             store: self.job.node.store.clone(),
             manifest: manifest.clone(),
             output,
-            place,
+            named,
             behind,
             lent: lent.clone(),
             // What was fetched before is checked again on its way to an output.
@@ -192,23 +182,7 @@ impl Attempt<'_> {
             true => Order::RarestFirst,
             false => Order::Sequential,
         };
-        let seed = rand::random();
-        // At random: a forger cannot know which group must be true. A stream begins where it begins, and a reader will
-        // say where it is.
-        let first = match order {
-            Order::OnDemand => Vec::new(),
-            Order::RarestFirst => first_group(&manifest, &here, seed),
-            Order::Sequential => first_group(&manifest, &here, 0),
-        };
-        let chunk_bytes = typical_chunk(&manifest);
-        let sched = Scheduler::new(
-            SchedulerConfig::default(),
-            &here,
-            chunk_bytes,
-            order,
-            &first,
-            seed,
-        );
+        let sched = scheduler(&manifest, &here, order);
         self.tasks
             .spawn_blocking("assembler", move || assembler.run(&here, job_queue));
         tracing::debug!(manifest = %manifest.id(), chunks = manifest.chunk_count(), "a manifest is chosen");
@@ -216,7 +190,7 @@ impl Attempt<'_> {
             manifest: manifest.clone(),
             sched,
             path,
-            place: tell_place,
+            tell_name,
             lent,
             assembled: false,
             emitted,
@@ -237,6 +211,17 @@ impl Attempt<'_> {
             live: shown,
             jobs,
         }));
+    }
+
+    /// The task that gives a stream what is proven.
+    fn spawn_emitter(&mut self, live: Arc<LiveHave>, out: Arc<Mutex<StreamOut>>) {
+        let (store, events) = (self.job.node.store.clone(), self.events.clone());
+        let refuses = self.job.terms.is_directory_told;
+        self.tasks.spawn("emitter", async move {
+            let outcome = emitter::emit(store, live, out, refuses, events.clone()).await;
+            let _ = events.send(EngineEvent::Emitted(outcome)).await;
+            Ok::<(), Infallible>(())
+        });
     }
 
     pub(super) fn stored(&mut self, slot: PeerSlot, index: u32) {
@@ -415,6 +400,21 @@ impl Attempt<'_> {
             tracing::warn!(%error, "chunks of a forged manifest could not be dropped");
         }
     }
+}
+
+/// What says which chunk is asked for next, and of whom.
+fn scheduler(manifest: &Manifest, here: &HaveBitmap, order: Order) -> Scheduler {
+    let seed = rand::random();
+    // At random: a forger cannot know which group must be true. A stream begins where it begins, and a reader will
+    // say where it is.
+    let first = match order {
+        Order::OnDemand => Vec::new(),
+        Order::RarestFirst => first_group(manifest, here, seed),
+        Order::Sequential => first_group(manifest, here, 0),
+    };
+    let chunk_bytes = typical_chunk(manifest);
+    let config = SchedulerConfig::default();
+    Scheduler::new(config, here, chunk_bytes, order, &first, seed)
 }
 
 /// The chunks of one group that is not here, the first one from `start` on, around the end.

@@ -35,7 +35,7 @@ fn their_memory_is_free_while_the_output_waits_for_its_name() {
         store: Store::in_memory().unwrap(),
         manifest: manifest.clone(),
         output: Some(Output::Plain(output)),
-        place: Some(place),
+        named: Some(place),
         behind: None,
         lent: None,
         is_proven: false,

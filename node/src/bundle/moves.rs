@@ -1,0 +1,67 @@
+//! Files that are kept in place, and that a call is to replace by others while it wants them elsewhere.
+//!
+//! Two versions of a folder may have the same large files under each other's names. Whoever writes one over the other would
+//! have lost the only bytes there are of it: so they are copied into the store beforehand.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use casnode_cas::{Address, Claim, SourceKind, Store, StoreError};
+
+use super::Folder;
+use crate::{api::ApiError, download, errors, node::Node, tasks::blocking};
+
+/// Copies what is wanted, kept in place in the folder, and in the place of something else of what is to be written.
+/// `places` are all of those, by their paths from the folder on; of what is no file there is no address. For a folder in
+/// which nothing is replaced there is no need.
+///
+/// # Errors
+/// When there is no room for a copy: then nothing has been replaced.
+pub(crate) async fn save(
+    node: &Arc<Node>,
+    folder: &Arc<Folder>,
+    places: Vec<(String, Option<Address>)>,
+) -> Result<(), ApiError> {
+    let (store, folder) = (node.store.clone(), folder.clone());
+    let saved = blocking(move || {
+        for address in endangered(&store, &folder, &places)? {
+            tracing::info!(file = %address, "copied into the store: another file gets its place");
+            download::copy(&store, &address, Claim::Member)?;
+        }
+        Ok(())
+    });
+    let saved: Result<(), StoreError> = saved.await.map_err(errors::panicked)?;
+    let what = "nothing was written: a file that is kept in place would be replaced, and could not be copied";
+    saved.map_err(|error| errors::store(what, &error))
+}
+
+fn endangered(
+    store: &Store,
+    folder: &Folder,
+    places: &[(String, Option<Address>)],
+) -> Result<Vec<Address>, StoreError> {
+    let Ok(root) = folder.real_path() else {
+        return Ok(Vec::new()); // then there is nothing that could be replaced
+    };
+    let by_path: HashMap<&str, Option<Address>> = places
+        .iter()
+        .map(|(path, address)| (path.as_str(), *address))
+        .collect();
+    let mut endangered = Vec::new();
+    let wanted: HashSet<Address> = by_path.values().copied().flatten().collect();
+    for address in wanted {
+        let source = store.file(&address)?.and_then(|file| file.source);
+        let Some(source) = source.filter(|source| source.kind == SourceKind::InPlace) else {
+            continue;
+        };
+        let real = source.path.canonicalize().unwrap_or(source.path);
+        let within = real.strip_prefix(&root).ok().and_then(|path| path.to_str());
+        let becomes = within.and_then(|path| by_path.get(path));
+        if becomes.is_some_and(|becomes| *becomes != Some(address)) {
+            endangered.push(address);
+        }
+    }
+    Ok(endangered)
+}
