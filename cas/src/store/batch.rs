@@ -5,6 +5,8 @@
 //! the files of a batch that was not acknowledged, each of them whole. What a file adds to the index
 //! (entry, manifest, chunk with its reference) is in one batch of it, so no reference is counted too low.
 
+use std::ops::ControlFlow;
+
 use super::core::{Committed, Core};
 use super::entry::{
     self, ChunkEntry, Claim, FileEntry, FileState, FileValue, INLINE_BYTES, ManifestEntry,
@@ -97,6 +99,8 @@ impl Core {
         self.room_for_records(files.len() as u64 * RECORDS_BYTES)?;
         let mut committed = lock(&self.commit);
         let (entries, mut changes) = self.plan(files, claim)?;
+        // Neighbours in the index in one batch of it: each run is written once for all that is in it.
+        changes.sort_unstable_by_key(|change| change.entry.address);
         // Before the first sync: what is here now is durable afterwards.
         self.refer(&mut changes)?;
         let mut appended = Vec::new();
@@ -234,9 +238,7 @@ impl Core {
         changes: Vec<Change<'_>>,
         appended: &mut Vec<Location>,
     ) -> Result<Vec<Entered>, StoreError> {
-        let address = |change: &Change<'_>| entry::tombstone_key(&change.entry.address);
-        let keys: Vec<_> = changes.iter().map(address).collect();
-        let tombstones = self.values(&keys, entry::decode_location)?;
+        let tombstones = self.tombstones(changes.iter().map(|change| &change.entry.address))?;
         let mut entered = Vec::with_capacity(changes.len());
         for (change, tombstone) in changes.into_iter().zip(tombstones) {
             let value = change.entry.encode();
@@ -254,6 +256,24 @@ impl Core {
             });
         }
         Ok(entered)
+    }
+
+    /// The tombstones of these addresses, in their order. Mostly there is none at all, and one look says so.
+    fn tombstones<'a>(
+        &self,
+        addresses: impl Iterator<Item = &'a Address>,
+    ) -> Result<Vec<Option<Location>>, StoreError> {
+        let keys: Vec<_> = addresses.map(entry::tombstone_key).collect();
+        let mut is_there = false;
+        let mut visit = |_: &[u8], _: &[u8]| {
+            is_there = true;
+            Ok(ControlFlow::Break(()))
+        };
+        self.noting(self.index.scan(entry::TOMBSTONE_PREFIX, &mut visit))?;
+        match is_there {
+            true => self.values(&keys, entry::decode_location),
+            false => Ok(vec![None; keys.len()]),
+        }
     }
 
     /// What the index is told of these files, at most [`BATCH_FILES`]: all of it at once.

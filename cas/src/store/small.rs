@@ -19,7 +19,7 @@ pub const MAX_SMALL_FILE_BYTES: u64 = 64 * 1024;
 
 /// How many of them [`Store::add_small_files`] enters with one commit: what they take in memory is bounded
 /// by this times [`MAX_SMALL_FILE_BYTES`].
-pub const MAX_SMALL_FILES: usize = 1024;
+pub const MAX_SMALL_FILES: usize = 2048;
 
 /// A small file that is here now.
 #[derive(Clone, Debug, PartialEq, Eq)]

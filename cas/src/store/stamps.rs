@@ -121,10 +121,10 @@ impl Core {
 
     fn remember_files(&self, files: &[KnownFile<'_>], most: u64) -> Result<(), StoreError> {
         self.check_writable()?;
-        let settled: Vec<_> = files
-            .iter()
-            .filter(|file| file.stamp.is_settled())
-            .collect();
+        let settled = files.iter().filter(|file| file.stamp.is_settled());
+        let mut settled: Vec<_> = settled.map(|file| (key_of(file.path_key), file)).collect();
+        // Neighbours in the index in one batch of it; of one path the last that is said stays the last.
+        settled.sort_by(|(one, _), (other, _)| one.cmp(other));
         let _alone = lock(&self.stamps);
         for part in settled.chunks(BATCH_FILES) {
             self.space.check_index()?;
@@ -135,14 +135,17 @@ impl Core {
     }
 
     /// What remembers these files and keeps the number.
-    fn stamp_ops(&self, part: &[&KnownFile<'_>], most: u64) -> Result<Vec<Op>, StoreError> {
+    fn stamp_ops(
+        &self,
+        part: &[(Vec<u8>, &KnownFile<'_>)],
+        most: u64,
+    ) -> Result<Vec<Op>, StoreError> {
         let count = self.noting(self.index.get(&entry::stamps_key()))?;
         let count = count.as_deref().map(entry::decode_count).transpose();
         let count = self.noting(count)?.unwrap_or(0);
         let mut ops: Vec<Op> = Vec::with_capacity(part.len() * 2 + 1);
         let mut keys = HashSet::new();
-        for file in part.iter().rev() {
-            let key = key_of(file.path_key);
+        for (key, file) in part.iter().rev() {
             // The last that is said of a path counts.
             if !keys.insert(key.clone()) {
                 continue;
@@ -151,7 +154,7 @@ impl Core {
                 digest: file.stamp.digest(),
                 address: file.address,
             };
-            ops.push((key, Some(stamp.encode())));
+            ops.push((key.clone(), Some(stamp.encode())));
         }
         let asked: Vec<_> = ops.iter().map(|(key, _)| key.clone()).collect();
         let there = self.values(&asked, |_| Ok(()))?;
@@ -161,9 +164,7 @@ impl Core {
             .unwrap_or(BATCH_FILES)
             .min(BATCH_FILES);
         let gone = match part.last() {
-            Some(newest) if over > 0 => {
-                self.stamps_behind(&key_of(newest.path_key), over, &keys)?
-            }
+            Some((newest, _)) if over > 0 => self.stamps_behind(newest, over, &keys)?,
             _ => Vec::new(),
         };
         let count = (count + new).saturating_sub(gone.len() as u64);

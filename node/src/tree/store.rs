@@ -28,6 +28,9 @@ use crate::{
 /// Entries of the folder that are looked up at once: what is known of files that were stored before.
 const KNOWN_AT_ONCE: usize = 32_768;
 
+/// Small files that are remembered at once: in the order of their keys more of them are neighbours.
+const REMEMBERED_AT_ONCE: usize = 16_384;
+
 /// Progress is told at most this often.
 const PROGRESS_SPAN: std::time::Duration = std::time::Duration::from_millis(100);
 
@@ -229,20 +232,27 @@ impl Work<'_> {
             entries,
             cancel: &self.options.cancel,
         };
-        small.store(places, &mut |entered| {
+        let mut read: Vec<(usize, Address)> = Vec::new();
+        let stored = small.store(places, &mut |entered| {
             self.new_files += entered.new_files;
             self.new_bytes += entered.new_bytes;
             large.extend(entered.grown);
             for (at, error) in entered.unread {
                 self.left_out(&entries[at], &error);
             }
-            let read = entered.files.iter().map(|(at, address, _)| (*at, *address));
-            self.remember(entries, &read.collect::<Vec<_>>());
             for (at, address, bytes) in entered.files {
+                read.push((at, address));
                 self.is_here(at, address, bytes);
             }
+            if read.len() >= REMEMBERED_AT_ONCE {
+                self.remember(entries, &read);
+                read.clear();
+            }
             Ok(())
-        })
+        });
+        // Also of what was broken off.
+        self.remember(entries, &read);
+        stored
     }
 
     fn large(

@@ -41,6 +41,7 @@ pub(crate) const CHUNK_PREFIX: &[u8] = &[CHUNK];
 pub(crate) const FILE_PREFIX: &[u8] = &[FILE];
 pub(crate) const PACK_PREFIX: &[u8] = &[PACK];
 pub(crate) const SOURCE_PREFIX: &[u8] = &[SOURCE];
+pub(crate) const TOMBSTONE_PREFIX: &[u8] = &[TOMBSTONE];
 pub(crate) const FLUX_PREFIX: &[u8] = &[FLUX];
 
 fn key_of(prefix: u8, rest: &[u8]) -> Vec<u8> {

@@ -20,13 +20,13 @@ use super::{
 use crate::{api::ApiError, room};
 
 /// Files that are read together and entered with one commit.
-const BATCH_FILES: usize = 1024;
+const BATCH_FILES: usize = 2048;
 
 /// Their bytes, about.
-const BATCH_BYTES: u64 = 8 << 20;
+const BATCH_BYTES: u64 = 16 << 20;
 
 /// Threads that read and enter files: one commits, others read meanwhile. So many batches are in memory.
-const WORKERS: usize = 3;
+const WORKERS: usize = 2;
 
 /// Files that were read, and entered where they could be.
 #[derive(Default)]
