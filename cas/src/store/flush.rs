@@ -134,13 +134,18 @@ impl Core {
         committed: &mut Committed,
         queue: &[ChunkHash],
         point: &SyncPoint,
-        extra: Extra,
+        mut extra: Extra,
     ) -> Result<(), StoreError> {
         let durable = self.packs.sync(point)?;
         let of_files: HashSet<ChunkHash> =
             extra.entered.iter().filter_map(Entered::chunk).collect();
         let others = queue.iter().filter(|hash| !of_files.contains(hash));
-        let others: Vec<ChunkHash> = others.copied().collect();
+        let mut others: Vec<ChunkHash> = others.copied().collect();
+        // In the order of the keys: a run of the index is written once for all that a batch changes in it.
+        others.sort_unstable();
+        extra.moved.sort_by_key(|(hash, ..)| *hash);
+        extra.sourced.sort_by_key(|(hash, _)| *hash);
+        extra.add_refs.sort_unstable();
         for part in others.chunks(BATCH_CHUNKS) {
             self.space.check_index()?;
             let ops = self.index_ops(committed, part)?;
