@@ -31,6 +31,10 @@ const NORMALIZATION: Normalization = Normalization::Level2;
 /// Above this many chunks the chunk size doubles, so that a manifest stays small: 64 GiB of 256 KiB.
 const COMFORTABLE_CHUNKS: u64 = 1 << 18;
 
+/// Larger files are cut into equal pieces whatever was chosen: content-defined chunks are about 1 MiB at most, and
+/// [`MAX_CHUNKS`] of them would not do. A quarter is left for a mean that is less than that.
+const MAX_CDC_FILE_BYTES: u64 = (MAX_CHUNKS as u64) * 3 / 4 * (1 << 20);
+
 /// The user's choice of chunker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -38,7 +42,8 @@ pub enum Chunking {
     /// Equal pieces.
     #[default]
     Fixed,
-    /// Content-defined boundaries: an insertion changes the chunks around it, not all that follow.
+    /// Content-defined boundaries: an insertion changes the chunks around it, not all that follow. Files above
+    /// 768 GiB are cut into equal pieces all the same.
     FastCdc,
 }
 
@@ -48,6 +53,9 @@ impl Chunking {
     pub fn params(self, size_bytes: Option<u64>) -> ChunkerParams {
         let size_bytes = size_bytes.unwrap_or(0);
         match self {
+            Chunking::FastCdc if size_bytes > MAX_CDC_FILE_BYTES => {
+                Chunking::Fixed.params(Some(size_bytes))
+            }
             Chunking::Fixed => ChunkerParams::Fixed {
                 chunk_bytes: scaled(size_bytes, MAX_CHUNK_BYTES),
             },

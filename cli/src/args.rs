@@ -2,28 +2,30 @@
 
 mod bench;
 mod config;
+mod daemon;
 mod files;
+mod global;
 mod http;
 mod network;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use casnode_node::Link;
 use casnode_node::api::DhtMode;
-use casnode_node::{Link, SeedPolicy, SwarmMode};
-use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
 use crate::address::{self, Address};
 use crate::exit;
 use crate::rate::Rate;
-use crate::size;
 
 pub(crate) use self::bench::{BenchArgs, BenchPartArgs, Step};
 pub(crate) use self::config::{ConfigCommand, LogFormat, LogLevel};
+pub(crate) use self::daemon::{DaemonArgs, DoctorArgs};
 pub(crate) use self::files::{CatArgs, GetArgs, LsArgs, StoreArgs, StoreCommand};
+pub(crate) use self::global::Global;
 pub(crate) use self::http::Http;
-pub(crate) use self::network::{NetworkArgs, Or};
+pub(crate) use self::network::NetworkArgs;
 
 /// Content-addressed storage on a Kademlia DHT. The address of a file is its BLAKE3 hash, the one `b3sum` prints.
 #[derive(Debug, Parser)]
@@ -33,90 +35,6 @@ pub(crate) struct Args {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// The heading of what every command understands, apart from a command's own options.
-const GLOBAL: &str = "Global options";
-
-/// What every command understands.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Global {
-    /// Where this node keeps everything [default: casnode in the user's data folder, e.g. ~/.local/share/casnode]
-    #[arg(
-        long,
-        global = true,
-        help_heading = GLOBAL,
-        value_name = "DIR",
-        env = "CASNODE_DATA_DIR",
-        // An empty variable means the default, not an error.
-        value_parser = OsStringValueParser::new().map(PathBuf::from)
-    )]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// The store takes no more of the disk than this, e.g. 100GiB, or none; kept until another is given
-    #[arg(
-        long,
-        global = true,
-        help_heading = GLOBAL,
-        value_name = "SIZE|none",
-        env = "CASNODE_MAX_STORE",
-        hide_env_values = true,
-        value_parser = size::parse_limit
-    )]
-    pub(crate) max_store: Option<size::Limit>,
-    /// Memory that a node may use, about, at least 64MiB; a running daemon has its own [default: 256MiB]
-    #[arg(
-        long,
-        global = true,
-        help_heading = GLOBAL,
-        value_name = "SIZE",
-        env = "CASNODE_MEMORY",
-        hide_env_values = true,
-        value_parser = size::parse_memory
-    )]
-    pub(crate) memory: Option<size::Memory>,
-    /// Read settings from this file, or from none [default: casnode/config.toml in the user's config folder, if it is there]
-    #[arg(
-        long,
-        global = true,
-        help_heading = GLOBAL,
-        value_name = "FILE|none",
-        env = "CASNODE_CONFIG",
-        hide_env_values = true
-    )]
-    pub(crate) config: Option<PathBuf>,
-    /// Print one JSON object a line on standard output
-    #[arg(long, global = true, help_heading = GLOBAL)]
-    pub(crate) json: bool,
-    /// Print no progress and no remarks, only results, warnings and errors
-    #[arg(short, long, global = true, help_heading = GLOBAL)]
-    pub(crate) quiet: bool,
-    /// Log more to standard error; twice for still more (RUST_LOG decides alone when set)
-    #[arg(short, long, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
-    pub(crate) verbose: u8,
-    /// Log this and what is worse
-    #[arg(
-        long,
-        global = true,
-        help_heading = GLOBAL,
-        value_name = "LEVEL",
-        env = "CASNODE_LOG_LEVEL",
-        hide_env_values = true,
-        value_enum,
-        default_value = "warn"
-    )]
-    pub(crate) log_level: LogLevel,
-    /// Log for people, or one JSON object a line
-    #[arg(
-        long,
-        global = true,
-        help_heading = GLOBAL,
-        value_name = "FORMAT",
-        env = "CASNODE_LOG_FORMAT",
-        hide_env_values = true,
-        value_enum,
-        default_value = "text"
-    )]
-    pub(crate) log_format: LogFormat,
 }
 
 /// The commands.
@@ -189,78 +107,6 @@ pub(crate) enum Command {
         /// For which shell
         shell: clap_complete::Shell,
     },
-}
-
-/// Of `casnode daemon`.
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Listens on TCP and QUIC port 4101 of all addresses unless --listen says otherwise."
-)]
-pub(crate) struct DaemonArgs {
-    #[command(flatten)]
-    pub(crate) network: NetworkArgs,
-    /// How fast stored bytes are read and checked in the background, e.g. 8MiB/s, or off
-    #[arg(
-        long,
-        value_name = "RATE|off",
-        env = "CASNODE_SCRUB_RATE",
-        hide_env_values = true,
-        default_value = "8MiB/s",
-        value_parser = size::parse_rate
-    )]
-    pub(crate) scrub_rate: size::Rate,
-    /// Serve what is fetched for this long, where `get` does not say: none, until-exit, a time like 30m, ratio=1.5, or
-    /// forever
-    #[arg(
-        long,
-        value_name = "POLICY",
-        env = "CASNODE_SEED",
-        hide_env_values = true,
-        default_value = "forever"
-    )]
-    pub(crate) seed: SeedPolicy,
-    /// Hold records for others: auto (unless others cannot reach this node), server or client
-    #[arg(
-        long,
-        value_name = "auto|server|client",
-        env = "CASNODE_DHT_MODE",
-        hide_env_values = true,
-        value_parser = network::parse_mode_or_nothing
-    )]
-    pub(crate) dht_mode: Option<Or<DhtMode>>,
-    /// Whether peers owe each other anything: fair, between strangers, or trusted, between machines of one owner
-    /// [default: fair on the network main, trusted on any other]
-    #[arg(
-        long,
-        value_name = "fair|trusted",
-        env = "CASNODE_SWARM",
-        hide_env_values = true,
-        value_parser = network::parse_swarm
-    )]
-    pub(crate) swarm: Option<SwarmMode>,
-    /// Serve the local API over TCP there too, to whoever shows the token in the file api.token of the data directory;
-    /// off: on the socket alone [default: 127.0.0.1:4180, if it is free]
-    #[arg(
-        long,
-        value_name = "ADDRESS:PORT|off",
-        env = "CASNODE_HTTP",
-        hide_env_values = true,
-        value_parser = http::parse_or_nothing
-    )]
-    pub(crate) http: Option<Or<Http>>,
-    /// A name by which the API may be called over TCP, besides localhost and IP addresses (several times)
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "CASNODE_HTTP_HOST",
-        hide_env_values = true,
-        value_delimiter = ',',
-        value_parser = http::parse_host
-    )]
-    pub(crate) http_host: Vec<String>,
-    /// Leave when standard input ends: whoever holds its other end is gone
-    #[arg(long, hide = true)]
-    pub(crate) until_eof: bool,
 }
 
 /// Of `casnode pin`.
@@ -365,19 +211,6 @@ pub(crate) struct WhyArgs {
     pub(crate) peer: Vec<String>,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
-}
-
-/// Of `casnode doctor`.
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Looks at the config file, the daemon, the data directory, the disk, the clock, limits, ports, addresses, each \
-                  peer to join by, the DHT and announcements; no check takes longer than 20 s. With a daemon the daemon looks, and \
-                  the flags below say nothing; without one they are those that it would be started with. The exit code is 1 when \
-                  something fails, and 0 when there are warnings alone."
-)]
-pub(crate) struct DoctorArgs {
-    #[command(flatten)]
-    pub(crate) daemon: DaemonArgs,
 }
 
 /// Of `casnode provide`.

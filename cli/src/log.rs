@@ -1,5 +1,7 @@
 //! What is logged to standard error: for people, or for programs.
 
+use std::ffi::OsStr;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Global, LogFormat, LogLevel};
@@ -14,15 +16,19 @@ pub(crate) fn init(global: &Global) {
         .with_env_filter(filter)
         .with_writer(|| progress::Stderr);
     match global.log_format {
-        LogFormat::Text => log.with_ansi(is_coloured()).init(),
+        LogFormat::Text => {
+            let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            let no_color = std::env::var_os("NO_COLOR");
+            log.with_ansi(is_coloured(is_terminal, no_color.as_deref()))
+                .init();
+        }
         LogFormat::Json => log.json().flatten_event(true).init(),
     }
 }
 
 /// Colours are for a terminal whose owner did not refuse them: <https://no-color.org>.
-fn is_coloured() -> bool {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    !refused && std::io::IsTerminal::is_terminal(&std::io::stderr())
+fn is_coloured(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
 fn level(level: LogLevel, verbose: u8) -> LogLevel {
@@ -58,6 +64,14 @@ mod tests {
             let parsed = EnvFilter::builder().parse(filter(*level));
             assert!(parsed.is_ok(), "{level:?}: {parsed:?}");
         }
+    }
+
+    #[test]
+    fn colours_are_for_terminals_whose_owner_takes_them() {
+        let refused = |value: &str| is_coloured(true, Some(OsStr::new(value)));
+        assert!(is_coloured(true, None) && refused(""));
+        assert!(!refused("1") && !refused("0"));
+        assert!(!is_coloured(false, None));
     }
 
     #[test]

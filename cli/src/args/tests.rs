@@ -1,6 +1,7 @@
 use clap::CommandFactory;
 
 use super::*;
+use crate::size;
 
 const ADDRESS: &str = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
 

@@ -61,7 +61,7 @@ pub struct StatusReport {
     pub chunks: u64,
     /// Bytes of those chunks.
     pub stored_bytes: u64,
-    /// Bytes on the disk, packs and index.
+    /// Bytes on the disk: packs, index, reserve, clones and unfinished downloads.
     pub disk_bytes: u64,
     /// The store takes no more than this of the disk; absent: no limit.
     pub max_store_bytes: Option<u64>,

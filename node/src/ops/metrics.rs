@@ -66,7 +66,7 @@ fn of_store(status: &StatusReport) -> Vec<MetricReport> {
         ),
         gauge(
             "casnode_store_disk_bytes",
-            "Bytes on the disk: packs, index and reserve.",
+            "Bytes on the disk: packs, index, reserve, clones and unfinished downloads.",
             status.disk_bytes,
         ),
         gauge(
