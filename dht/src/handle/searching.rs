@@ -82,7 +82,7 @@ impl Dht {
             {
                 return Ok(RecordFound {
                     value: Some(published.value.to_vec()),
-                    publisher: Some(published.publisher),
+                    publisher: published.publisher(),
                     published_at: Some(u64::from(published.published_at)),
                     asked_peers,
                 });

@@ -53,8 +53,8 @@ pub(crate) enum EnvelopeError {
 /// What an envelope says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Published<'a> {
-    /// Who signed it.
-    pub(crate) publisher: PeerId,
+    /// The public key of whoever signed it.
+    key: &'a [u8; 32],
     /// When, in Unix seconds.
     pub(crate) published_at: u32,
     /// The value.
@@ -62,6 +62,12 @@ pub(crate) struct Published<'a> {
 }
 
 impl Published<'_> {
+    /// Who signed it; `None` when that is no key. To find that out takes as long as ten other envelopes.
+    pub(crate) fn publisher(&self) -> Option<PeerId> {
+        let key = ed25519::PublicKey::try_from_bytes(self.key).ok()?;
+        Some(PublicKey::from(key).to_peer_id())
+    }
+
     /// Until when the value is good, in Unix seconds.
     pub(crate) fn expires(&self) -> u32 {
         self.published_at.saturating_add(MAX_AGE_SECS)
@@ -120,7 +126,8 @@ pub(crate) fn open<'a>(
     if published.published_at > now.saturating_add(MAX_AHEAD_SECS) {
         return Err(EnvelopeError::Ahead);
     }
-    let publisher = publisher(bytes)?;
+    let publisher = ed25519::PublicKey::try_from_bytes(published.key);
+    let publisher = publisher.map_err(|_| EnvelopeError::Publisher)?;
     let time = u64::from(published.published_at).to_le_bytes();
     let signature = bytes.get(SIGNATURE_AT..VALUE_AT).unwrap_or_default();
     match publisher.verify(&message(key, time, published.value), signature) {
@@ -139,11 +146,12 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Published<'_>, EnvelopeError> {
     let (header, value) = bytes
         .split_first_chunk::<VALUE_AT>()
         .ok_or(EnvelopeError::TooShort)?;
+    let key = header[PUBLISHER_AT..PUBLISHED_AT].try_into();
     let time = header[PUBLISHED_AT..SIGNATURE_AT].try_into();
     let time = time.map_or(u64::MAX, u64::from_le_bytes);
     let published_at = u32::try_from(time).map_err(|_| EnvelopeError::Ahead)?;
     Ok(Published {
-        publisher: publisher(bytes)?.to_peer_id(),
+        key: key.map_err(|_| EnvelopeError::Publisher)?,
         published_at,
         value,
     })
@@ -153,12 +161,6 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Published<'_>, EnvelopeError> {
 pub(crate) fn same_publisher(a: &[u8], b: &[u8]) -> bool {
     let publisher = PUBLISHER_AT..PUBLISHED_AT;
     a.get(publisher.clone()) == b.get(publisher)
-}
-
-fn publisher(bytes: &[u8]) -> Result<PublicKey, EnvelopeError> {
-    let key = bytes.get(PUBLISHER_AT..PUBLISHED_AT).unwrap_or_default();
-    let key = ed25519::PublicKey::try_from_bytes(key);
-    Ok(key.map_err(|_| EnvelopeError::Publisher)?.into())
 }
 
 fn message(key: &Key, published_at: [u8; 8], value: &[u8]) -> Vec<u8> {
@@ -185,12 +187,12 @@ mod tests {
     fn what_is_sealed_opens() {
         let bytes = sealed();
         let published = open(&KEY, &bytes, NOW, MAX).unwrap();
-        let expected = Published {
-            publisher: keypair(1).public().to_peer_id(),
-            published_at: NOW,
-            value: b"value",
-        };
-        assert_eq!(published, expected);
+        let publisher = keypair(1).public().to_peer_id();
+        assert_eq!(published.publisher(), Some(publisher));
+        assert_eq!(
+            (published.published_at, published.value),
+            (NOW, &b"value"[..])
+        );
         assert!(bytes.len() - 5 <= MAX_OVERHEAD_BYTES);
         let empty = seal(&keypair(1), &KEY, b"", NOW).unwrap();
         assert_eq!(open(&KEY, &empty, NOW, 0).unwrap().value, b"");

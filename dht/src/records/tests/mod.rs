@@ -230,7 +230,7 @@ fn compare(records: &Records, model: &Model, now: u32) {
         assert_eq!(held, expected, "providers of {n}");
         let held = tables.value(&key(n), now).map(|(bytes, expires)| {
             let held = envelope::read(bytes).unwrap();
-            (held.publisher, held.value.to_vec(), expires)
+            (held.publisher().unwrap(), held.value.to_vec(), expires)
         });
         let expected = model.values.get(&n).filter(|held| held.is_live(now));
         let expected = expected.map(|held| {

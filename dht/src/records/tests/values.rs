@@ -18,7 +18,7 @@ fn put(
 fn held(tables: &Tables, n: u8, now: u32) -> Option<(PeerId, u8, u32)> {
     let (bytes, _) = tables.value(&key(n), now)?;
     let held = envelope::read(bytes).unwrap();
-    Some((held.publisher, held.value[0], held.published_at))
+    Some((held.publisher().unwrap(), held.value[0], held.published_at))
 }
 
 #[test]
@@ -92,7 +92,10 @@ fn own_values_go_out_in_a_fresh_envelope() {
         let bytes = records.own_sealed(&key(1)).unwrap();
         let now = clock.load(Ordering::SeqCst);
         let opened = envelope::open(&key(1), &bytes, now, 100).unwrap();
-        assert_eq!((opened.publisher, opened.value), (peer(0), &b"value"[..]));
+        assert_eq!(
+            (opened.publisher(), opened.value),
+            (Some(peer(0)), &b"value"[..])
+        );
         assert_eq!(
             records.seal(&key(1), b"value").unwrap(),
             bytes,
