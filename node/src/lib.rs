@@ -21,6 +21,7 @@ mod daemon;
 pub mod doctor;
 mod download;
 mod errors;
+mod foreground;
 mod http;
 mod identity;
 pub mod lab;

@@ -1,6 +1,6 @@
 //! What stays here of many files that come or came: what may be asked, for how long they are served, and who hears of them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use casnode_cas::Address;
 
@@ -13,6 +13,9 @@ use crate::{
     seeding::SeedPolicy,
     upkeep,
 };
+
+/// How long nobody has to wait for anything before many files begin to be announced.
+const REST: Duration = Duration::from_secs(1);
 
 /// Files that are entered in the announce schedule with one sync.
 const PUBLISHED_AT_ONCE: usize = 1024;
@@ -63,13 +66,19 @@ pub(super) async fn keep_on(node: &Arc<Node>, seed: Option<SeedPolicy>, entered:
     }
 }
 
-/// Has files announced by region, in the order of their addresses: neighbours in the index are read together.
+/// Has files announced by region, in the order of their addresses: neighbours in the index are read together. Where somebody
+/// waits for other files to be stored or fetched, theirs come first.
 pub(super) async fn publish_all(
     node: Arc<Node>,
     mut files: Vec<Address>,
 ) -> Result<(), PublishError> {
     files.sort_unstable();
+    let mut rest = REST;
     for part in files.chunks(PUBLISHED_AT_ONCE) {
+        if files.len() > PUBLISHED_AT_ONCE {
+            node.foreground.give_way(rest).await;
+            rest = Duration::ZERO;
+        }
         publish::many(&node, part).await?;
     }
     Ok(())

@@ -82,10 +82,12 @@ async fn run(node: Arc<Node>, options: store::Options) -> Result<StoreTreeReport
     let _cancel = options.cancel.clone().drop_guard();
     let (events, name) = (options.events.clone(), options.name.clone());
     let store_ = node.store.clone();
+    let working = node.foreground.begin();
     let work = node.tasks.blocking("store files of a tree", move || {
         store::store(&store_, &options)
     });
     let stored = work.await.map_err(errors::panicked);
+    drop(working);
     upkeep::withdraw_evicted(&node).await;
     let stored = stored??;
     // They are the user's own from now on, whatever was said when they were fetched.
@@ -262,7 +264,10 @@ pub(super) async fn get_tree(
         deadline,
         started,
     };
-    let made = fetch::make(node, making, &events, &cancel).await?;
+    let working = node.foreground.begin();
+    let made = fetch::make(node, making, &events, &cancel).await;
+    drop(working);
+    let made = made?;
     kept::keep_on(node, seed, &made.entered).await;
     if call.keep == Keep::No && had.is_new {
         super::files::drop_file(node, address).await;
