@@ -170,15 +170,17 @@ fn a_folder_comes_back_with_everything_in_it() {
         (&again["fetched"], &again["here"]),
         (&0.into(), &files.into())
     );
+    let called_as_it_was = |bootstrap: &[&str]| {
+        let elsewhere = folder();
+        let call = home.networked(["get", &address], bootstrap);
+        let call = call.current_dir(elsewhere.path());
+        let place = elsewhere.path().join("source");
+        assert_eq!(call.run().ok().text().trim(), place.to_str().unwrap());
+        assert_same(&source, &place);
+    };
+    called_as_it_was(&[&provider.addr]);
     drop(provider);
-    let elsewhere = folder();
-    let call = home.networked(["get", &address], &[]);
-    let call = call.current_dir(elsewhere.path());
-    assert_eq!(
-        call.run().ok().text().trim(),
-        elsewhere.path().join("source").to_str().unwrap()
-    );
-    assert_same(&source, &elsewhere.path().join("source"));
+    called_as_it_was(&[]);
 }
 
 #[test]

@@ -141,6 +141,26 @@ fn files_that_change_their_names_with_each_other_are_not_lost() {
 }
 
 #[test]
+fn what_was_edited_in_place_keeps_no_version_from_being_fetched() {
+    if shares_blocks() {
+        return;
+    }
+    let trees = Trees::new(2040);
+    let old = trees.store(["a", "b"], "c");
+    let new = trees.store(["b", "c"], "a");
+    let (home, out) = (Home::new(), trees.out("out"));
+    trees.get(&home, &[], &old, &out);
+    fs::write(out.join("a"), "edited").unwrap();
+    fs::remove_file(out.join("b")).unwrap();
+    for _ in 0..2 {
+        let report = trees.get(&home, &["--force"], &new, &out);
+        assert_eq!(report["failed"], 0, "{report}");
+        trees.samples[0].assert_at(&out.join("b"));
+        trees.samples[1].assert_at(&out.join("c"));
+    }
+}
+
+#[test]
 fn one_file_of_a_directory_is_kept_in_place_where_that_is_asked_for() {
     let trees = Trees::new(2030);
     let address = trees.store(["a", "b"], "small");

@@ -3,7 +3,7 @@
 //! For a path, by its hash, the index notes a hash of what `stat` said and the address that the file had. A
 //! file that is the same by all that is taken for unread, if it was not changed shortly before it was looked
 //! at: within the resolution of its times a change does not show (git calls such an entry racy). At most
-//! [`MAX_STAMPS`] are kept; beyond, those whose hashes follow that of the newcomer make room, which is a
+//! [`MAX_STAMPS`] are kept; beyond, those whose hashes follow a hash of a newcomer's make room, which is a
 //! choice by chance. Nothing of it is in the packs, and losing it costs reading files again.
 
 use std::collections::HashSet;
@@ -164,7 +164,8 @@ impl Core {
             .unwrap_or(BATCH_FILES)
             .min(BATCH_FILES);
         let gone = match part.last() {
-            Some((newest, _)) if over > 0 => self.stamps_behind(newest, over, &keys)?,
+            // From a place by chance: the keys of a part are in order, and the last would always be near the end.
+            Some((last, _)) if over > 0 => self.stamps_behind(&key_of(last), over, &keys)?,
             _ => Vec::new(),
         };
         let count = (count + new).saturating_sub(gone.len() as u64);

@@ -284,6 +284,8 @@ impl Folder {
         let fresh = self.create(folder, executable)?;
         let copied = self.set_mode(&fresh, executable).and_then(|()| {
             io::copy(&mut File::from(from), &mut fresh.file())?;
+            // What is synced in the end is the file system of the folder itself, and the other copy goes now.
+            fresh.file().sync_all()?;
             self.publish(fresh.whole(folder), folder, name, wanted.path)
         });
         if copied.is_err() {

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use casnode_cas::{Address, Claim, SourceKind, Store, StoreError};
+use casnode_cas::{Address, Claim, FileSource, FileState, SourceKind, Store, StoreError};
 
 use super::Folder;
 use crate::{api::ApiError, download, errors, node::Node, tasks::blocking};
@@ -28,13 +28,32 @@ pub(crate) async fn save(
     let saved = blocking(move || {
         for address in endangered(&store, &folder, &places)? {
             tracing::info!(file = %address, "copied into the store: another file gets its place");
-            download::copy(&store, &address, Claim::Member)?;
+            match download::copy(&store, &address, Claim::Member) {
+                // It is not what it was, although it looked so: it is fetched again.
+                Err(error) if error.is_corruption() => {
+                    tracing::warn!(file = %address, %error, "a file in place could not be copied");
+                }
+                copied => copied?,
+            }
         }
         Ok(())
     });
     let saved: Result<(), StoreError> = saved.await.map_err(errors::panicked)?;
     let what = "nothing was written: a file that is kept in place would be replaced, and could not be copied";
     saved.map_err(|error| errors::store(what, &error))
+}
+
+/// The file that all of a file is kept in, in place. One that was changed or removed by somebody else has nothing to save.
+fn intact_source(store: &Store, address: &Address) -> Result<Option<FileSource>, StoreError> {
+    let is_in_place = |source: &FileSource| source.kind == SourceKind::InPlace;
+    let source = store.file(address)?.and_then(|file| file.source);
+    if !source.as_ref().is_some_and(is_in_place) {
+        return Ok(None);
+    }
+    store.check_source(address)?;
+    let file = store.file(address)?;
+    let file = file.filter(|file| file.state == FileState::Complete);
+    Ok(file.and_then(|file| file.source).filter(is_in_place))
 }
 
 fn endangered(
@@ -52,8 +71,7 @@ fn endangered(
     let mut endangered = Vec::new();
     let wanted: HashSet<Address> = by_path.values().copied().flatten().collect();
     for address in wanted {
-        let source = store.file(&address)?.and_then(|file| file.source);
-        let Some(source) = source.filter(|source| source.kind == SourceKind::InPlace) else {
+        let Some(source) = intact_source(store, &address)? else {
             continue;
         };
         let real = source.path.canonicalize().unwrap_or(source.path);

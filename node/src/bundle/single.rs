@@ -45,6 +45,8 @@ struct Single {
 struct Came {
     states: Vec<(usize, State)>,
     providers: Vec<ProviderUse>,
+    /// All of them were there.
+    is_there: bool,
     /// Large files that are kept where they are.
     in_place: u64,
 }
@@ -77,7 +79,11 @@ impl Job {
                 && !self.cancel.is_cancelled()
                 && let Some(group) = groups.next()
             {
-                if fruitless >= GIVEN_UP_AFTER && matches!(self.states[group[0]], State::Wanted) {
+                let are_wanted = |group: &[usize]| {
+                    let is_wanted = |at: &usize| matches!(self.states[*at], State::Wanted);
+                    group.iter().all(is_wanted)
+                };
+                if fruitless >= GIVEN_UP_AFTER && are_wanted(&group) {
                     for at in group {
                         self.settle(at, State::Failed(nobody_has_it()));
                     }
@@ -96,6 +102,7 @@ impl Job {
             let is_missing = |(_, state): &(usize, State)| matches!(state, State::Failed(e) if e.kind == ErrorKind::NotFound);
             fruitless = match came.states.iter().all(is_missing) {
                 true => fruitless + 1,
+                false if came.is_there => fruitless,
                 false => 0,
             };
             for (at, state) in came.states {
@@ -129,6 +136,7 @@ impl Context {
         let mut came = Came {
             states: Vec::with_capacity(files.len()),
             providers: Vec::new(),
+            is_there: files.iter().all(|file| file.is_there),
             in_place: 0,
         };
         for Single { at, line, is_there } in files {
@@ -208,9 +216,13 @@ impl Context {
             let (Some(source), Some(manifest)) = (source, store.manifest(&address)?) else {
                 return Ok(false);
             };
-            let is_moved = source.path == from;
+            // On another file system it is not kept: that may not be there when the store is.
+            let is_beside = to.parent().is_some_and(|folder| store.is_beside(folder));
+            let is_moved = source.path == from && is_beside;
             if is_moved {
                 store.adopt_in_place(&manifest, &to, None, claim)?;
+            } else {
+                store.check_source(&address)?;
             }
             Ok(is_moved)
         };

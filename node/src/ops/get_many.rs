@@ -67,7 +67,10 @@ pub(super) async fn get_many(
             claim: Claim::own(call.pin),
         },
     };
-    let fetched = bundle::fetch(node, options, events, cancel).await?;
+    let working = node.foreground.begin();
+    let fetched = bundle::fetch(node, options, events, cancel).await;
+    drop(working);
+    let fetched = fetched?;
     list::sync(&folder).await?;
     kept::keep_on(node, seed, &fetched.entered).await;
     Ok(list::report(fetched, started))

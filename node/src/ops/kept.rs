@@ -75,7 +75,8 @@ pub(super) async fn publish_all(
     files.sort_unstable();
     let mut rest = REST;
     for part in files.chunks(PUBLISHED_AT_ONCE) {
-        if files.len() > PUBLISHED_AT_ONCE {
+        // Without a daemon it is this that somebody waits for.
+        if node.serve_dht && files.len() > PUBLISHED_AT_ONCE {
             node.foreground.give_way(rest).await;
             rest = Duration::ZERO;
         }

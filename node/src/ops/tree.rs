@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
-use casnode_cas::{Address, Claim, EntryKind, Listing};
+use casnode_cas::{Address, Claim, EntryKind, FileRecord, Listing};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -236,8 +236,10 @@ pub(super) async fn get_tree(
             let name = match call.path.rsplit('/').next().filter(|name| !name.is_empty()) {
                 Some(name) => name.to_owned(),
                 None => {
-                    let told = link.name().map(str::to_owned);
-                    let name = told.or(node.known_name(&address).await);
+                    let name = match link.name() {
+                        Some(told) => Some(told.to_owned()),
+                        None => published_name(node, &address).await,
+                    };
                     name.unwrap_or_else(|| address.to_string())
                 }
             };
@@ -273,6 +275,27 @@ pub(super) async fn get_tree(
         super::files::drop_file(node, address).await;
     }
     Ok(Response::GetTree(made.report))
+}
+
+/// How long the name of a directory is looked for.
+const NAME_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The name that a directory is known under here, or else was published with: its listing often comes before that.
+async fn published_name(node: &Arc<Node>, address: &Address) -> Option<String> {
+    if let Some(known) = node.known_name(address).await {
+        return Some(known);
+    }
+    let found = node
+        .dht
+        .as_ref()?
+        .get_record(*address.as_bytes(), NAME_PATIENCE);
+    let record = FileRecord::decode_for(address, &found.await.ok()?.value?).ok()?;
+    let name = record.name()?.to_owned();
+    let (store, address, told) = (node.store.clone(), *address, name.clone());
+    if let Ok(Err(error)) = blocking(move || store.set_name(&address, &told)).await {
+        tracing::debug!(%error, "the name of a directory is not kept");
+    }
+    Some(name)
 }
 
 /// Makes a directory of a listing that is here: what comes of its files stays for it, whether the rest comes or not.
