@@ -49,7 +49,7 @@ pub(crate) struct Options {
     pub(crate) seeking: Seeking,
     /// Permission bits of the files; `None`: by this process's umask.
     pub(crate) mode: Option<u32>,
-    /// What stays here; not [`Keep::InPlace`](crate::api::Keep::InPlace).
+    /// What stays here; not [`Keep::InPlace`].
     pub(crate) stay: Stay,
     pub(crate) tally: Tally,
 }
