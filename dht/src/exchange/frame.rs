@@ -131,6 +131,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
+    /// Bytes of the frame that is being read which are here.
+    pub(crate) fn begun_bytes(&self) -> usize {
+        self.buffer.len() + self.coming.as_ref().map_or(0, |coming| coming.filled)
+    }
+
     /// Reads what there is; false when the stream ended between two frames.
     async fn read_more(&mut self) -> Result<bool, ExchangeError> {
         // The read that ended one frame may have brought the beginning of the next.

@@ -148,6 +148,12 @@ impl ReplyReceiver {
         Ok(result?.map(body_bytes))
     }
 
+    /// Bytes that are here of the reply that has begun.
+    #[must_use]
+    pub fn begun_bytes(&self) -> usize {
+        self.frames.begun_bytes()
+    }
+
     /// Waits for the greeting that shows that somebody serves the stream.
     async fn hello(&mut self) -> Result<(), ExchangeError> {
         let frame = tokio::time::timeout(HELLO_DEADLINE, self.frames.next())

@@ -75,6 +75,10 @@ pub(crate) enum EngineEvent {
     },
     /// A chunk came; it is being checked.
     Arrived { peer: PeerSlot, index: u32 },
+    /// Parts of a chunk came.
+    Receiving { peer: PeerSlot },
+    /// This side has no memory for the chunk that a peer has begun to send.
+    HeldUp { peer: PeerSlot },
     /// A chunk did not come.
     Failed {
         peer: PeerSlot,

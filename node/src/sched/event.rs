@@ -105,6 +105,16 @@ pub enum Event {
     },
     /// This side cannot take more chunks at the moment: nobody is late for it.
     OwnStall,
+    /// This side has no memory for what a peer has begun to send: it is not late for it.
+    HeldUp {
+        /// The peer.
+        peer: PeerSlot,
+    },
+    /// Bytes of a chunk came, and not all of it yet: the peer may be late, but it is not gone.
+    Receiving {
+        /// The peer.
+        peer: PeerSlot,
+    },
     /// A peer is gone; whatever was asked of it goes back.
     PeerLeft {
         /// The peer.

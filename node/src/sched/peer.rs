@@ -204,6 +204,11 @@ impl Peer {
         self.stall_began = now;
     }
 
+    /// It sends, however slowly: it is on trial as before, and not to be dropped.
+    pub(super) fn receiving(&mut self, now: Mono) {
+        self.stall_began = now;
+    }
+
     /// Whether it owes chunks: it is late, or silent for too long.
     pub(super) fn snubs(&self, cfg: &SchedulerConfig, now: Mono) -> bool {
         let silent = !self.asked.is_empty() && now.since(self.last_progress) >= cfg.snub_after;

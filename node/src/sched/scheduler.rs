@@ -148,6 +148,14 @@ impl Scheduler {
                 self.look(ranges);
             }
             Event::OwnStall => self.peers.iter_mut().for_each(|p| p.excuse(now)),
+            Event::HeldUp { peer } => {
+                let held_up = self.peers.get_mut(peer);
+                held_up.into_iter().for_each(|p| p.excuse(now));
+            }
+            Event::Receiving { peer } => {
+                let slow = self.peers.get_mut(peer);
+                slow.into_iter().for_each(|p| p.receiving(now));
+            }
             Event::Verified { peer, index } => self.complete(Some(peer), index),
             Event::Failed { peer, index, fault } => self.failed(peer, index, fault, now),
             Event::Lost { index } => self.lose(index),

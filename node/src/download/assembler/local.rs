@@ -14,6 +14,8 @@ pub(super) struct Local {
     /// Those of them that were not handed out.
     left: HaveBitmap,
     is_on_demand: bool,
+    /// None of those left is before this one.
+    begins: usize,
     /// How many of them were handed out, and how many the disk knows of.
     taken: usize,
     asked: usize,
@@ -33,6 +35,7 @@ impl Local {
             indices,
             left,
             is_on_demand,
+            begins: 0,
             taken: 0,
             asked: 0,
             ahead_bytes: 0,
@@ -41,11 +44,18 @@ impl Local {
 
     /// One that a reader needs, of the first reader first.
     pub(super) fn needed(&mut self, needs: &[Range<u32>]) -> Option<usize> {
-        let indices = needs.iter().flat_map(|needs| needs.clone());
-        let mut indices = indices.map(|index| index as usize);
-        let index = indices.find(|index| self.left.get(*index))?;
-        self.left.unset(index);
-        Some(index)
+        for needs in needs {
+            let (start, end) = (needs.start as usize, needs.end as usize);
+            let found = (start.max(self.begins)..end).find(|index| self.left.get(*index));
+            if start <= self.begins {
+                self.begins = found.unwrap_or(end).max(self.begins);
+            }
+            if let Some(index) = found {
+                self.left.unset(index);
+                return Some(index);
+            }
+        }
+        None
     }
 
     /// The next one, by its index in the manifest; none where only those are handed out that readers need.

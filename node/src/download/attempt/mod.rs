@@ -19,14 +19,14 @@ use std::{
 
 use casnode_cas::{HaveBitmap, Manifest, ManifestId};
 use casnode_dht::{PeerId, exchange::MAX_EARLY_BYTES};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::DropGuard;
 
 use self::{claims::Claims, naming::NAME_PATIENCE, running::Running, search::Search};
 use super::{
     engine::{Bad, EngineEvent, Job, interrupted},
     lent::Lent,
-    session::{Command, Goal, SessionEnd},
+    session::{Command, Goal, ManifestTurns, SessionEnd},
     sources::Origin,
     verdict::{Verdict, verdict},
 };
@@ -43,9 +43,6 @@ const EVENT_QUEUE: usize = 512;
 
 /// How often progress is told and the verdict is asked.
 const TICK: Duration = Duration::from_millis(150);
-
-/// Manifests fetched at a time.
-const MANIFEST_TURNS: usize = 2;
 
 /// A manifest that was given up once is taken again when no other one is offered within this time.
 const LAST_RESORT_AFTER: Duration = Duration::from_secs(3);
@@ -77,7 +74,7 @@ pub(super) struct Attempt<'a> {
     /// Who reads ranges of the file, and the chunks that they need.
     readers: watch::Receiver<Table>,
     needs: watch::Sender<Vec<Range<u32>>>,
-    manifest_turns: Arc<Semaphore>,
+    manifest_turns: ManifestTurns,
     early_bytes: Arc<AtomicU32>,
     running: Option<Running>,
     /// A manifest that waits for the name of the output.
@@ -113,7 +110,7 @@ impl<'a> Attempt<'a> {
             events,
             queue,
             goal: watch::Sender::new(None),
-            manifest_turns: Arc::new(Semaphore::new(MANIFEST_TURNS)),
+            manifest_turns: ManifestTurns::new(),
             early_bytes: Arc::new(AtomicU32::new(early_bytes)),
             running: None,
             waiting: None,
@@ -266,6 +263,8 @@ impl<'a> Attempt<'a> {
             EngineEvent::Unchoked { peer } => self.unchoked(peer),
             EngineEvent::Told { peer, others } => self.told(peer, others),
             EngineEvent::Arrived { peer, index } => self.schedule(Event::Arrived { peer, index }),
+            EngineEvent::Receiving { peer } => self.schedule(Event::Receiving { peer }),
+            EngineEvent::HeldUp { peer } => self.schedule(Event::HeldUp { peer }),
             EngineEvent::Failed { peer, index, fault } => self.failed(peer, index, fault),
             EngineEvent::Duplicate { bytes } => self.came_twice(bytes.into()),
             EngineEvent::Gone { peer, end } => self.gone(peer, &end),

@@ -1,9 +1,18 @@
 //! A session past its handshake: requests out, chunks and bitmaps in.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    pin::pin,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
-use casnode_dht::exchange::{MAX_TOLD_BYTES, Reply, ReplyReceiver, Request, RequestSender};
-use tokio::sync::mpsc;
+use casnode_dht::exchange::{
+    ExchangeError, MAX_TOLD_BYTES, Reply, ReplyReceiver, Request, RequestSender,
+};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 use super::{
     super::{assembler::Job, engine::EngineEvent},
@@ -13,6 +22,9 @@ use super::{
     pending::{Answered, Pending},
 };
 use crate::{budget::Held, clock, sched::Fault};
+
+/// How often it is told that a chunk is on its way: more often than anything makes a peer late.
+const SIGN_SPAN: Duration = Duration::from_secs(2);
 
 /// A session past its handshake. Sending and receiving go on side by side.
 pub(super) struct Link<'a> {
@@ -86,7 +98,7 @@ impl Link<'_> {
                 return Err(SessionEnd::Closed);
             };
             let held = self.room_for(body_bytes).await?;
-            let Some((id, reply)) = receiver.next().await? else {
+            let Some((id, reply)) = self.whole(&mut receiver).await? else {
                 return Err(SessionEnd::Closed);
             };
             if id == TOLD {
@@ -106,7 +118,34 @@ impl Link<'_> {
         if body_bytes > self.lock().longest(|index| self.chunk_bytes(index)) {
             return Err(SessionEnd::Protocol("more bytes than were asked for"));
         }
-        Ok(self.goal.incoming.hold(body_bytes).await)
+        let mut held = pin!(self.goal.incoming.hold(body_bytes));
+        loop {
+            tokio::select! {
+                held = &mut held => return Ok(held),
+                () = sleep(SIGN_SPAN) => {
+                    let peer = self.session.slot;
+                    self.session.tell(EngineEvent::HeldUp { peer }).await;
+                }
+            }
+        }
+    }
+
+    /// The reply that has begun to come. Of a slow one it is told that it goes on.
+    async fn whole(
+        &self,
+        receiver: &mut ReplyReceiver,
+    ) -> Result<Option<(u32, Reply)>, ExchangeError> {
+        let mut before_bytes = 0;
+        loop {
+            if let Ok(reply) = timeout(SIGN_SPAN, receiver.next()).await {
+                return reply;
+            }
+            let bytes = receiver.begun_bytes();
+            if std::mem::replace(&mut before_bytes, bytes) < bytes {
+                let peer = self.session.slot;
+                self.session.tell(EngineEvent::Receiving { peer }).await;
+            }
+        }
     }
 
     fn chunk_bytes(&self, index: u32) -> usize {

@@ -7,6 +7,7 @@ mod news;
 mod opening;
 mod pending;
 mod probe;
+mod turns;
 
 use std::{
     sync::{Arc, atomic::AtomicU32},
@@ -20,9 +21,10 @@ use casnode_dht::{
     exchange::{ExchangeError, Reply, ReplyReceiver, Request, RequestSender, SwarmPeer},
     told_addrs,
 };
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 pub(crate) use self::probe::{Probe, Sample};
+pub(super) use self::turns::ManifestTurns;
 use self::{early::Early, news::News};
 use super::{LiveHave, assembler::Job, engine::EngineEvent, incoming::IncomingRoom};
 use crate::sched::PeerSlot;
@@ -116,7 +118,7 @@ pub(super) struct Session {
     pub(super) goal: watch::Receiver<Option<Goal>>,
     pub(super) events: mpsc::Sender<EngineEvent>,
     /// Few manifests are fetched at a time: one is enough.
-    pub(super) manifest_turns: Arc<Semaphore>,
+    pub(super) manifest_turns: ManifestTurns,
     /// What the first session to begin asks for with its manifest: see [`Request::Begin`].
     pub(super) early_bytes: Arc<AtomicU32>,
     /// A chunk that this peer is known to have although it may not know the file.
@@ -157,16 +159,16 @@ impl Session {
         receiver: &mut ReplyReceiver,
     ) -> Result<Goal, SessionEnd> {
         let turns = self.manifest_turns.clone();
-        let permit = tokio::select! {
-            permit = turns.acquire() => permit,
+        let turn = tokio::select! {
+            turn = turns.take() => turn.ok_or(SessionEnd::Released)?,
             goal = chosen(&mut self.goal) => return goal.ok_or(SessionEnd::Released),
         };
         let chosen_meanwhile = self.goal.borrow().clone();
         if let Some(goal) = chosen_meanwhile {
             return Ok(goal);
         }
-        let fetched = self.fetch_manifest(sender, receiver, None).await;
-        drop(permit);
+        let fetch = self.fetch_manifest(sender, receiver, None);
+        let fetched = turn.during(fetch).await;
         self.offer(fetched).await?;
         chosen(&mut self.goal).await.ok_or(SessionEnd::Released)
     }
@@ -275,8 +277,9 @@ impl Session {
         receiver: &mut ReplyReceiver,
     ) -> Result<HaveBitmap, SessionEnd> {
         let turns = self.manifest_turns.clone();
-        let _turn = turns.acquire().await.map_err(|_| SessionEnd::Released)?;
-        let manifest = self.fetch_manifest(sender, receiver, None).await?;
+        let turn = turns.take().await.ok_or(SessionEnd::Released)?;
+        let fetch = self.fetch_manifest(sender, receiver, None);
+        let manifest = turn.during(fetch).await?;
         if manifest.id() != goal.manifest.id() {
             self.tell(EngineEvent::ManifestOffered {
                 peer: self.slot,

@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, atomic::Ordering};
 
 use casnode_cas::{HaveBitmap, Manifest};
 use casnode_dht::exchange::{ExchangeError, Reply, ReplyReceiver, Request, RequestSender};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Goal, JOIN_ID, OPEN_DEADLINE, Session, SessionEnd, chosen, early::Early, hear, link::Link,
-    pending::Pending, send,
+    pending::Pending, send, turns::Turn,
 };
 use crate::download::engine::EngineEvent;
 
@@ -36,7 +35,7 @@ enum With {
     Nothing,
     Begin {
         /// Few manifests are fetched at a time.
-        turn: OwnedSemaphorePermit,
+        turn: Turn,
         early_bytes: u32,
     },
     Join(Box<Join>),
@@ -146,7 +145,7 @@ impl Session {
         match (goal, &with) {
             (Some(goal), _) => *with = With::Join(Box::new(Join::new(goal))),
             (None, With::Nothing) if may_begin => {
-                if let Ok(turn) = self.manifest_turns.clone().try_acquire_owned() {
+                if let Some(turn) = self.manifest_turns.try_take() {
                     let early_bytes = self.early_bytes.swap(0, Ordering::Relaxed);
                     *with = With::Begin { turn, early_bytes };
                 }
@@ -172,20 +171,27 @@ impl Session {
     /// Hears the first answer to a `Begin`; how the peer is joined, and the id of the answer to that.
     async fn begun(
         &mut self,
-        turn: OwnedSemaphorePermit,
+        turn: Turn,
         early_bytes: u32,
         sender: &mut RequestSender,
         receiver: &mut ReplyReceiver,
     ) -> Result<Option<(Join, u32)>, SessionEnd> {
-        let first = match hear(receiver, BEGIN_ID, &mut Early::default()).await {
-            // Whoever does not know what a `Begin` is ends the stream.
-            Err(SessionEnd::Closed | SessionEnd::Stream(ExchangeError::Io(_))) => return Ok(None),
-            first => first?,
+        let fetch = async {
+            let first = match hear(receiver, BEGIN_ID, &mut Early::default()).await {
+                // Whoever does not know what a `Begin` is ends the stream.
+                Err(SessionEnd::Closed | SessionEnd::Stream(ExchangeError::Io(_))) => {
+                    return Ok(None);
+                }
+                first => first?,
+            };
+            let is_whole = matches!(&first, Reply::Manifest { total_bytes, bytes } if bytes.len() as u64 == *total_bytes);
+            let fetched = self.fetch_manifest(sender, receiver, Some(first)).await;
+            let offered = self.offer(fetched).await?;
+            Ok::<_, SessionEnd>(Some((is_whole, offered)))
         };
-        let is_whole = matches!(&first, Reply::Manifest { total_bytes, bytes } if bytes.len() as u64 == *total_bytes);
-        let fetched = self.fetch_manifest(sender, receiver, Some(first)).await;
-        let offered = self.offer(fetched).await?;
-        drop(turn);
+        let Some((is_whole, offered)) = turn.during(fetch).await? else {
+            return Ok(None);
+        };
         let goal = chosen(&mut self.goal).await.ok_or(SessionEnd::Released)?;
         if !is_whole {
             return Ok(Some(self.join(goal, sender).await?));

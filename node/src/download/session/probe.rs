@@ -12,9 +12,11 @@ use casnode_dht::{
     Dht, Multiaddr, PeerId,
     exchange::{Reply, ReplyReceiver, Request, RequestSender},
 };
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
-use super::{JOIN_ID, OPEN_DEADLINE, Session, SessionEnd, TOLD, early::Early, hear, send};
+use super::{
+    JOIN_ID, ManifestTurns, OPEN_DEADLINE, Session, SessionEnd, TOLD, early::Early, hear, send,
+};
 use crate::sched::PeerSlot;
 
 /// No more chunks than this are fetched to prove one group.
@@ -64,7 +66,7 @@ impl Probe {
             // There is no engine: nobody chooses a manifest, and nobody hears of it.
             goal: watch::channel(None).1,
             events: mpsc::channel(1).0,
-            manifest_turns: Arc::new(Semaphore::new(1)),
+            manifest_turns: ManifestTurns::new(),
             early_bytes: Arc::new(AtomicU32::new(0)),
             claim: None,
         };

@@ -112,6 +112,8 @@ fn any_event(chunks: u32) -> impl Strategy<Value = Event> {
         index.prop_map(|index| Event::Here { index }),
         Just(Event::Proven),
         Just(Event::OwnStall),
+        peer.clone().prop_map(|peer| Event::HeldUp { peer }),
+        peer.clone().prop_map(|peer| Event::Receiving { peer }),
         peer.prop_map(|peer| Event::PeerLeft { peer }),
     ]
 }

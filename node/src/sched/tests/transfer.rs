@@ -85,6 +85,36 @@ fn a_link_too_slow_for_the_first_patience_still_delivers() {
     assert_eq!(outcome.dropped, []);
 }
 
+/// What becomes of a peer of which no chunk comes for a minute, when this happens every five seconds.
+fn after_a_minute_with(event: &Event) -> Option<Action> {
+    let mut world = World::new(10, vec![Link::fast()], 10);
+    for second in 0..60 {
+        let now = Mono::default().plus(Duration::from_secs(second));
+        if second % 5 == 4 {
+            world.sched.handle(event.clone(), now);
+        }
+        let is_drop = |action: &Action| matches!(action, Action::Drop { .. });
+        if let Some(drop) = std::iter::from_fn(|| world.sched.poll(now)).find(is_drop) {
+            return Some(drop);
+        }
+    }
+    None
+}
+
+#[test]
+fn a_peer_that_sends_parts_of_a_chunk_is_not_dropped() {
+    let peer = PeerSlot(0);
+    assert_eq!(after_a_minute_with(&Event::Receiving { peer }), None);
+    assert_eq!(after_a_minute_with(&Event::HeldUp { peer }), None);
+    let other = PeerSlot(7);
+    let reason = DropReason::Stalled;
+    let dropped = Some(Action::Drop { peer, reason });
+    assert_eq!(
+        after_a_minute_with(&Event::Receiving { peer: other }),
+        dropped
+    );
+}
+
 #[test]
 fn one_chunk_that_a_peer_is_found_to_have_is_asked_of_it() {
     let nothing = Link {

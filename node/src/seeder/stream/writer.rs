@@ -21,6 +21,9 @@ const FILES_AHEAD: usize = 2;
 /// Chunks that are read by one thread in one go: to wake it takes about as long as to read one that is in memory.
 const READ_TOGETHER: usize = 4;
 
+/// Requests that may be taken back after they were read for, besides two for each that was answered.
+const MAX_READ_IN_VAIN: u64 = 128;
+
 /// Sends what is said, and the chunks that were asked for.
 pub(super) struct Writer<'a> {
     seeder: &'a Arc<Seeder>,
@@ -32,6 +35,9 @@ pub(super) struct Writer<'a> {
     ahead: VecDeque<Ahead>,
     /// The largest reply with chunks or files that was sent; 0 before.
     largest_bytes: usize,
+    /// Requests that were answered, and those that were read for and taken back.
+    answered: u64,
+    read_in_vain: u64,
     /// Whether the join has been answered.
     is_open: bool,
     /// Something was to be sent when this was last looked at.
@@ -79,6 +85,8 @@ impl<'a> Writer<'a> {
             place,
             ahead: VecDeque::new(),
             largest_bytes: 0,
+            answered: 0,
+            read_in_vain: 0,
             is_open: false,
             was_ready: false,
             told_unchoked: false,
@@ -209,8 +217,9 @@ impl<'a> Writer<'a> {
             return Ok(());
         };
         if !self.stream.desk.begin(ahead.id) {
-            return Ok(()); // taken back
+            return self.read_in_vain();
         }
+        self.answered += 1;
         let (count, len_bytes) = match &reply {
             Reply::Chunk(bytes) => (1, bytes.len() as u64),
             Reply::Files(files) => whole(files),
@@ -240,6 +249,15 @@ impl<'a> Writer<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// What was read was taken back meanwhile. That is so now and then, and costs its peer next to nothing.
+    fn read_in_vain(&mut self) -> Result<(), End> {
+        self.read_in_vain += 1;
+        match self.read_in_vain > MAX_READ_IN_VAIN + 2 * self.answered {
+            true => Err(End::Breach("it takes back what was read for it")),
+            false => Ok(()),
+        }
     }
 
     async fn send(&mut self, id: u32, reply: &Reply) -> Result<(), End> {
