@@ -10,7 +10,7 @@ mod temp;
 
 use std::fs::{self, File, Metadata};
 use std::io;
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub use self::mode::own_umask;
 pub use self::options::OutputOptions;
 pub(crate) use self::temp::temp_name;
 use crate::id::Address;
-use crate::import::{ImportError, address_of_file, address_of_open};
+use crate::import::{ImportError, ImportProgress, address_of_file, address_of_open};
 use crate::store::{clone_blocks, free_bytes};
 
 /// What is copied at a time.
@@ -441,22 +441,27 @@ fn rename_no_replace(_from: &Path, _to: &Path) -> io::Result<()> {
 /// The address of a regular file on disk, computed on several threads.
 ///
 /// # Errors
-/// What reading it says; `InvalidInput` for anything that is not a regular file, or changes meanwhile.
-pub fn file_address(path: &Path) -> io::Result<Address> {
-    let mut go_on = |_, _| ControlFlow::Continue(());
-    address_of_file(path, &mut go_on).map_err(|error| match error {
-        ImportError::NotFound { .. } => io::ErrorKind::NotFound.into(),
-        ImportError::Unreadable { source, .. } => source,
-        other => io::Error::new(io::ErrorKind::InvalidInput, other),
-    })
+/// What reading it says; `InvalidInput` for anything that is not a regular file, or changes meanwhile; `Interrupted`
+/// when `progress` ends it.
+pub fn file_address(path: &Path, progress: ImportProgress<'_>) -> io::Result<Address> {
+    address_of_file(path, progress).map_err(unread)
 }
 
-/// The address of an open regular file, computed on several threads. One that changes meanwhile has any address.
+/// The address of an open regular file, computed on several threads. If the file changes meanwhile, the result is unspecified.
 ///
 /// # Errors
-/// What reading it says.
-pub fn file_address_of(file: &File) -> io::Result<Address> {
-    address_of_open(file)
+/// What reading it says; `Interrupted` when `progress` ends it.
+pub fn file_address_of(file: &File, progress: ImportProgress<'_>) -> io::Result<Address> {
+    address_of_open(file, progress).map_err(unread)
+}
+
+fn unread(error: ImportError) -> io::Error {
+    match error {
+        ImportError::NotFound { .. } => io::ErrorKind::NotFound.into(),
+        ImportError::Unreadable { source, .. } | ImportError::Read(source) => source,
+        ImportError::Cancelled => io::ErrorKind::Interrupted.into(),
+        other => io::Error::new(io::ErrorKind::InvalidInput, other),
+    }
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ mod room;
 mod sched;
 mod seeder;
 mod seeding;
+mod steps;
 mod swarm;
 mod tasks;
 mod tree;

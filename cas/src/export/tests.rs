@@ -1,3 +1,4 @@
+use std::ops::ControlFlow;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
@@ -38,6 +39,10 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
+fn to_the_end(_: u64, _: Option<u64>) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
 #[test]
 fn pieces_in_any_order_make_the_file_and_nothing_else_stays() {
     let dir = tempfile::tempdir().unwrap();
@@ -59,7 +64,10 @@ fn pieces_in_any_order_make_the_file_and_nothing_else_stays() {
     assembly.finish().unwrap();
     assert_eq!(names(dir.path()), ["out"]);
     assert_eq!(fs::read(&target).unwrap(), CONTENT);
-    assert_eq!(file_address(&target).unwrap(), Address::of(CONTENT));
+    assert_eq!(
+        file_address(&target, &mut to_the_end).unwrap(),
+        Address::of(CONTENT)
+    );
 }
 
 #[test]
@@ -138,10 +146,10 @@ fn the_address_of_a_special_file_is_refused_without_waiting() {
     let fifo = dir.path().join("fifo");
     rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
     assert_eq!(
-        file_address(&fifo).unwrap_err().kind(),
+        file_address(&fifo, &mut to_the_end).unwrap_err().kind(),
         io::ErrorKind::InvalidInput
     );
-    let missing = file_address(&dir.path().join("none")).unwrap_err();
+    let missing = file_address(&dir.path().join("none"), &mut to_the_end).unwrap_err();
     assert_eq!(missing.kind(), io::ErrorKind::NotFound);
 }
 

@@ -41,11 +41,23 @@ pub(crate) fn address_of_file(
 }
 
 /// The address of an open file, from its beginning to its end as they are now. Moves no cursor.
-pub(crate) fn address_of_open(file: &File) -> io::Result<Address> {
-    let size_bytes = file.metadata()?.len();
-    match hash(file, size_bytes, subtree_bytes(size_bytes), &mut |_| Ok(())) {
-        Err(ImportError::Read(error)) => Err(error),
-        address => address.map_err(io::Error::other),
+pub(crate) fn address_of_open(
+    file: &File,
+    progress: ImportProgress<'_>,
+) -> Result<Address, ImportError> {
+    let size_bytes = file.metadata().map_err(ImportError::Read)?.len();
+    let mut tell = teller(progress, size_bytes);
+    hash(file, size_bytes, subtree_bytes(size_bytes), &mut tell)
+}
+
+/// Tells how much of so many bytes is done; whoever hears it may end the work.
+fn teller<'a>(
+    progress: ImportProgress<'a>,
+    size_bytes: u64,
+) -> impl FnMut(u64) -> Result<(), ImportError> + 'a {
+    move |done_bytes| match progress(done_bytes, Some(size_bytes)) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(ImportError::Cancelled),
     }
 }
 
@@ -58,10 +70,7 @@ impl SourceFile<'_> {
     /// The address of the file, which is what it was when it was opened. Moves no cursor.
     pub(super) fn address(&self, progress: ImportProgress<'_>) -> Result<Address, ImportError> {
         let size_bytes = self.identity.size_bytes;
-        let mut tell = |done_bytes| match progress(done_bytes, Some(size_bytes)) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(ImportError::Cancelled),
-        };
+        let mut tell = teller(progress, size_bytes);
         let address = hash(&self.file, size_bytes, subtree_bytes(size_bytes), &mut tell);
         match address {
             // It has become shorter.

@@ -11,7 +11,7 @@ use casnode_cas::{Address, ManifestId, SmallFile};
 use casnode_dht::{Dht, PeerId};
 use tokio::{
     sync::mpsc,
-    task::{JoinError, JoinSet},
+    task::{AbortHandle, JoinError, JoinSet},
     time::{Instant, sleep},
 };
 
@@ -21,8 +21,9 @@ use super::{
     interrupted,
     keep::Keeper,
     list,
-    plan::Plan,
+    plan::{Plan, Sought},
     session::{self, Came, Shared},
+    under_way::Sum,
     write,
 };
 use crate::{
@@ -58,6 +59,8 @@ struct Engine<'a> {
     /// Peers that are asked when others have left.
     waiting: VecDeque<PeerId>,
     sessions: JoinSet<()>,
+    /// The sessions of those who are asked, or were.
+    asked: HashMap<PeerId, AbortHandle>,
     to_us: mpsc::Sender<(PeerId, Vec<Came>)>,
     writes: JoinSet<Written>,
     keeper: Option<Keeper>,
@@ -83,12 +86,23 @@ impl Job {
             return Ok(());
         };
         let bytes: Vec<u8> = addresses.iter().flat_map(|a| *a.as_bytes()).collect();
+        // Of a file of known size it is known here that it is small: else it is fetched by itself.
+        let is_small = |lines: &Vec<usize>| {
+            let size = |at: &usize| self.lines[*at].size_bytes;
+            lines.iter().any(|at| size(at).is_some())
+        };
+        let sought = addresses.into_iter().zip(&lines_of);
+        let sought = sought.map(|(address, lines)| Sought {
+            address,
+            is_small: is_small(lines),
+        });
+        let plan = Plan::new(sought);
         let (found_sender, found) = mpsc::channel(FOUND_QUEUE);
         let (to_us, came) = mpsc::channel(CAME_QUEUE);
         let keeps = self.stay.keep != Keep::No;
         let engine = Engine {
             list: *ManifestId::of(&bytes).as_bytes(),
-            shared: Arc::new(Shared::new(Plan::new(addresses))),
+            shared: Arc::new(Shared::new(plan)),
             finder: Finder::new(&self.node, &dht, &self.seeking, found_sender),
             keeper: keeps.then(|| Keeper::new(&self.node, self.stay.claim)),
             job: self,
@@ -97,6 +111,7 @@ impl Job {
             tried: HashSet::new(),
             waiting: VecDeque::new(),
             sessions: JoinSet::new(),
+            asked: HashMap::new(),
             to_us,
             writes: JoinSet::new(),
             last_came: Instant::now(),
@@ -159,14 +174,27 @@ impl Engine<'_> {
 
     /// Asks those who were found, as many as are asked at a time.
     fn admit(&mut self) {
+        let now = self.shared.now();
         while let Some(peer) = self.waiting.pop_front() {
-            if !self.shared.plan().join(peer) {
+            if !self.shared.plan().join(peer, now) {
                 self.waiting.push_front(peer);
                 break;
             }
             let (dht, shared, came) = (self.dht.clone(), self.shared.clone(), self.to_us.clone());
-            self.sessions
-                .spawn(session::ask(dht, peer, self.list, shared, came));
+            let asks = session::ask(dht, peer, self.list, shared, came);
+            let session = self.sessions.spawn(asks);
+            self.asked.insert(peer, session);
+        }
+        if self.waiting.is_empty() {
+            return;
+        }
+        let vain = self.shared.plan().who_makes_room(now);
+        if let Some(peer) = vain
+            && let Some(session) = self.asked.remove(&peer)
+        {
+            tracing::debug!(%peer, "a peer that gave nothing makes room for another");
+            session.abort(); // it leaves the plan as it ends
+            self.waiting.push_back(peer);
         }
     }
 
@@ -251,8 +279,11 @@ impl Engine<'_> {
         for (at, state) in written.map_err(errors::panicked)? {
             self.job.settle(at, state);
         }
-        let peers = self.shared.plan().peers();
-        self.job.tally.tell(&self.job.events, peers);
+        let asked = Sum {
+            sources: self.shared.plan().peers(),
+            ..Sum::default()
+        };
+        self.job.tally.tell(&self.job.events, &asked);
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{self, Write},
+    ops::ControlFlow,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{
@@ -18,7 +19,7 @@ use std::{
     },
 };
 
-use casnode_cas::{Address, file_address_of};
+use casnode_cas::{Address, ImportProgress, file_address_of};
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, Stat},
     io::Errno,
@@ -101,14 +102,30 @@ impl Folder {
     }
 
     /// What is there already. Another file is an error, unless it may be replaced.
-    pub(crate) fn look(&self, wanted: &Wanted<'_>) -> io::Result<There> {
+    ///
+    /// # Errors
+    /// That, what reading it says, and `Interrupted` when `progress` ends it.
+    pub(crate) fn look(
+        &self,
+        wanted: &Wanted<'_>,
+        progress: ImportProgress<'_>,
+    ) -> io::Result<There> {
         let Some((folder, name)) = self.parent(wanted.path, false)? else {
             return Ok(There::Nothing);
         };
         let Some(stat) = stat(&folder, name)? else {
             return Ok(There::Nothing);
         };
-        if self.is_the_file(&folder, name, &stat, wanted) {
+        let is_the_file = is_the_file(&folder, name, &stat, wanted, progress);
+        let is_the_file = match is_the_file {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+            Err(error) if !self.force => {
+                let why = format!("it exists and could not be read: {error}");
+                return Err(io::Error::new(error.kind(), why));
+            }
+            is_the_file => is_the_file.unwrap_or(false),
+        };
+        if is_the_file {
             self.set_executable(&folder, name, &stat, wanted.executable)?;
             self.take(&stat, wanted.path);
             return Ok(There::Same(u64::try_from(stat.st_size).unwrap_or(0)));
@@ -123,21 +140,6 @@ impl Folder {
             _ if self.force => Ok(There::Nothing),
             _ => Err(io::Error::other("it exists and is another file")),
         }
-    }
-
-    fn is_the_file(&self, folder: &OwnedFd, name: &str, stat: &Stat, wanted: &Wanted<'_>) -> bool {
-        let is_so_long = |bytes| u64::try_from(stat.st_size) == Ok(bytes);
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
-            || !wanted.size_bytes.is_none_or(is_so_long)
-        {
-            return false;
-        }
-        // It may have become a FIFO meanwhile, whose other end is not waited for.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(folder, name, flags, Mode::empty());
-        opened.is_ok_and(|file| {
-            file_address_of(&File::from(file)).is_ok_and(|found| found == wanted.address)
-        })
     }
 
     /// Lets those who may read a file run it, or nobody.
@@ -184,7 +186,7 @@ impl Folder {
         match named {
             // It came into being meanwhile.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.look(wanted).map(drop)
+                self.look(wanted, &mut to_the_end).map(drop)
             }
             named => named,
         }
@@ -260,7 +262,7 @@ impl Folder {
         };
         match named {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.look(wanted)?;
+                self.look(wanted, &mut to_the_end)?;
                 Ok(rustix::fs::unlinkat(
                     &*self.root,
                     &staged,
@@ -440,6 +442,31 @@ impl Folder {
     fn taken(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether what has a name is a file, and the one that is wanted.
+fn is_the_file(
+    folder: &OwnedFd,
+    name: &str,
+    stat: &Stat,
+    wanted: &Wanted<'_>,
+    progress: ImportProgress<'_>,
+) -> io::Result<bool> {
+    let is_so_long = |bytes| u64::try_from(stat.st_size) == Ok(bytes);
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
+        || !wanted.size_bytes.is_none_or(is_so_long)
+    {
+        return Ok(false);
+    }
+    // It may have become a FIFO meanwhile, whose other end is not waited for.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?);
+    Ok(file_address_of(&file, progress)? == wanted.address)
+}
+
+/// Nobody ends it.
+fn to_the_end(_: u64, _: Option<u64>) -> ControlFlow<()> {
+    ControlFlow::Continue(())
 }
 
 /// What has a name in a folder, be it a link.

@@ -14,8 +14,18 @@ mod path;
 mod plan;
 mod session;
 mod single;
+mod under_way;
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    io,
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use casnode_cas::{Address, ChunkHash, FileState, MAX_SMALL_FILE_BYTES, Store, StoreError};
@@ -23,8 +33,11 @@ use casnode_dht::{Multiaddr, PeerId};
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 
-use self::folder::{There, Wanted};
 pub(crate) use self::{folder::Folder, keep::Entered};
+use self::{
+    folder::{There, Wanted},
+    under_way::Sum,
+};
 use crate::{
     api::{
         ApiError, ErrorKind, FetchedState, Keep, Phase, Progress, ProviderUse, events::EventSink,
@@ -40,6 +53,9 @@ const WRITERS: usize = 3;
 
 /// Files that one of them looks at in a row.
 const LOOK_AT_ONCE: usize = 256;
+
+/// How often it is told how far the files are.
+const TELL_EVERY: Duration = Duration::from_millis(150);
 
 /// What is asked for.
 pub(crate) struct Options {
@@ -76,13 +92,18 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    fn tell(&self, events: &EventSink, sources: usize) {
+    /// Tells how far it is, with what is under way.
+    fn tell(&self, events: &EventSink, under_way: &Sum) {
+        let waits = match under_way.detail.as_str() {
+            "" => String::new(),
+            detail => format!("; {detail}"),
+        };
         events.progress(Progress {
             phase: Phase::Fetching,
-            done_bytes: self.done_bytes,
+            done_bytes: self.done_bytes + under_way.done_bytes,
             total_bytes: self.total_bytes,
-            sources: u32::try_from(sources).unwrap_or(u32::MAX),
-            detail: format!("{} of {} files", self.done_files, self.total_files),
+            sources: u32::try_from(under_way.sources).unwrap_or(u32::MAX),
+            detail: format!("{} of {} files{waits}", self.done_files, self.total_files),
         });
     }
 }
@@ -225,25 +246,48 @@ impl Job {
     async fn look(&mut self) -> Result<(), ApiError> {
         let lines = self.lines.iter().cloned();
         let mut wanted: Vec<(usize, Line)> = lines.enumerate().collect();
+        // Whoever still reads ends with this call.
+        let cancel = self.cancel.child_token();
+        let _stops = cancel.clone().drop_guard();
+        let looker = Looker {
+            folder: self.folder.clone(),
+            store: self.node.store.clone(),
+            keep: self.stay.keep,
+            read_bytes: Arc::default(),
+            cancel,
+        };
         let mut running = FuturesUnordered::new();
         loop {
+            if self.cancel.is_cancelled() {
+                return Err(interrupted());
+            }
             while running.len() < WRITERS && !wanted.is_empty() {
-                if self.cancel.is_cancelled() {
-                    return Err(interrupted());
-                }
                 let part = wanted.split_off(wanted.len().saturating_sub(LOOK_AT_ONCE));
-                let (folder, store) = (self.folder.clone(), self.node.store.clone());
-                let keep = self.stay.keep;
-                running.push(blocking(move || look_at(&folder, &store, keep, part)));
+                let looker = looker.clone();
+                running.push(blocking(move || looker.look_at(part)));
             }
-            let Some(part) = running.next().await else {
-                return Ok(());
-            };
-            for (at, state) in part.map_err(errors::panicked)? {
-                self.settle(at, state);
+            tokio::select! {
+                part = running.next() => match part {
+                    None => return Ok(()),
+                    Some(part) => for (at, state) in part.map_err(errors::panicked)? {
+                        self.settle(at, state);
+                    },
+                },
+                () = tokio::time::sleep(TELL_EVERY) => self.tell_reading(&looker),
+                () = self.cancel.cancelled() => {}
             }
-            self.tally.tell(&self.events, 0);
         }
+    }
+
+    /// Tells how much was read of files that may be those that are wanted.
+    fn tell_reading(&self, looker: &Looker) {
+        self.events.progress(Progress {
+            phase: Phase::Verifying,
+            done_bytes: looker.read_bytes.load(Ordering::Relaxed),
+            total_bytes: None,
+            sources: 0,
+            detail: format!("what is there, for {} files", self.tally.total_files),
+        });
     }
 
     /// Notes what became of a file.
@@ -278,43 +322,68 @@ impl Job {
     }
 }
 
-fn look_at(
-    folder: &Folder,
-    store: &Store,
+/// Sees what can be done for files without asking anybody.
+#[derive(Clone)]
+struct Looker {
+    folder: Arc<Folder>,
+    store: Store,
     keep: Keep,
-    part: Vec<(usize, Line)>,
-) -> Vec<(usize, State)> {
-    let look = |(at, line): (usize, Line)| (at, look(folder, store, keep, &line));
-    part.into_iter().map(look).collect()
+    /// Of files that are there, by all that look.
+    read_bytes: Arc<AtomicU64>,
+    cancel: CancellationToken,
 }
 
-/// What is to be done for a file, once that is done for which nobody has to be asked.
-fn look(folder: &Folder, store: &Store, keep: Keep, line: &Line) -> State {
-    match folder.look(&line.wanted()) {
-        Ok(There::Same(bytes)) => {
-            return match download::is_to_be_seen_to(store, keep, &line.address, bytes) {
-                Ok(false) => State::Done {
-                    state: FetchedState::Here,
-                    bytes,
-                },
-                Ok(true) => State::There,
-                Err(error) => State::Failed(errors::store("the store could not be read", &error)),
-            };
-        }
-        Ok(There::Nothing) => {}
-        Err(error) => return State::Failed(not_written(&error)),
+impl Looker {
+    fn look_at(&self, part: Vec<(usize, Line)>) -> Vec<(usize, State)> {
+        let look = |(at, line): (usize, Line)| (at, self.look(&line));
+        part.into_iter().map(look).collect()
     }
-    if line.is_large() {
-        return State::Single;
-    }
-    match stored(store, line.address) {
-        Ok(Stored::Whole(bytes)) => write(folder, line, &bytes, FetchedState::Here),
-        Ok(Stored::Larger) => State::Single,
-        Ok(Stored::No) => State::Wanted,
-        Err(error) => {
-            tracing::warn!(file = %line.address, %error, "a stored file could not be read, and is fetched");
-            State::Wanted
+
+    /// What is left to do for a file after everything local was tried.
+    fn look(&self, line: &Line) -> State {
+        match self.there(line) {
+            Ok(There::Same(bytes)) => {
+                let address = &line.address;
+                return match download::is_to_be_seen_to(&self.store, self.keep, address, bytes) {
+                    Ok(false) => State::Done {
+                        state: FetchedState::Here,
+                        bytes,
+                    },
+                    Ok(true) => State::There,
+                    Err(error) => {
+                        State::Failed(errors::store("the store could not be read", &error))
+                    }
+                };
+            }
+            Ok(There::Nothing) => {}
+            Err(error) => return State::Failed(not_written(&error)),
         }
+        if line.is_large() {
+            return State::Single;
+        }
+        match stored(&self.store, line.address) {
+            Ok(Stored::Whole(bytes)) => write(&self.folder, line, &bytes, FetchedState::Here),
+            Ok(Stored::Larger) => State::Single,
+            Ok(Stored::No) => State::Wanted,
+            Err(error) => {
+                tracing::warn!(file = %line.address, %error, "a stored file could not be read, and is fetched");
+                State::Wanted
+            }
+        }
+    }
+
+    fn there(&self, line: &Line) -> io::Result<There> {
+        let mut before = 0;
+        let mut progress = |done_bytes: u64, _| {
+            let more = done_bytes.saturating_sub(before);
+            before = done_bytes;
+            self.read_bytes.fetch_add(more, Ordering::Relaxed);
+            match self.cancel.is_cancelled() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        };
+        self.folder.look(&line.wanted(), &mut progress)
     }
 }
 
@@ -353,17 +422,18 @@ fn stored(store: &Store, address: Address) -> Result<Stored, StoreError> {
     Ok(found.map_or(Stored::No, Stored::Whole))
 }
 
-pub(crate) fn not_written(error: &std::io::Error) -> ApiError {
-    let kind = match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
-        _ => ErrorKind::Failure,
+pub(crate) fn not_written(error: &io::Error) -> ApiError {
+    let (kind, next) = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (
+            ErrorKind::NoSpace,
+            "free some space there and run the same get again: it goes on with what was kept",
+        ),
+        _ => (
+            ErrorKind::Failure,
+            "name another folder with -o, or replace files with --force",
+        ),
     };
-    ApiError::new(
-        kind,
-        "it was not written",
-        error.to_string(),
-        "name another folder with -o, or replace files with --force",
-    )
+    ApiError::new(kind, "it was not written", error.to_string(), next)
 }
 
 fn interrupted() -> ApiError {

@@ -1,7 +1,7 @@
 //! Files that are kept in place, and that a call is to replace by others while it wants them elsewhere.
 //!
-//! Two versions of a folder may have the same large files under each other's names. Whoever writes one over the other would
-//! have lost the only bytes there are of it: so they are copied into the store beforehand.
+//! Two versions of a folder may have the same large files under each other's names. Overwriting one would destroy the only
+//! copy of its bytes, so they are copied into the store first.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,26 +9,41 @@ use std::{
 };
 
 use casnode_cas::{Address, Claim, FileSource, FileState, SourceKind, Store, StoreError};
+use tokio_util::sync::CancellationToken;
 
-use super::Folder;
-use crate::{api::ApiError, download, errors, node::Node, tasks::blocking};
+use super::{Folder, interrupted};
+use crate::{
+    api::{ApiError, Phase, Progress, events::EventSink},
+    download, errors,
+    node::Node,
+    tasks::blocking,
+};
 
-/// Copies what is wanted, kept in place in the folder, and in the place of something else of what is to be written.
-/// `places` are all of those, by their paths from the folder on; of what is no file there is no address. For a folder in
-/// which nothing is replaced there is no need.
+/// Copies into the store each wanted file that is kept in place at a path which another entry is about to take.
+/// `places` are all entries that are to be made, by their paths from the folder on; one that is no file has no address.
+/// For a folder in which nothing is replaced there is no need.
 ///
 /// # Errors
-/// When there is no room for a copy: then nothing has been replaced.
+/// When there is no room for a copy, or nobody wants it any more: then nothing has been replaced.
 pub(crate) async fn save(
     node: &Arc<Node>,
     folder: &Arc<Folder>,
     places: Vec<(String, Option<Address>)>,
+    events: &EventSink,
+    cancel: &CancellationToken,
 ) -> Result<(), ApiError> {
-    let (store, folder) = (node.store.clone(), folder.clone());
+    let (store, folder, events) = (node.store.clone(), folder.clone(), events.clone());
+    let stop = cancel.child_token();
+    let _stops = stop.clone().drop_guard();
     let saved = blocking(move || {
-        for address in endangered(&store, &folder, &places)? {
+        let endangered = endangered(&store, &folder, &places)?;
+        for (done, address) in endangered.iter().enumerate() {
+            if stop.is_cancelled() {
+                break;
+            }
+            events.progress(copying(done, endangered.len()));
             tracing::info!(file = %address, "copied into the store: another file gets its place");
-            match download::copy(&store, &address, Claim::Member) {
+            match download::copy(&store, address, Claim::Member) {
                 // It is not what it was, although it looked so: it is fetched again.
                 Err(error) if error.is_corruption() => {
                     tracing::warn!(file = %address, %error, "a file in place could not be copied");
@@ -39,8 +54,21 @@ pub(crate) async fn save(
         Ok(())
     });
     let saved: Result<(), StoreError> = saved.await.map_err(errors::panicked)?;
+    if cancel.is_cancelled() {
+        return Err(interrupted());
+    }
     let what = "nothing was written: a file that is kept in place would be replaced, and could not be copied";
     saved.map_err(|error| errors::store(what, &error))
+}
+
+fn copying(done: usize, all: usize) -> Progress {
+    Progress {
+        phase: Phase::Importing,
+        done_bytes: 0,
+        total_bytes: None,
+        sources: 0,
+        detail: format!("{done} of {all} files copied whose places others get"),
+    }
 }
 
 /// The file that all of a file is kept in, in place. One that was changed or removed by somebody else has nothing to save.

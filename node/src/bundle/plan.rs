@@ -26,6 +26,9 @@ const FRUITLESS: usize = 256;
 /// Where several peers share the work, no request is for less than this while there is more.
 const MIN_SHARE: usize = 16;
 
+/// A peer that has given nothing for this long makes room for one that was not asked yet: it may be one that has no time.
+const SEAT_PATIENCE: Duration = Duration::from_secs(30);
+
 /// What a peer was asked for this long ago is asked of another, too, when there is nothing else to ask for.
 const STEAL_AFTER: Duration = Duration::from_secs(2);
 
@@ -36,6 +39,14 @@ pub(super) struct Batch {
     /// Places in the list.
     pub(super) files: Vec<usize>,
     pub(super) addresses: Vec<Address>,
+}
+
+/// A file that is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sought {
+    pub(super) address: Address,
+    /// It is known to be no more than one message holds.
+    pub(super) is_small: bool,
 }
 
 /// What a peer said of a file, its bytes checked.
@@ -61,6 +72,8 @@ pub(super) struct Plan {
 #[derive(Debug)]
 struct File {
     address: Address,
+    /// Whoever says that it is larger has not got it.
+    is_small: bool,
     is_settled: bool,
     /// Peers that are being asked for it.
     asked: u32,
@@ -74,18 +87,20 @@ struct Peer {
     out: HashMap<u32, Vec<usize>>,
     lacks: HashSet<usize>,
     has_given: bool,
+    joined: Duration,
 }
 
 impl Plan {
     /// All of these are wanted.
-    pub(super) fn new(addresses: Vec<Address>) -> Self {
-        let file = |address| File {
+    pub(super) fn new(files: impl IntoIterator<Item = Sought>) -> Self {
+        let file = |Sought { address, is_small }| File {
             address,
+            is_small,
             is_settled: false,
             asked: 0,
             asked_at: Duration::ZERO,
         };
-        let files: Vec<File> = addresses.into_iter().map(file).collect();
+        let files: Vec<File> = files.into_iter().map(file).collect();
         Self {
             queue: (0..files.len()).collect(),
             open: files.len(),
@@ -96,13 +111,27 @@ impl Plan {
     }
 
     /// A peer is to be asked; false when it is already, lied before, or there are enough.
-    pub(super) fn join(&mut self, peer: PeerId) -> bool {
+    pub(super) fn join(&mut self, peer: PeerId, now: Duration) -> bool {
         let is_new = !self.peers.contains_key(&peer) && !self.banned.contains(&peer);
         let joins = is_new && self.peers.len() < MAX_PEERS;
         if joins {
-            self.peers.insert(peer, Peer::default());
+            let joined = Peer {
+                joined: now,
+                ..Peer::default()
+            };
+            self.peers.insert(peer, joined);
         }
         joins
+    }
+
+    /// Where there is room for no other peer: who has been asked for [`SEAT_PATIENCE`] and has given nothing, for longest.
+    pub(super) fn who_makes_room(&self, now: Duration) -> Option<PeerId> {
+        if self.peers.len() < MAX_PEERS {
+            return None;
+        }
+        let is_vain = |peer: &Peer| !peer.has_given && now >= peer.joined + SEAT_PATIENCE;
+        let vain = self.peers.iter().filter(|(_, peer)| is_vain(peer));
+        vain.min_by_key(|(_, peer)| peer.joined).map(|(id, _)| *id)
     }
 
     /// A peer is asked no more; what it was asked for is asked of others.
@@ -204,12 +233,12 @@ impl Plan {
         for (at, (place, said)) in files.iter().zip(said).enumerate() {
             let file = &mut self.files[*place];
             match said {
-                Said::NotHere => {
+                Said::Whole => of.has_given = true,
+                Said::Larger if !file.is_small => {}
+                Said::Larger | Said::NotHere => {
                     of.lacks.insert(*place);
                     continue;
                 }
-                Said::Whole => of.has_given = true,
-                Said::Larger => {}
             }
             if !file.is_settled {
                 file.is_settled = true;
@@ -223,12 +252,11 @@ impl Plan {
         came
     }
 
-    /// A request was not answered.
-    pub(super) fn refused(&mut self, peer: &PeerId, id: u32) {
+    /// A request was not answered; false when there was none.
+    pub(super) fn refused(&mut self, peer: &PeerId, id: u32) -> bool {
         let of = self.peers.get_mut(peer);
-        if let Some(files) = of.and_then(|of| of.out.remove(&id)) {
-            self.give_back(&files);
-        }
+        let files = of.and_then(|of| of.out.remove(&id));
+        files.inspect(|files| self.give_back(files)).is_some()
     }
 
     /// Nobody is waited for any more on behalf of one request; what is still wanted is first in line.

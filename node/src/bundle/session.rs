@@ -40,6 +40,9 @@ const MAX_CONTRADICTIONS: u32 = 64;
 /// The join's id; requests for files count from 1.
 const JOIN_ID: u32 = 0xc000_0000;
 
+/// What is told and asks for no answer.
+const TOLD_ID: u32 = 0;
+
 /// A file that came; its bytes have its address.
 #[derive(Debug, Clone)]
 pub(super) struct Came {
@@ -85,7 +88,7 @@ impl Shared {
         self.plan().is_over() && self.handing_on.load(Ordering::Acquire) == 0
     }
 
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         clock::now().saturating_duration_since(self.began)
     }
 }
@@ -188,6 +191,8 @@ pub(super) async fn over(
         bits: Bytes::new(),
     };
     sender.send(JOIN_ID, &join).await?;
+    // Whoever has no turn at first is otherwise taken for somebody who wants nothing, after a while.
+    sender.send(TOLD_ID, &Request::Interest(true)).await?;
     let mut turn = Turn::default();
     let mut out = 0_usize;
     let mut heard = tokio::time::Instant::now();
@@ -244,10 +249,12 @@ pub(super) async fn over(
                     return Ok(()); // nobody wants them any more
                 }
             }
-            Reply::Choked if id != 0 => {
-                shared.plan().refused(&peer, id);
+            Reply::Choked if id != TOLD_ID => {
+                if !shared.plan().refused(&peer, id) {
+                    return Err(End::Protocol("it refuses what was not asked for"));
+                }
                 shared.tell();
-                out = out.saturating_sub(1);
+                out -= 1;
                 turn.refused()?;
             }
             Reply::Choke => turn.told(false),

@@ -6,7 +6,10 @@ use casnode_cas::{Address, StoreError};
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 
-use super::{Folder, Job, Line, Seeking, State, interrupted, list, not_written};
+use super::{
+    Folder, Job, Line, Seeking, State, TELL_EVERY, interrupted, list, not_written,
+    under_way::UnderWay,
+};
 use crate::{
     api::{ApiError, ErrorKind, FetchedState, Keep, Kept, ProviderUse, events::EventSink},
     clock,
@@ -31,6 +34,7 @@ struct Context {
     mode: Option<u32>,
     stay: Stay,
     events: EventSink,
+    under_way: UnderWay,
     cancel: CancellationToken,
 }
 
@@ -70,6 +74,7 @@ impl Job {
             mode: self.mode,
             stay: self.stay,
             events: self.events.clone(),
+            under_way: UnderWay::default(),
             cancel: self.cancel.clone(),
         };
         let (mut groups, mut fruitless) = (groups.into_iter(), 0);
@@ -96,7 +101,14 @@ impl Job {
                 };
                 running.push(context.group(group.into_iter().map(single).collect()));
             }
-            let Some(came) = running.next().await else {
+            let came = tokio::select! {
+                came = running.next() => came,
+                () = tokio::time::sleep(TELL_EVERY) => {
+                    self.tally.tell(&self.events, &context.under_way.sum());
+                    continue;
+                }
+            };
+            let Some(came) = came else {
                 break;
             };
             let is_missing = |(_, state): &(usize, State)| matches!(state, State::Failed(e) if e.kind == ErrorKind::NotFound);
@@ -115,13 +127,14 @@ impl Job {
                     let line = &self.lines[at];
                     self.entered.push((line.address, bytes, None));
                 }
+                context.under_way.forget(at);
                 self.settle(at, state);
             }
             self.in_place += came.in_place;
             for used in came.providers {
                 list::count(&mut self.providers, used);
             }
-            self.tally.tell(&self.events, running.len());
+            self.tally.tell(&self.events, &context.under_way.sum());
         }
         match self.cancel.is_cancelled() {
             true => Err(interrupted()),
@@ -142,7 +155,7 @@ impl Context {
         for Single { at, line, is_there } in files {
             let done = match is_there {
                 true => Ok(self.there(&line, &mut came).await),
-                false => self.single(&line, &mut came).await,
+                false => self.single(at, &line, &mut came).await,
             };
             let state = match done {
                 Ok((state, bytes)) => State::Done { state, bytes },
@@ -164,7 +177,12 @@ impl Context {
     }
 
     /// The file is put together at the top of the folder, and then given its place.
-    async fn single(&self, line: &Line, came: &mut Came) -> Result<(FetchedState, u64), ApiError> {
+    async fn single(
+        &self,
+        at: usize,
+        line: &Line,
+        came: &mut Came,
+    ) -> Result<(FetchedState, u64), ApiError> {
         self.in_folder(line, |folder, line| folder.prepare(&line.path))
             .await?;
         let options = GetOptions {
@@ -188,9 +206,9 @@ impl Context {
                 ..Terms::default()
             },
         };
-        // Its progress would hide that of the whole.
-        let (quiet, _) = EventSink::new();
-        let report = download::get(&self.node, options, quiet, self.cancel.clone()).await?;
+        let get = |sink| download::get(&self.node, options, sink, self.cancel.clone());
+        let follow = self.under_way.follow(at, &line.path, &self.events, get);
+        let report = follow.await?;
         came.providers.extend(report.providers);
         line.check_size(report.bytes)?; // what an earlier call left
         self.in_folder(line, |folder, line| folder.adopt(&line.wanted()))

@@ -11,6 +11,7 @@ use super::{
     assembler::{AssembleError, Turn},
     attempt::{Attempt, End},
     emitter::StreamOut,
+    output::Inspection,
     place::Place,
     session::SessionEnd,
     settle::{Fetched, kept, settle},
@@ -216,10 +217,17 @@ pub(crate) async fn get(
         stay,
         terms,
     } = options;
-    if let Some(path) = already_there(node, &target, told_name.as_deref(), address).await? {
+    let deadline = timeout.map(|t| started + t);
+    let inspection = Inspection {
+        address,
+        size_bytes: told_size_bytes,
+        deadline,
+        events: &events,
+        cancel: &cancel,
+    };
+    if let Some(path) = already_there(node, &target, told_name.as_deref(), inspection).await? {
         return Ok(unchanged(node, stay, address, path, &events).await);
     }
-    let deadline = timeout.map(|t| started + t);
     let turn = node.downloads.turn(&address);
     let readers = node.downloads.readers(&address);
     let turn = match turn.clone().try_lock_owned() {
@@ -368,6 +376,17 @@ impl Job {
             found => found.map_err(|e| errors::store("the store could not be read", &e))?,
         };
         Ok(found.filter(|m| !self.bad_manifests.contains_key(&m.id())))
+    }
+
+    /// How a place is looked at for this file.
+    pub(super) fn inspection(&self, size_bytes: Option<u64>) -> Inspection<'_> {
+        Inspection {
+            address: self.address,
+            size_bytes,
+            deadline: self.deadline,
+            events: &self.events,
+            cancel: &self.cancel,
+        }
     }
 
     /// Whether a file of this length can be the one that the link speaks of.

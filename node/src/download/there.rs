@@ -8,7 +8,7 @@ use std::{
 use casnode_cas::{Address, Claim, FileEntry, FileState, Manifest, Store, StoreError};
 
 use super::{
-    output::{Found, Target, inspect},
+    output::{Found, Inspection, Target},
     place::{MIN_IN_PLACE_BYTES, Place, choose_place},
     settle::{Fetched, Stay, in_place, kept, settle},
 };
@@ -32,8 +32,9 @@ pub(super) async fn already_there(
     node: &Node,
     target: &Target,
     told_name: Option<&str>,
-    address: Address,
+    inspection: Inspection<'_>,
 ) -> Result<Option<PathBuf>, ApiError> {
+    let address = inspection.address;
     let known = match (target, told_name) {
         (Target::Folder { .. }, None) => node.known_name(&address).await,
         _ => None,
@@ -42,7 +43,7 @@ pub(super) async fn already_there(
     let Some((path, force)) = target.resolve(name, &address) else {
         return Ok(None);
     };
-    let found = inspect(&path, force, address).await?;
+    let found = inspection.of(&path, force).await?;
     Ok((found == Found::Same).then_some(path))
 }
 

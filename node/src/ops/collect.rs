@@ -5,10 +5,7 @@ use std::sync::Arc;
 use casnode_cas::Address;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    files::{not_here, on_store},
-    steps::Steps,
-};
+use super::files::{not_here, on_store};
 use crate::{
     api::{
         ApiError, ErrorKind, FileUsage, GcFile, GcPlanReport, GcReport, MAX_LISTED, Outcome, Phase,
@@ -16,6 +13,7 @@ use crate::{
     },
     errors,
     node::Node,
+    steps::Steps,
     upkeep,
 };
 

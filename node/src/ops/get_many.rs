@@ -45,7 +45,7 @@ pub(super) async fn get_many(
         let places = lines
             .iter()
             .map(|line| (line.path.clone(), Some(line.address)));
-        moves::save(node, &folder, places.collect()).await?;
+        moves::save(node, &folder, places.collect(), &events, &cancel).await?;
     }
     let options = Options {
         tally: Tally {

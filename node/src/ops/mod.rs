@@ -14,7 +14,6 @@ mod pins;
 mod provide;
 mod room;
 mod seed;
-mod steps;
 mod store;
 mod swarm;
 mod tree;

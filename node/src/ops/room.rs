@@ -8,12 +8,12 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path, sync::Arc};
 use casnode_cas::{ImportError, ImportOptions, Store, StoreError, plan_file};
 use tokio_util::sync::CancellationToken;
 
-use super::steps::Steps;
 use crate::{
     api::{ApiError, Phase, events::EventSink},
     errors,
     node::Node,
     room,
+    steps::Steps,
 };
 
 /// What a chunk adds to the packs and the index beside its own bytes.

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{room, steps::Steps};
+use super::room;
 use crate::{
     api::{
         ApiError, ChunkerName, ErrorKind, Phase, Progress, Source, StoreReport, events::EventSink,
@@ -34,6 +34,7 @@ use crate::{
     node::Node,
     publish,
     seeding::SeedPolicy,
+    steps::Steps,
     upkeep,
 };
 

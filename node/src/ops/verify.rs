@@ -11,10 +11,7 @@ use casnode_cas::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    files::{not_here, on_store, source_state},
-    steps::Steps,
-};
+use super::files::{not_here, on_store, source_state};
 use crate::{
     api::{
         ApiError, DamagedFile, ErrorKind, Event, MAX_LISTED, Phase, Progress, VerifyReport,
@@ -24,6 +21,7 @@ use crate::{
     node::Node,
     publish,
     repair::{absent, repair, should_be_whole},
+    steps::Steps,
 };
 
 /// Longest reason told of one file that could not be repaired.

@@ -34,8 +34,8 @@ const SLOWEST_BYTES_PER_S: u64 = 1024;
 /// A stream that nobody has joined is closed when nothing is asked on it for this long.
 const IDLE_DEADLINE: Duration = Duration::from_secs(120);
 
-/// The same for one that has joined: whoever waits for its turn has nothing to ask.
-const JOINED_IDLE_DEADLINE: Duration = Duration::from_secs(1200);
+/// The same for one that has joined: whoever waits for its turn has nothing to ask, and waits for up to 30 minutes.
+const JOINED_IDLE_DEADLINE: Duration = Duration::from_secs(2100);
 
 /// Why a stream ended, if not because its peer closed it.
 #[derive(Debug, thiserror::Error)]

@@ -96,7 +96,7 @@ impl Line {
         self.offered.load(Ordering::Relaxed)
     }
 
-    /// A chunk was asked for while the peer is unchoked.
+    /// A chunk was asked for: the peer is interested, whatever it said.
     pub(crate) fn asked(&self) {
         if self.interest() != Interest::Yes {
             self.set_interest(Interest::Yes);

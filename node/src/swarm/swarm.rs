@@ -324,7 +324,8 @@ impl Swarm {
     /// The members, as the choker sees them, and who they are.
     pub(super) fn candidates(&self, now: Mono) -> impl Iterator<Item = (PeerId, Candidate)> + '_ {
         let number = self.here.as_ref().map_or(UNKNOWN, |_| self.number);
-        let we_seed = self.here.as_ref().is_some_and(Here::is_whole);
+        // Of a file that is not known nobody has anything to give here, either.
+        let we_seed = self.here.as_ref().is_none_or(Here::is_whole);
         self.members.iter().map(move |(id, member)| {
             let source = self.sources.get(&member.peer);
             let candidate = Candidate {

@@ -58,7 +58,7 @@ pub(crate) async fn make(
     let folder = list::open(&making.target, making.force, making.mode).await?;
     let plan = making.plan;
     if folder.replaces() {
-        moves::save(node, &folder, places(&plan)).await?;
+        moves::save(node, &folder, places(&plan), events, cancel).await?;
     }
     let mut report = GetTreeReport {
         address: making.address.to_string(),

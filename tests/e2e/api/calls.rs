@@ -1,10 +1,13 @@
 //! Calls by name: followed, listed, ended.
 
+use std::fs;
+
 use serde_json::json;
 
 use super::raw::{Connection, JSON, call, get, request};
 use crate::content::{CHUNK, Sample};
-use crate::harness::{Node, wait_until};
+use crate::harness::{Node, folder, wait_until};
+use crate::proxy::Proxy;
 
 /// Begins an upload that does not end.
 fn endless_upload(node: &Node, name: &str) -> Connection {
@@ -55,6 +58,33 @@ fn a_call_tells_its_events_and_its_end() {
         (events[0].0.as_str(), &events[0].1["error"]["kind"]),
         ("error", &json!("usage"))
     );
+}
+
+#[test]
+fn a_large_file_of_a_directory_tells_how_far_it_is() {
+    let source = Node::start(&[]);
+    let dir = folder();
+    let sample = Sample::new(311, 64 * CHUNK);
+    fs::create_dir(dir.path().join("source")).unwrap();
+    fs::copy(&sample.path, dir.path().join("source/large")).unwrap();
+    let address = source.store(&dir.path().join("source"));
+    let proxy = Proxy::start(&source, 8 << 20);
+    let taker = Node::start(&[&proxy.addr]);
+    let to = dir.path().join("copy");
+    let output = json!({"at": to});
+    let fields = json!({"address": address, "output": output, "peers": [proxy.addr]}).to_string();
+    let headers = [JSON, "Accept: text/event-stream"];
+    let call = request("POST /v1/get_tree", &headers, fields.as_bytes());
+    let events = Connection::open(&taker).ask(&call).events();
+    assert_eq!(events.last().unwrap().0, "result", "{events:?}");
+    let is_on_the_way = |(name, data): &(String, serde_json::Value)| {
+        let (done, total) = (&data["done_bytes"], &data["total_bytes"]);
+        name == "progress"
+            && data["phase"] == "fetching"
+            && data["sources"] == 1
+            && (1..total.as_u64().unwrap_or(0)).contains(&done.as_u64().unwrap_or(0))
+    };
+    assert!(events.iter().any(is_on_the_way), "{events:?}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn write(folder: &Folder, path: &str, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn look(folder: &Folder, path: &str, bytes: &[u8]) -> io::Result<There> {
-    folder.look(&wanted(path, bytes))
+    folder.look(&wanted(path, bytes), &mut to_the_end)
 }
 
 fn mode(path: &Path) -> u32 {
@@ -143,9 +143,15 @@ fn whoever_may_read_a_file_may_run_it_where_that_is_said() {
     assert_eq!(mode(&run), 0o750);
     // What is there and right gets the right bits, and keeps the others.
     fs::set_permissions(&run, fs::Permissions::from_mode(0o604)).unwrap();
-    assert_eq!(folder.look(&executable(true)).unwrap(), There::Same(2));
+    assert_eq!(
+        folder.look(&executable(true), &mut to_the_end).unwrap(),
+        There::Same(2)
+    );
     assert_eq!(mode(&run), 0o705);
-    assert_eq!(folder.look(&executable(false)).unwrap(), There::Same(2));
+    assert_eq!(
+        folder.look(&executable(false), &mut to_the_end).unwrap(),
+        There::Same(2)
+    );
     assert_eq!(mode(&run), 0o604);
     assert_eq!(look(&folder, "run", b"#!").unwrap(), There::Same(2));
     // One of another length is not read.
@@ -153,7 +159,7 @@ fn whoever_may_read_a_file_may_run_it_where_that_is_said() {
         size_bytes: Some(3),
         ..wanted("run", b"#!")
     };
-    assert!(folder.look(&longer).is_err());
+    assert!(folder.look(&longer, &mut to_the_end).is_err());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use casnode_dht::exchange::{ReplySender, RequestReceiver, ask_over, serve_over};
 use tokio::{task::JoinHandle, time::timeout};
 
-use super::*;
+use super::{super::plan::Sought, *};
 
 /// Longer than anything takes here, but for what hangs.
 const LONG: Duration = Duration::from_secs(600);
@@ -14,8 +14,11 @@ fn bytes_of(n: usize) -> Bytes {
 
 /// A list of so many files.
 fn shared(count: usize) -> Arc<Shared> {
-    let addresses = (0..count).map(|n| Address::of(&bytes_of(n)));
-    Arc::new(Shared::new(Plan::new(addresses.collect())))
+    let sought = |n| Sought {
+        address: Address::of(&bytes_of(n)),
+        is_small: false,
+    };
+    Arc::new(Shared::new(Plan::new((0..count).map(sought))))
 }
 
 struct Asking {
@@ -34,7 +37,7 @@ async fn asking(shared: &Arc<Shared>) -> Asking {
     let ((sender, receiver), (mut requests, replies)) = (asker.unwrap(), server.unwrap());
     let (to_us, came) = mpsc::channel(100);
     let (peer, shared) = (PeerId::random(), shared.clone());
-    assert!(shared.plan().join(peer));
+    assert!(shared.plan().join(peer, shared.now()));
     let end = tokio::spawn(async move {
         let end = over(sender, receiver, peer, [7; 32], &shared, &to_us).await;
         let lied = end.as_ref().is_err_and(End::is_peer_fault);
@@ -44,6 +47,8 @@ async fn asking(shared: &Arc<Shared>) -> Asking {
     });
     let (id, join) = requests.next().await.unwrap().unwrap();
     assert!(matches!(join, Request::Join { chunks: 0, .. }) && id == JOIN_ID);
+    let told = requests.next().await.unwrap().unwrap();
+    assert_eq!(told, (TOLD_ID, Request::Interest(true)));
     Asking {
         peer,
         end,
@@ -108,7 +113,7 @@ async fn wrong_bytes_end_it_and_another_peer_is_asked() {
         .await;
     let peer = liar.peer;
     assert!(matches!(liar.ends().await, Err(End::Lied)));
-    assert!(!shared.plan().join(peer), "it is banned");
+    assert!(!shared.plan().join(peer, shared.now()), "it is banned");
     assert_eq!(shared.plan().open(), 3, "nothing of its reply is believed");
     let mut honest = asking(&shared).await;
     let (id, _) = honest.asked().await;

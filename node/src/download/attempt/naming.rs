@@ -6,7 +6,7 @@ use casnode_cas::Manifest;
 
 use super::{
     super::{
-        output::{Found, inspect},
+        output::Found,
         place::{Place, choose_place},
     },
     Attempt, End,
@@ -56,6 +56,17 @@ impl Attempt<'_> {
                 .is_in_store())
     }
 
+    /// Whether the file is at the place of its output already.
+    pub(super) async fn is_there(
+        &self,
+        path: &Path,
+        force: bool,
+        size_bytes: Option<u64>,
+    ) -> Result<bool, ApiError> {
+        let found = self.job.inspection(size_bytes).of(path, force).await?;
+        Ok(found == Found::Same)
+    }
+
     /// True when the output has no name yet.
     pub(super) fn is_unnamed(&self) -> bool {
         self.running.as_ref().is_some_and(|r| r.tell_name.is_some())
@@ -68,7 +79,9 @@ impl Attempt<'_> {
         let Some((path, force)) = target else {
             return Ok(None);
         };
-        if inspect(&path, force, self.job.address).await? == Found::Same {
+        let running = self.running.as_ref();
+        let size_bytes = running.map(|r| r.manifest.size_bytes());
+        if self.is_there(&path, force, size_bytes).await? {
             return Ok(Some(End::Unchanged { path }));
         }
         if let Some(r) = &mut self.running

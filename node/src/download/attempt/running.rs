@@ -19,7 +19,7 @@ use super::{
         engine::{Bad, EngineEvent},
         incoming::IncomingRoom,
         lent::{self, Lent},
-        output::{Found, inspect, make_way},
+        output::make_way,
         session::{Goal, SessionEnd},
     },
     Attempt, End,
@@ -86,7 +86,11 @@ impl Attempt<'_> {
         let late = late && name.is_none();
         let mut output = None;
         if let Some((path, force)) = &target {
-            if !late && inspect(path, *force, self.job.address).await? == Found::Same {
+            if !late
+                && self
+                    .is_there(path, *force, Some(manifest.size_bytes()))
+                    .await?
+            {
                 return Ok(Some(End::Unchanged { path: path.clone() }));
             }
             make_way(path, self.job.mode).await?;

@@ -141,9 +141,10 @@ impl<'a> Reader<'a> {
             self.say(Saying::answer(asked.id, Reply::NotFound)).await;
             return Ok(());
         }
+        // Whoever asks is interested, also while it is choked.
+        self.stream.line.asked();
         if self.stream.line.is_unchoked() {
             self.choked_requests = 0;
-            self.stream.line.asked();
             self.stream.desk.put(asked).await;
             return Ok(());
         }

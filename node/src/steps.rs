@@ -13,7 +13,7 @@ use crate::{
 const PROGRESS_SPAN: Duration = Duration::from_millis(100);
 
 /// The progress of one piece of blocking work.
-pub(super) struct Steps {
+pub(crate) struct Steps {
     phase: Phase,
     events: EventSink,
     cancel: CancellationToken,
@@ -21,7 +21,7 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    pub(super) fn new(phase: Phase, events: EventSink, cancel: CancellationToken) -> Self {
+    pub(crate) fn new(phase: Phase, events: EventSink, cancel: CancellationToken) -> Self {
         Self {
             phase,
             events,
@@ -31,7 +31,7 @@ impl Steps {
     }
 
     /// Notes how far it is; breaks when nobody wants it any more.
-    pub(super) fn step(&mut self, done_bytes: u64, total_bytes: Option<u64>) -> ControlFlow<()> {
+    pub(crate) fn step(&mut self, done_bytes: u64, total_bytes: Option<u64>) -> ControlFlow<()> {
         if self.told.elapsed() >= PROGRESS_SPAN {
             self.told = clock::now();
             self.events.progress(Progress {
