@@ -125,6 +125,33 @@ async fn asking_on_and_on_while_choked_ends_the_stream() {
 }
 
 #[tokio::test]
+async fn who_takes_back_what_is_read_for_it_again_and_again_is_let_go() {
+    let (server, manifest) = Server::with_file();
+    // Its pipe holds less than a chunk: while the first of these is on its way, the others are read.
+    let mut peer = server.open(4 << 10).await;
+    let nothing = HaveBitmap::new(manifest.chunks().len());
+    peer.join(&manifest, &nothing).await;
+    while peer.news().await != Reply::Unchoke {}
+    let end = 'asking: loop {
+        for id in 1..=8 {
+            if peer.ask.send(id, &chunk(&manifest, 0)).await.is_err() {
+                break 'asking peer.end().await;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        for target in 2..=8 {
+            let _ = peer.ask.send(0, &Request::Cancel { target }).await;
+        }
+        match timeout(LONG, peer.hear.next()).await.expect("it hangs") {
+            Ok(Some(_)) => {}
+            _ => break peer.end().await,
+        }
+    };
+    assert!(is_breach(&end), "{end:?}");
+    others_are_served(&server, &manifest).await;
+}
+
+#[tokio::test]
 async fn a_flood_of_interest_changes_nothing_for_others() {
     let (server, manifest) = Server::with_file();
     server.start_choker();

@@ -323,3 +323,21 @@ async fn others(peer: &mut Peer) -> Vec<PeerId> {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_asked_while_it_was_choked_has_not_lost_its_interest() {
+    let (server, manifest) = Server::with_file();
+    let mut peers = server.crowd(&manifest, 40).await;
+    let peer = peers.last_mut().unwrap();
+    assert_eq!(peer.fetch(&manifest, 0).await, Reply::Choked);
+    server.start_choker();
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    let view = server.seeder.swarms.report(manifest.id());
+    let interested = |id: PeerId| {
+        let mut peers = view.peers.iter();
+        let peer = peers.find(|peer| peer.peer == id).unwrap();
+        peer.interested_in_us
+    };
+    assert!(interested(peers[39].id));
+    assert!(!interested(peers[38].id), "it never asked");
+}
