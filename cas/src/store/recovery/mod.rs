@@ -9,6 +9,7 @@ mod files;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::entry::{
     self, ChunkEntry, FileEntry, FileValue, INLINE_BYTES, ManifestEntry, PackAccount, Place,
@@ -21,6 +22,9 @@ use super::pack::{Location, PACK_HEADER_BYTES, Packs, RecordKind, Scanned, Verif
 use super::space::Space;
 use crate::error::{IndexError, StoreError};
 use crate::id::{Address, ChunkHash, ManifestId};
+
+/// How often a rebuild says how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(15);
 
 /// Checks that all of the index can be read and that its counters agree with its entries.
 pub(super) fn check_index(index: &dyn Index) -> Result<(), IndexError> {
@@ -89,7 +93,12 @@ pub(super) fn recover(
         adopted: 0,
         bad_records: 0,
     };
-    for id in &ids {
+    let mut told = Instant::now();
+    for (done, id) in ids.iter().enumerate() {
+        if rebuild && told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            tracing::warn!("building the index: pack {} of {}", done + 1, ids.len());
+        }
         let is_last = ids.last() == Some(id);
         adopter.walk(*id, is_last)?;
     }
