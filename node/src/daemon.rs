@@ -54,7 +54,7 @@ pub struct PassedSockets {
 ///
 /// # Errors
 /// `Busy` when another process owns the data directory, `Usage` for a malformed address, `Failure` when an address
-/// cannot be listened on or the socket cannot be made.
+/// cannot be listened on or the socket cannot be made, `Interrupted` when `stop` comes while it starts.
 pub async fn run_daemon(
     config: NodeConfig,
     http: Option<HttpConfig>,
@@ -73,7 +73,9 @@ pub async fn run_daemon(
             let _ = socket::remove(&data_dir);
         }
     };
-    let node = Node::start(config).await?;
+    // Making the index of a large store anew takes minutes, and what is done of it by then is lost anyway.
+    let started = stop.run_until_cancelled(Node::start(config)).await;
+    let node = started.ok_or_else(not_started)??;
     let api = node.tasks.child();
     if let Err(error) = open_api(&node, &api, http, passed).await {
         api.finish().await;
@@ -82,13 +84,24 @@ pub async fn run_daemon(
         return Err(error);
     }
     api.spawn("changes", change::run(node.clone(), changes));
-    on_ready(ops::status(&node).await?);
+    if let Some(status) = stop.run_until_cancelled(ops::status(&node)).await {
+        on_ready(status?);
+    }
     stop.cancelled().await;
     tracing::info!("leaving");
     api.finish().await;
     close();
     node.shutdown().await;
     Ok(())
+}
+
+fn not_started() -> ApiError {
+    ApiError::new(
+        ErrorKind::Interrupted,
+        "the daemon did not start",
+        "it was told to stop before it listened",
+        "start it again: nothing stored is lost",
+    )
 }
 
 /// Opens the local API: on the socket, and over TCP where that is wanted.
@@ -190,7 +203,43 @@ fn no_tcp(at: SocketAddr, error: &io::Error, next: &str) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
+    use casnode_cas::{Store, StoreConfig};
+
     use super::*;
+    use crate::{budget::MemoryBudget, seeding::SeedPolicy};
+
+    #[tokio::test]
+    async fn a_start_that_takes_long_is_left_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        // While somebody else has the store, a start waits for it.
+        let _other = Store::open(dir.path(), StoreConfig::default()).unwrap();
+        let config = NodeConfig {
+            data_dir: dir.path().to_owned(),
+            network: None,
+            serve_dht: true,
+            max_store: None,
+            scrub_bytes_per_s: None,
+            seed: SeedPolicy::default(),
+            memory: MemoryBudget::default(),
+        };
+        let (stop, (_calls, changes)) = (CancellationToken::new(), mpsc::channel(1));
+        let never = |_| panic!("it did not start");
+        let passed = PassedSockets::default();
+        let daemon = run_daemon(config, None, passed, changes, never, stop.clone());
+        let began = Instant::now();
+        let stopping = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            stop.cancel();
+        };
+        let (ended, ()) = tokio::join!(daemon, stopping);
+        assert_eq!(ended.unwrap_err().kind, ErrorKind::Interrupted);
+        assert!(
+            began.elapsed() < Duration::from_secs(3),
+            "it was waited for"
+        );
+    }
 
     #[test]
     fn the_limit_of_open_files_is_raised_as_far_as_allowed_and_never_lowered() {
