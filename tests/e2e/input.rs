@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -175,6 +176,30 @@ fn other_wrong_usage_is_2_as_well() {
         .run()
         .exits(2)
         .says("the path is empty");
+}
+
+#[test]
+fn each_of_several_paths_has_an_outcome_of_its_own() {
+    let (home, dir) = (Home::new(), folder());
+    for name in ["a", "b"] {
+        fs::write(dir.path().join(name), name).unwrap();
+    }
+    let run = home
+        .networked(["store", "a", "", "b"], &[])
+        .current_dir(dir.path())
+        .run();
+    let run = run.exits(2).says("the path is empty");
+    let stored = format!("{}\n{}\n", address(b"a"), address(b"b"));
+    assert_eq!(run.text(), stored);
+    // Where the daemon goes away in the middle of a call for several files, each of them is named.
+    let home = Home::new();
+    let daemon = UnixListener::bind(home.path().join("api.sock")).unwrap();
+    std::thread::spawn(move || daemon.incoming().for_each(drop));
+    let run = home.call(["store", "a", "b"]).current_dir(dir.path()).run();
+    run.exits(1)
+        .says("/a was not stored")
+        .says("/b was not stored")
+        .says("the daemon went away");
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! `casnode store`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use casnode_node::api::{
-    ErrorKind, MAX_STORE_PATHS, Request, Response, Source, StoreReport, StoreTreeReport,
+    ApiError, ErrorKind, MAX_STORE_PATHS, Request, Response, Source, StoreReport, StoreTreeReport,
 };
-use casnode_node::{Client, Streams, rebuild_index};
+use casnode_node::{Client, MAX_SMALL_FILE_BYTES, Streams, rebuild_index};
 
 use super::link;
 use crate::args::{StoreArgs, StoreCommand};
@@ -30,8 +30,8 @@ pub(crate) async fn run(context: &Context, args: StoreArgs) -> Result<()> {
     stored
 }
 
-/// Stores one after the other, files without options of their own many at a time. A failure is told at once, and the
-/// rest goes on; the first one's code is the run's.
+/// Stores one after the other, small files many at a time. A failure is told at once, and the rest goes on; the first
+/// one's code is the run's.
 async fn store_all(context: &Context, client: &Client, args: &StoreArgs) -> Result<()> {
     let is_alone = args.paths.len() == 1;
     let mut first_code = None;
@@ -47,11 +47,13 @@ async fn store_all(context: &Context, client: &Client, args: &StoreArgs) -> Resu
                         .map(Stored::Tree),
                 ]
             }
-            [path] => vec![store(context, client, args, path).await.map(Stored::File)],
-            paths => match store_many(context, client, args, paths).await {
-                Ok(outcomes) => outcomes.into_iter().map(|o| o.map(Stored::File)).collect(),
-                Err(failure) => vec![Err(failure)],
-            },
+            [path] if is_alone || args.in_place || path == "-" => {
+                vec![store(context, client, args, path).await.map(Stored::File)]
+            }
+            paths => {
+                let outcomes = store_many(context, client, args, paths).await?;
+                outcomes.into_iter().map(|o| o.map(Stored::File)).collect()
+            }
         };
         for (path, outcome) in now.iter().zip(outcomes) {
             let printed = match outcome {
@@ -84,12 +86,19 @@ fn is_folder(path: &OsString) -> bool {
     path != "-" && Path::new(path).is_dir()
 }
 
-/// How many of the first paths go into one call.
+fn is_small_file(path: &OsString) -> bool {
+    let found = (path != "-").then(|| Path::new(path).metadata());
+    found.is_some_and(|found| {
+        found.is_ok_and(|found| found.is_file() && found.len() <= MAX_SMALL_FILE_BYTES)
+    })
+}
+
+/// How many of the first paths go into one call: their addresses are printed when all of them are stored, and so only
+/// files that are stored in no time share one.
 fn at_once(paths: &[OsString], in_place: bool) -> usize {
-    let is_file = |path: &&OsString| *path != "-" && !is_folder(path);
-    let files = paths.iter().take_while(is_file).count();
     let most = if in_place { 1 } else { MAX_STORE_PATHS };
-    files.clamp(1, most)
+    let small = paths.iter().take(most).take_while(|path| is_small_file(path));
+    small.count().max(1)
 }
 
 async fn store(
@@ -112,27 +121,44 @@ async fn store(
     }
 }
 
+/// What became of each path, in their order; an error only when the person asked for an end.
 async fn store_many(
     context: &Context,
     client: &Client,
     args: &StoreArgs,
     paths: &[OsString],
 ) -> Result<Vec<Result<StoreReport>>> {
-    let paths = paths.iter().map(|path| absolute(Path::new(path)));
-    let paths = paths.map(|path| path.map(Into::into));
+    let found: Vec<Result<OsString>> = paths
+        .iter()
+        .map(|path| Ok(absolute(Path::new(path))?.into_os_string()))
+        .collect();
     let request = Request::StoreMany {
-        paths: paths.collect::<Result<_>>()?,
+        paths: found.iter().flatten().cloned().collect(),
         chunker: args.chunker.into(),
         pinned: !args.no_pin,
     };
-    match context.ask(client, request, Streams::default()).await? {
-        Response::StoreMany { outcomes } => {
-            let outcomes = outcomes.into_iter();
-            Ok(outcomes
-                .map(|outcome| outcome.map_err(Failure::from))
-                .collect())
+    let mut outcomes = match context.ask(client, request, Streams::default()).await {
+        Ok(Response::StoreMany { outcomes }) => outcomes.into_iter(),
+        Ok(_) => return Err(unexpected()),
+        Err(Failure::Api(error)) if !context.stop.is_cancelled() => {
+            let paths = found.iter().flatten();
+            let named: Vec<_> = paths.map(|path| Err(of_path(path, &error))).collect();
+            named.into_iter()
         }
-        _ => Err(unexpected()),
+        Err(failure) => return Err(failure),
+    };
+    let outcome = |path: Result<OsString>| {
+        path.and_then(|_| Ok(outcomes.next().ok_or_else(unexpected)??))
+    };
+    Ok(found.into_iter().map(outcome).collect())
+}
+
+/// What a call for several paths failed for, of one of them.
+fn of_path(path: &OsStr, error: &ApiError) -> ApiError {
+    ApiError {
+        what: format!("{} was not stored", Path::new(path).display()),
+        why: format!("{}: {}", error.what, error.why),
+        ..error.clone()
     }
 }
 
@@ -241,7 +267,7 @@ mod tests {
     use super::*;
 
     /// How many paths go into each call.
-    fn calls(paths: &[&str], in_place: bool) -> Vec<usize> {
+    fn calls(paths: &[&Path], in_place: bool) -> Vec<usize> {
         let paths: Vec<OsString> = paths.iter().map(OsString::from).collect();
         let mut rest = paths.as_slice();
         let mut calls = Vec::new();
@@ -253,17 +279,25 @@ mod tests {
     }
 
     #[test]
-    fn files_are_stored_many_at_a_time_and_standard_input_by_itself() {
-        assert_eq!(calls(&["a", "b", "-", "c"], false), [2, 1, 1]);
-        assert_eq!(calls(&["-", "a", "b"], false), [1, 2]);
-        assert_eq!(calls(&["a", "b", "./-"], false), [3], "a file of that name");
-        assert_eq!(calls(&["a", "b"], true), [1, 1]);
-        assert_eq!(
-            calls(&["a", "b", "src", "src", "c"], false),
-            [2, 1, 1, 1],
-            "folders"
-        );
-        let many = vec!["a"; 2 * MAX_STORE_PATHS + 1];
+    fn small_files_are_stored_many_at_a_time_and_anything_else_by_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, bytes| {
+            let path = dir.path().join(name);
+            let file = std::fs::File::create(&path).unwrap();
+            file.set_len(bytes).unwrap();
+            path
+        };
+        let (a, b) = (file("a", 0), file("b", MAX_SMALL_FILE_BYTES));
+        let large = file("large", MAX_SMALL_FILE_BYTES + 1);
+        let (a, b, large, folder) = (&*a, &*b, &*large, dir.path());
+        let (stdin, empty) = (Path::new("-"), Path::new(""));
+        assert_eq!(calls(&[a, b, stdin, a], false), [2, 1, 1]);
+        assert_eq!(calls(&[stdin, a, b], false), [1, 2]);
+        assert_eq!(calls(&[a, b], true), [1, 1]);
+        for alone in [large, folder, empty, &folder.join("missing")] {
+            assert_eq!(calls(&[a, b, alone, alone, a], false), [2, 1, 1, 1]);
+        }
+        let many = vec![a; 2 * MAX_STORE_PATHS + 1];
         assert_eq!(calls(&many, false), [MAX_STORE_PATHS, MAX_STORE_PATHS, 1]);
     }
 }
