@@ -44,6 +44,7 @@ mod upkeep;
 mod why;
 
 pub use budget::{MemoryBudget, Shares};
+pub use bundle::list::check_list;
 pub use casnode_cas::MAX_SMALL_FILE_BYTES;
 pub use casnode_dht::{BadNetworkName, Bandwidth, CipherPreference, NetworkName, Profile};
 pub use change::{ChangeCall, SettingsChange};

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::content::{Sample, address};
-use crate::harness::{Home, Node, folder};
+use crate::harness::{Home, Node, folder, wait_until};
 
 /// Stores files of these contents; their names and addresses.
 fn store_all(node: &Node, dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Vec<(String, String)> {
@@ -207,4 +208,53 @@ fn what_leaves_the_folder_is_refused_before_anything_is_asked() {
     let call = call.arg("-o").arg(dir.path()).input(twice.into_bytes());
     call.run().exits(2).says("twice");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+/// Lines for so many files with the same bytes, more than go into one request.
+fn many_lines(address: &str, count: u32) -> String {
+    (0..count)
+        .map(|n| line(&format!("f{n}"), address) + "\n")
+        .collect()
+}
+
+/// Files of one request.
+const PART: u32 = 16_384;
+
+#[test]
+fn of_a_long_list_each_line_is_looked_at_before_a_file_is_written() {
+    let (home, dir) = (Home::new(), folder());
+    let store = home.networked(["store", "-"], &[]).input(b"x".to_vec());
+    let address = store.run().ok().text().trim().to_owned();
+    for (wrong, why) in [("../up", "../up"), ("./f0", "twice")] {
+        let list = many_lines(&address, PART) + &line(wrong, &address);
+        let get = home
+            .networked(["get", "--list", "-"], &[])
+            .arg("-o")
+            .arg(dir.path().join("out"))
+            .input(list.into_bytes());
+        get.run().exits(2).says(why);
+        assert!(!dir.path().join("out").exists());
+    }
+}
+
+#[test]
+fn what_came_of_a_long_list_before_an_interruption_is_told() {
+    let (home, dir) = (Home::new(), folder());
+    let store = home.networked(["store", "-"], &[]).input(b"x".to_vec());
+    let address = store.run().ok().text().trim().to_owned();
+    // The last one is looked for for a while.
+    let list = many_lines(&address, PART + 1) + &line("missing", &"ab".repeat(32));
+    let get = home
+        .networked(["get", "--json", "--list", "-"], &[])
+        .arg("-o")
+        .arg(dir.path())
+        .input(list.into_bytes());
+    let running = get.spawn();
+    let last = dir.path().join(format!("f{PART}"));
+    wait_until("the second part", || last.exists());
+    running.signal(Signal::INT);
+    let run = running.wait().exits(130).says("goes on from there");
+    let (told, summary) = told(run.json_lines());
+    assert_eq!(told.len(), 16_384);
+    assert_eq!(summary["here"], 16_384);
 }

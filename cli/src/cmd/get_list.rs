@@ -4,18 +4,20 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use casnode_node::api::{
     ApiError, ErrorKind, FetchedFile, FetchedState, ListReport, ListedFile, MAX_LISTED_FILES,
     MAX_LISTED_PATH_BYTES, Request, Response,
 };
-use casnode_node::{Client, SeedPolicy, Streams};
+use casnode_node::{Client, SeedPolicy, Streams, check_list};
 
 use super::get;
 use crate::args::GetArgs;
 use crate::exit::{Failure, Result};
 use crate::list;
 use crate::output;
+use crate::pipe::ClosedFlag;
 use crate::progress::{Stderr, remark};
 use crate::session::{Context, absolute, unexpected};
 
@@ -34,33 +36,39 @@ pub(crate) async fn run(context: &Context, args: GetArgs, from: &OsStr) -> Resul
         None => PathBuf::from("."),
     };
     let folder = absolute(&folder)?;
-    let files = list::parse(&read(from)?)?;
+    let files = read(from)?;
     let client = context.networked(args.network).await?;
     if !client.is_daemon() && args.seed.is_some_and(|seed| seed != SeedPolicy::None) {
         client.close().await;
         return Err(needs_a_daemon());
     }
+    let began = Instant::now();
     let request = |files| Request::GetMany {
         files,
         folder: folder.clone().into_os_string(),
         force: args.force,
-        timeout_ms: args.timeout.map(super::millis),
+        timeout_ms: args
+            .timeout
+            .map(|limit| super::millis(limit.saturating_sub(began.elapsed()))),
         peers: args.peer.clone(),
         keep,
         pin: args.pin,
         seed: args.seed.map(|seed| seed.to_string()),
     };
-    let fetched = fetch(context, &client, parts(files).into_iter().map(request)).await;
+    let mut report = nothing();
+    let requests = parts(files).into_iter().map(request);
+    let outcome = fetch(context, &client, requests, &mut report).await;
     client.close().await;
-    tell(context, &folder, &fetched?)
+    // What came before a failure is told as well; the failure is the run's.
+    let told = match (&outcome, report.files.is_empty()) {
+        (Err(_), true) => Ok(()),
+        _ => tell(context, &folder, &report),
+    };
+    outcome.and(told)
 }
 
-async fn fetch(
-    context: &Context,
-    client: &Client,
-    requests: impl Iterator<Item = Request>,
-) -> Result<ListReport> {
-    let mut all = ListReport {
+fn nothing() -> ListReport {
+    ListReport {
         files: Vec::new(),
         fetched: 0,
         here: 0,
@@ -69,31 +77,44 @@ async fn fetch(
         kept_in_place: 0,
         seconds: 0.0,
         providers: Vec::new(),
-    };
+    }
+}
+
+/// Fetches part by part, and adds each to the report.
+async fn fetch(
+    context: &Context,
+    client: &Client,
+    requests: impl Iterator<Item = Request>,
+    report: &mut ListReport,
+) -> Result<()> {
     for request in requests {
-        let response = context.ask(client, request, Streams::default()).await?;
-        let Response::GetMany(part) = response else {
-            return Err(unexpected());
-        };
-        all.files.extend(part.files);
-        all.fetched += part.fetched;
-        all.here += part.here;
-        all.failed += part.failed;
-        all.bytes += part.bytes;
-        all.kept_in_place += part.kept_in_place;
-        all.seconds += part.seconds;
-        for used in part.providers {
-            match all.providers.iter_mut().find(|p| p.peer == used.peer) {
-                Some(before) => {
-                    before.bytes += used.bytes;
-                    before.chunks += used.chunks;
-                    before.rejected += used.rejected;
-                }
-                None => all.providers.push(used),
-            }
+        let response = context.ask(client, request, Streams::default()).await;
+        match response.map_err(|failure| get::explain(failure, &ClosedFlag::default()))? {
+            Response::GetMany(part) => add(report, part),
+            _ => return Err(unexpected()),
         }
     }
-    Ok(all)
+    Ok(())
+}
+
+fn add(all: &mut ListReport, part: ListReport) {
+    all.files.extend(part.files);
+    all.fetched += part.fetched;
+    all.here += part.here;
+    all.failed += part.failed;
+    all.bytes += part.bytes;
+    all.kept_in_place += part.kept_in_place;
+    all.seconds += part.seconds;
+    for used in part.providers {
+        match all.providers.iter_mut().find(|p| p.peer == used.peer) {
+            Some(before) => {
+                before.bytes += used.bytes;
+                before.chunks += used.chunks;
+                before.rejected += used.rejected;
+            }
+            None => all.providers.push(used),
+        }
+    }
 }
 
 /// Tells what became of the files. The code of the first one that failed is the run's.
@@ -153,8 +174,15 @@ fn parts(files: Vec<ListedFile>) -> Vec<Vec<ListedFile>> {
     parts
 }
 
+/// The files of the list, all of which are right: it goes in several requests, and nothing is fetched of a wrong one.
+fn read(from: &OsStr) -> Result<Vec<ListedFile>> {
+    let files = list::parse(&read_text(from)?)?;
+    check_list(&files)?;
+    Ok(files)
+}
+
 /// The list, from a file or standard input.
-fn read(from: &OsStr) -> Result<Vec<u8>> {
+fn read_text(from: &OsStr) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     let read = match from == "-" {
         true => io::stdin()

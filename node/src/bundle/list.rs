@@ -52,44 +52,57 @@ pub(crate) async fn sync(folder: &Arc<Folder>) -> Result<(), ApiError> {
     })
 }
 
-/// The lines, their paths clean and each named once.
+/// The lines of one call, their paths clean and each named once.
 pub(crate) fn lines(files: &[ListedFile]) -> Result<Vec<Line>, ApiError> {
-    let refused = |what: String, why: &str| {
-        ApiError::new(
-            ErrorKind::Usage,
-            what,
-            why,
-            "mend the list: its lines are those of `b3sum` or `casnode store --sums`, with paths relative to the folder",
-        )
-    };
     if files.len() > MAX_LISTED_FILES {
         let what = format!("a call for {} files is too large", files.len());
         return Err(refused(what, "one call may be for 16,384"));
     }
     let mut seen = HashSet::new();
-    let mut lines = Vec::with_capacity(files.len());
-    for file in files {
-        let address = file.address.parse::<Address>();
-        let address = address.map_err(|error| {
-            refused(
-                format!("{} is not an address", file.address),
-                &error.to_string(),
-            )
-        })?;
-        let path = path::clean(&file.path)
-            .map_err(|why| refused(format!("{:?} was not written", file.path), why))?;
-        if !seen.insert(path.clone()) {
-            let what = format!("{path:?} is in the list twice");
-            return Err(refused(what, "each file needs a place of its own"));
-        }
-        lines.push(Line {
-            address,
-            path,
-            size_bytes: None,
-            executable: None,
-        });
+    files.iter().map(|file| line(file, &mut seen)).collect()
+}
+
+/// Checks a list of any length: each address is one, and each path a place of its own in the folder. A call of
+/// [`crate::api::Request::GetMany`] checks its own part alone.
+///
+/// # Errors
+/// `Usage` for the first file that is refused.
+pub fn check_list(files: &[ListedFile]) -> Result<(), ApiError> {
+    let mut seen = HashSet::new();
+    files
+        .iter()
+        .try_for_each(|file| line(file, &mut seen).map(drop))
+}
+
+fn line(file: &ListedFile, seen: &mut HashSet<String>) -> Result<Line, ApiError> {
+    let address = file.address.parse::<Address>();
+    let address = address.map_err(|error| {
+        refused(
+            format!("{} is not an address", file.address),
+            &error.to_string(),
+        )
+    })?;
+    let path = path::clean(&file.path)
+        .map_err(|why| refused(format!("{:?} was not written", file.path), why))?;
+    if !seen.insert(path.clone()) {
+        let what = format!("{path:?} is in the list twice");
+        return Err(refused(what, "each file needs a place of its own"));
     }
-    Ok(lines)
+    Ok(Line {
+        address,
+        path,
+        size_bytes: None,
+        executable: None,
+    })
+}
+
+fn refused(what: String, why: &str) -> ApiError {
+    ApiError::new(
+        ErrorKind::Usage,
+        what,
+        why,
+        "mend the list: its lines are those of `b3sum` or `casnode store --sums`, with paths relative to the folder",
+    )
 }
 
 /// Adds to what a peer sent.
@@ -170,11 +183,13 @@ mod tests {
             [file("12", "a"), file(&address, "b")],
         ] {
             assert_eq!(lines(&bad).unwrap_err().kind, ErrorKind::Usage);
+            assert_eq!(check_list(&bad).unwrap_err().kind, ErrorKind::Usage);
         }
         let many: Vec<_> = (0..=MAX_LISTED_FILES)
             .map(|n| file(&address, &n.to_string()))
             .collect();
         assert!(lines(&many).is_err());
         assert!(lines(&many[1..]).is_ok());
+        assert!(check_list(&many).is_ok());
     }
 }
