@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -257,4 +258,21 @@ fn what_came_of_a_long_list_before_an_interruption_is_told() {
     let (told, summary) = told(run.json_lines());
     assert_eq!(told.len(), 16_384);
     assert_eq!(summary["here"], 16_384);
+}
+
+#[test]
+fn a_signal_ends_the_reading_of_a_list() {
+    let (home, dir) = (Home::new(), folder());
+    let list = dir.path().join("list");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &list, 0o600.into()).unwrap();
+    let get = home.networked(["get"], &[]).arg("--list").arg(&list);
+    let running = get.spawn();
+    let mut writer = None;
+    wait_until("the command to read the list", || {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+        writer = rustix::fs::open(&list, flags, Mode::empty()).ok();
+        writer.is_some()
+    });
+    running.signal(Signal::TERM);
+    running.wait().exits(130).says("interrupted");
 }

@@ -1,6 +1,6 @@
 //! `casnode get --list`.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::list;
 use crate::output;
 use crate::pipe::ClosedFlag;
 use crate::progress::{Stderr, remark};
-use crate::session::{Context, absolute, unexpected};
+use crate::session::{Context, absolute, interrupted, unexpected};
 
 /// The largest list that is read: of a million files, about.
 const MAX_LIST_BYTES: u64 = 256 << 20;
@@ -36,7 +36,7 @@ pub(crate) async fn run(context: &Context, args: GetArgs, from: &OsStr) -> Resul
         None => PathBuf::from("."),
     };
     let folder = absolute(&folder)?;
-    let files = read(from)?;
+    let files = read_in_background(context, from.to_owned()).await?;
     let client = context.networked(args.network).await?;
     if !client.is_daemon() && args.seed.is_some_and(|seed| seed != SeedPolicy::None) {
         client.close().await;
@@ -172,6 +172,14 @@ fn parts(files: Vec<ListedFile>) -> Vec<Vec<ListedFile>> {
         }
     }
     parts
+}
+
+/// Reads the list where a pipe that nobody writes to keeps no signal from being heard.
+async fn read_in_background(context: &Context, from: OsString) -> Result<Vec<ListedFile>> {
+    let reading = tokio::task::spawn_blocking(move || read(&from));
+    let read = context.stop.run_until_cancelled(reading).await;
+    let read = read.ok_or_else(interrupted)?;
+    read.map_err(|error| Failure::io("the list was not read", &error.into()))?
 }
 
 /// The files of the list, all of which are right: it goes in several requests, and nothing is fetched of a wrong one.
