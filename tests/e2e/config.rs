@@ -218,6 +218,10 @@ fn logs_are_for_people_or_for_programs() {
 
 /// A daemon that reads this file, and its limits.
 fn daemon_with(text: &str) -> (Node, PathBuf) {
+    daemon_as(text, &[])
+}
+
+fn daemon_as(text: &str, more: &[&str]) -> (Node, PathBuf) {
     let (home, path) = home_with(text);
     let options = [
         "--listen",
@@ -225,6 +229,7 @@ fn daemon_with(text: &str) -> (Node, PathBuf) {
         "--config",
         path.to_str().unwrap(),
     ];
+    let options = [&options, more].concat();
     (Node::start_as(home, &[], &options), path)
 }
 
@@ -265,6 +270,19 @@ fn a_running_daemon_takes_new_limits_over() {
         "{}",
         node.said()
     );
+}
+
+#[test]
+fn what_waits_for_the_next_start_is_a_warning_also_where_programs_read_the_log() {
+    let (node, path) = daemon_as("", &["--quiet", "--log-format", "json"]);
+    fs::write(&path, "network = \"lab\"\n").unwrap();
+    signal(&node.child, Signal::HUP);
+    let what = "network: main -> lab (with the next start)";
+    wait_until("a warning", || node.said().contains(what));
+    let said = node.said();
+    let line = said.lines().find(|line| line.contains(what)).unwrap();
+    let line: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(line["level"], "WARN", "{line}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! SIGHUP: the config file is read again, and what can change while the node runs is changed.
 
+use std::fmt;
 use std::num::NonZeroU64;
 
 use casnode_node::api::{LimitsChange, RateLimit};
@@ -34,7 +35,7 @@ pub(super) async fn run(context: &Context, mut hangups: Signal, calls: mpsc::Sen
         let settings = latest.as_ref().unwrap_or(&context.settings);
         match reload(settings, &calls).await {
             Ok(reread) => {
-                context.tell(&told(&reread.changes));
+                tell(context, &reread.changes);
                 latest = Some(reread.settings);
             }
             Err(failure) => {
@@ -96,22 +97,33 @@ fn change(reread: &Reread) -> Result<SettingsChange> {
     })
 }
 
-/// What changed, a line each.
-fn told(changes: &[Changed]) -> String {
-    let mut text = match changes.len() {
-        0 => "the settings were read again: nothing is new\n".to_owned(),
-        _ => "the settings were read again:\n".to_owned(),
-    };
-    for Changed { before, now } in changes {
-        let when = if now.key.live {
-            ""
-        } else {
-            " (with the next start)"
-        };
-        let (name, old, new) = (now.key.name, before.shown(), now.shown());
-        text += &format!("  {name}: {old} -> {new}{when}\n");
+/// Says what changed. That something did not yet is a warning, which is heard where no remarks are.
+fn tell(context: &Context, changes: &[Changed]) {
+    let (live, waiting): (Vec<_>, Vec<_>) =
+        changes.iter().partition(|changed| changed.now.key.live);
+    context.tell(&told(&live, waiting.len()));
+    for changed in waiting {
+        tracing::warn!("{changed} (with the next start)");
     }
-    text
+}
+
+/// What is another now, a line each.
+fn told(live: &[&Changed], waiting: usize) -> String {
+    let rest = match (live.len(), waiting) {
+        (0, 0) => " nothing is new\n".to_owned(),
+        (0, _) => " what is new holds with the next start\n".to_owned(),
+        _ => live.iter().fold("\n".to_owned(), |text, changed| {
+            format!("{text}  {changed}\n")
+        }),
+    };
+    format!("the settings were read again:{rest}")
+}
+
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, old, new) = (self.now.key.name, self.before.shown(), self.now.shown());
+        write!(f, "{name}: {old} -> {new}")
+    }
 }
 
 impl Failure {
@@ -179,13 +191,12 @@ mod tests {
         assert_eq!(change.limits.down, None, "the flag is stronger");
         assert_eq!(change.max_store, Some(StoreLimit::Bytes(2 << 30)));
         assert_eq!(change.scrub_bytes_per_s, Some(Some(2 << 20)));
-        let told = told(&reread.unwrap().changes);
-        assert!(told.contains("max-up: 1MiB/s -> none\n"), "{told}");
-        assert!(
-            told.contains("network: main -> lab (with the next start)\n"),
-            "{told}"
-        );
-        assert!(!told.contains("max-down"), "{told}");
+        let changes = reread.unwrap().changes;
+        let shown: Vec<String> = changes.iter().map(Changed::to_string).collect();
+        assert!(shown.contains(&"max-up: 1MiB/s -> none".to_owned()));
+        assert!(shown.contains(&"network: main -> lab".to_owned()));
+        assert_eq!(shown.len(), 4, "{shown:?}");
+        assert!(!shown.iter().any(|line| line.starts_with("max-down")));
     }
 
     #[tokio::test]
@@ -202,7 +213,9 @@ mod tests {
         );
         assert_eq!(change, None);
         let (reread, change) = after("", "").await;
-        assert!(told(&reread.unwrap().changes).contains("nothing is new"));
+        assert!(reread.unwrap().changes.is_empty());
         assert_eq!(change, None);
+        assert!(told(&[], 0).contains("nothing is new"));
+        assert!(told(&[], 1).contains("with the next start"));
     }
 }
