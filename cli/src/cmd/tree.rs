@@ -68,6 +68,9 @@ pub(super) async fn get(
     place: Place,
     args: &GetArgs,
 ) -> Result<()> {
+    if args.swarm.is_some() {
+        return Err(has_no_swarm());
+    }
     let output = destination(args.output.as_ref())?;
     let to_stdout = output == TreeOutput::Stream;
     let keep = get::keep(args);
@@ -154,6 +157,15 @@ fn destination(given: Option<&OsString>) -> Result<TreeOutput> {
         Some(given) if given == "-" => TreeOutput::Stream,
         Some(given) => TreeOutput::At(absolute(Path::new(given))?.into_os_string()),
     })
+}
+
+fn has_no_swarm() -> Failure {
+    Failure::new(
+        ErrorKind::Usage,
+        "--swarm does not go with a directory, nor with what is in one",
+        "its files are fetched many at a time, in swarms that are as the node was told",
+        "leave --swarm out; `casnode daemon --swarm` is for all files, and a file of its own address may have it",
+    )
 }
 
 fn needs_a_daemon() -> Failure {

@@ -161,4 +161,7 @@ fn what_does_not_go_with_directories_is_refused() {
     at(&["get", addresses[0], "--in-place"]).says("--in-place");
     at(&["get", addresses[0], "--no-keep", "--pin"]);
     at(&["get", addresses[0], "--seed", "forever"]).says("no daemon runs");
+    for place in [addresses[0], &format!("{}/f", addresses[0])] {
+        at(&["get", place, "--swarm", "trusted"]).says("--swarm does not go with a directory");
+    }
 }
