@@ -377,6 +377,9 @@ fn an_index_is_rebuilt_from_the_packs() {
     let empty = Home::new();
     empty.call(["store", "rebuild-index"]).run().exits(10);
     assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0);
+    let misplaced = crate::harness::casnode(["store", "--data-dir"]);
+    let misplaced = misplaced.arg(empty.path()).arg("rebuild-index").run();
+    misplaced.exits(2).says("write options before `store`");
     // A file of that name is a file.
     let folder = empty.path().join("files");
     std::fs::create_dir(&folder).unwrap();

@@ -15,6 +15,9 @@ use crate::output;
 use crate::progress::Stderr;
 use crate::session::{Context, absolute, interrupted, unexpected};
 
+/// The subcommand, as it is typed.
+const REBUILD_INDEX: &str = "rebuild-index";
+
 /// Stores files or standard input, and prints the addresses.
 pub(crate) async fn run(context: &Context, args: StoreArgs) -> Result<()> {
     if let Some(StoreCommand::RebuildIndex) = args.upkeep {
@@ -198,6 +201,17 @@ fn check(context: &Context, args: &StoreArgs) -> Result<()> {
             "standard input was named twice",
             "it can be read once",
             "write - once",
+        );
+    }
+    // Behind an option, clap takes a subcommand for a path.
+    if let [path] = args.paths.as_slice()
+        && path == REBUILD_INDEX
+        && !Path::new(path).exists()
+    {
+        return refused(
+            "`rebuild-index` was taken for a file, and there is none of that name",
+            "behind an option of `store` every word is a path",
+            "write options before `store` or behind `rebuild-index`",
         );
     }
     if args.in_place && streams > 0 {
