@@ -4,9 +4,9 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use casnode_node::api::{ErrorKind, Event, Request, Response};
+use casnode_node::api::{ApiError, ErrorKind, Event, Request, Response};
 use casnode_node::{
     Client, MemoryBudget, NetworkConfig, NetworkName, NodeConfig, SeedPolicy, StoreLimit, Streams,
 };
@@ -16,7 +16,7 @@ use crate::args::{Global, LogFormat, NetworkArgs};
 use crate::config::Settings;
 use crate::exit::{Failure, Result};
 use crate::output;
-use crate::progress::{Reporter, remark};
+use crate::progress::{Reporter, remark, with_word};
 
 /// What every command works with.
 pub(crate) struct Context {
@@ -78,11 +78,7 @@ impl Context {
     /// Connects to the daemon; `None` when none runs.
     pub(crate) async fn daemon(&self) -> Result<Option<Client>> {
         let connect = Client::connect(&self.data_dir);
-        let client = self
-            .stop
-            .run_until_cancelled(connect)
-            .await
-            .ok_or_else(interrupted)??;
+        let client = self.wait_for("looking for the daemon", connect).await?;
         // A file is for the daemon as well, which may have been told otherwise: it was meant there, not here.
         if let (Some(client), Some(limit)) = (&client, self.max_store)
             && self.settings.is_said_here("max-store")
@@ -180,11 +176,35 @@ impl Context {
             memory: self.memory,
         };
         let open = Client::in_process(config);
-        Ok(self
-            .stop
-            .run_until_cancelled(open)
-            .await
-            .ok_or_else(interrupted)??)
+        self.wait_for("opening the store", open).await
+    }
+
+    /// Waits for work that tells nothing of itself, until the person wants an end.
+    pub(crate) async fn wait_for<T>(
+        &self,
+        doing: &'static str,
+        work: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T> {
+        let reporter = Mutex::new(Reporter::new(self.quiet));
+        self.report(&reporter, Some(doing), work).await
+    }
+
+    /// The same of work that may tell the reporter how it goes; it is `doing` this where it tells nothing for long.
+    async fn report<T>(
+        &self,
+        reporter: &Mutex<Reporter>,
+        doing: Option<&'static str>,
+        work: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T> {
+        let say = || {
+            doing
+                .into_iter()
+                .for_each(|doing| lock(reporter).wait(doing))
+        };
+        let work = with_word(work, say);
+        let outcome = self.stop.run_until_cancelled(work).await;
+        lock(reporter).finish();
+        Ok(outcome.ok_or_else(interrupted)??)
     }
 
     /// Makes one call, shows how it goes, and lets go of the client, whatever the outcome.
@@ -203,8 +223,7 @@ impl Context {
         let Event::Warning { message } = event else {
             return true;
         };
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        warned.insert(message.clone())
+        lock(&self.warned).insert(message.clone())
     }
 
     /// Makes one call and shows how it goes.
@@ -214,17 +233,21 @@ impl Context {
         request: Request,
         streams: Streams,
     ) -> Result<Response> {
-        let mut reporter = Reporter::new(self.quiet);
+        let reporter = Mutex::new(Reporter::new(self.quiet));
         let mut on_event = |event| {
             if self.is_news(&event) {
-                reporter.show(&event);
+                lock(&reporter).show(&event);
             }
         };
+        // Whoever types what is to be stored sees that alone.
+        let doing = streams.input.is_none().then_some("working");
         let call = client.call(request, streams, &mut on_event);
-        let outcome = self.stop.run_until_cancelled(call).await;
-        reporter.finish();
-        Ok(outcome.ok_or_else(interrupted)??)
+        self.report(&reporter, doing, call).await
     }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A limit as a person would write it.

@@ -13,7 +13,7 @@ use crate::args::{StoreArgs, StoreCommand};
 use crate::exit::{Failure, Result};
 use crate::output;
 use crate::progress::Stderr;
-use crate::session::{Context, absolute, interrupted, unexpected};
+use crate::session::{Context, absolute, unexpected};
 
 /// The subcommand, as it is typed.
 const REBUILD_INDEX: &str = "rebuild-index";
@@ -100,7 +100,10 @@ fn is_small_file(path: &OsString) -> bool {
 /// files that are stored in no time share one.
 fn at_once(paths: &[OsString], in_place: bool) -> usize {
     let most = if in_place { 1 } else { MAX_STORE_PATHS };
-    let small = paths.iter().take(most).take_while(|path| is_small_file(path));
+    let small = paths
+        .iter()
+        .take(most)
+        .take_while(|path| is_small_file(path));
     small.count().max(1)
 }
 
@@ -271,8 +274,7 @@ fn source(path: &OsString) -> Result<(Source, Streams)> {
 /// Makes the index anew. It is this process that does it: nobody else may have the store open.
 async fn rebuild(context: &Context) -> Result<()> {
     let rebuild = rebuild_index(&context.data_dir);
-    let stopped = context.stop.run_until_cancelled(rebuild).await;
-    let report = stopped.ok_or_else(interrupted)??;
+    let report = context.wait_for("rebuilding the index", rebuild).await?;
     output::print_rebuilt(&report, context.json)
 }
 
