@@ -11,6 +11,9 @@ use crate::{
     node::Node,
 };
 
+/// What helps where nothing can be written.
+const MOUNT_IT: &str = "mount it for writing, or name another folder with --data-dir";
+
 /// Longest reason that is told of one peer.
 const MAX_BRIEF_CHARS: usize = 160;
 
@@ -104,8 +107,9 @@ pub(crate) fn read_only(data_dir: &Path) -> ApiError {
         ErrorKind::Failure,
         "the daemon did not start",
         format!("{} is on a read-only medium", data_dir.display()),
-        "mount it for writing, or name another folder with --data-dir; `casnode ls`, `stat`, `du`, `verify` and `get` of \
-         what is here work without a daemon",
+        format!(
+            "{MOUNT_IT}; `casnode ls`, `stat`, `du`, `verify` and `get` of what is here work without a daemon"
+        ),
     )
 }
 
@@ -116,10 +120,7 @@ pub(crate) fn store(what: &str, error: &StoreError) -> ApiError {
             "raise --max-store, or let files go with `casnode pin rm` or `casnode rm`; nothing stored is lost",
         )
     } else if matches!(error, StoreError::ReadOnly { .. }) {
-        (
-            ErrorKind::Failure,
-            "mount it for writing, or name another folder with --data-dir",
-        )
+        (ErrorKind::Failure, MOUNT_IT)
     } else if matches!(
         error,
         StoreError::OlderVersion { .. } | StoreError::NewerVersion { .. }
@@ -272,13 +273,28 @@ pub(crate) fn no_stream(address: &Address) -> ApiError {
     )
 }
 
-pub(crate) fn no_network(address: &Address) -> ApiError {
+pub(crate) fn no_network(address: &Address, node: &Node) -> ApiError {
+    let (why, next) = without_network(node.store.is_read_only());
     ApiError::new(
         ErrorKind::NotFound,
         format!("{address} could not be fetched"),
-        "it is not all here, and this command runs without a network",
-        "start `casnode daemon`, or give --bootstrap",
+        format!("it is not all here, and {why}"),
+        next,
     )
+}
+
+/// Why a node is in no network, and what to do about it: one that can note nothing joins none, whatever it is told.
+pub(crate) fn without_network(is_read_only: bool) -> (&'static str, &'static str) {
+    match is_read_only {
+        true => (
+            "the data directory is on a read-only medium: without a place to note anything, no network is joined",
+            MOUNT_IT,
+        ),
+        false => (
+            "this command runs without a network",
+            "start `casnode daemon`, or give --bootstrap",
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -445,6 +445,23 @@ fn on_a_read_only_medium_reading_works_and_writing_says_why() {
         assert_eq!(code, Some(1), "{words}: {err}");
         assert!(err.contains("read-only"), "{words}: {err}");
     }
+    // Nothing can be fetched or asked either, whoever is named to join by.
+    let nobody = "--no-mdns --bootstrap /ip4/127.0.0.1/tcp/1";
+    let elsewhere = crate::content::address(b"not here");
+    for (words, exit) in [
+        (format!("get {elsewhere} -o {}.new", copy.display()), 10),
+        (format!("cat {elsewhere}"), 10),
+        (format!("why {elsewhere}"), 10),
+        (format!("providers {elsewhere}"), 1),
+        (format!("dht lookup {elsewhere}"), 1),
+        ("provide now".to_owned(), 1),
+    ] {
+        let (code, out, err) = on_read_only_medium(&home, &format!("{words} {nobody}"));
+        assert_eq!(code, Some(exit), "{words}: {err}");
+        let told = out + &err;
+        assert!(told.contains("read-only medium"), "{words}: {told}");
+        assert!(told.contains("mount it for writing"), "{words}: {told}");
+    }
 }
 
 #[test]

@@ -106,12 +106,8 @@ pub(super) async fn find(dht: &Dht, key: Key, deadline: Duration) -> Found {
 /// The network, or why there is none.
 pub(super) fn joined<'a>(node: &'a Node, what: &str) -> Result<&'a Dht, ApiError> {
     node.dht.as_ref().ok_or_else(|| {
-        ApiError::new(
-            ErrorKind::Failure,
-            what,
-            "this command runs without a network",
-            "start `casnode daemon`, or give --bootstrap",
-        )
+        let (why, next) = errors::without_network(node.store.is_read_only());
+        ApiError::new(ErrorKind::Failure, what, why, next)
     })
 }
 

@@ -49,6 +49,7 @@ pub(crate) async fn why(
     let limit = options.timeout.unwrap_or(DEADLINE);
     let mut trace = Trace::new(events, options.link.size_bytes());
     trace.facts.is_daemon = node.serve_dht;
+    trace.facts.is_read_only = node.store.is_read_only();
     trace.facts.has_bootstrap = node.has_bootstrap();
     let here_bytes = look_here(node, address, &mut trace).await?;
     if trace.facts.here != Here::Whole {

@@ -67,7 +67,7 @@ pub(super) async fn search(
     trace: &mut Trace,
 ) {
     let Some(dht) = &node.dht else {
-        let what = "this command runs without a network";
+        let (what, _) = errors::without_network(trace.facts.is_read_only);
         trace.step(
             WhyKind::Network,
             WhyOutcome::Failed,

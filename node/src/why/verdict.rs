@@ -3,7 +3,10 @@
 #[cfg(test)]
 mod tests;
 
-use crate::{api::WhyCause, errors::count};
+use crate::{
+    api::WhyCause,
+    errors::{count, without_network},
+};
 
 /// How much of a file is here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -75,6 +78,8 @@ pub(super) struct Facts {
     pub(super) has_bootstrap: bool,
     /// Whoever asks is a daemon, which is restarted with other options.
     pub(super) is_daemon: bool,
+    /// The data directory cannot be written, which is why there is no network.
+    pub(super) is_read_only: bool,
     /// Peers that were asked for providers.
     pub(super) asked_peers: u32,
     /// The DHT has the file's metadata record.
@@ -185,11 +190,10 @@ fn nobody(f: &Facts) -> Verdict {
         return out_of_time("before its providers had answered");
     }
     match f.network {
-        Network::Without => said(
-            WhyCause::NoNetwork,
-            "this command runs without a network",
-            "start `casnode daemon`, or give --bootstrap",
-        ),
+        Network::Without => {
+            let (what, next) = without_network(f.is_read_only);
+            said(WhyCause::NoNetwork, what, next)
+        }
         Network::Alone => said(
             WhyCause::NoPeers,
             match f.has_bootstrap {

@@ -343,7 +343,7 @@ impl<'a> Attempt<'a> {
             };
         }
         if self.job.node.dht.is_none() {
-            return Err(errors::no_network(&self.job.address));
+            return Err(errors::no_network(&self.job.address, &self.job.node));
         }
         if self.search.network_peers.is_none() && !self.out_of_time() {
             return Ok(None);

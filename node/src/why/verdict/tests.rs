@@ -163,6 +163,14 @@ fn what_to_do_fits_who_asks() {
     assert!(alone(false, true).next.starts_with("name a node"));
     assert!(alone(true, true).what.contains("answers"));
     assert!(alone(true, false).what.contains("was told of none"));
+    let without = |is_read_only| {
+        verdict(&Facts {
+            is_read_only,
+            ..Facts::default()
+        })
+    };
+    assert!(without(false).next.contains("--bootstrap"));
+    assert!(without(true).next.starts_with("mount it for writing"));
     assert!(
         verdict(&with(&[Asked::SomebodyElse]))
             .what
