@@ -162,7 +162,8 @@ fn holder(pid: Option<u32>) -> String {
 }
 
 /// Whether the medium, or what its owner may use of it, is full.
-pub(crate) fn io_is_no_space(error: &io::Error) -> bool {
+#[must_use]
+pub fn io_is_no_space(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

@@ -35,7 +35,7 @@ pub use directory::{
     MAX_LISTING_BYTES, MAX_LISTING_ENTRIES, MAX_PATH_BYTES, MAX_TARGET_BYTES, PathError, RelPath,
     Sub,
 };
-pub use error::{IndexError, StoreError};
+pub use error::{IndexError, StoreError, io_is_no_space};
 pub use export::{
     Assembly, ExportError, OutputFile, OutputOptions, file_address, file_address_of, own_umask,
 };

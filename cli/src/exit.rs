@@ -51,12 +51,7 @@ impl Failure {
 
     /// A failure of this machine: what could not be done, and what the system says.
     pub(crate) fn io(what: impl Into<String>, error: &io::Error) -> Self {
-        let kind = if error.kind() == io::ErrorKind::StorageFull {
-            ErrorKind::NoSpace
-        } else {
-            ErrorKind::Failure
-        };
-        Self::new(kind, what, error.to_string(), "")
+        Self::new(ErrorKind::of_io(error), what, error.to_string(), "")
     }
 
     /// The exit code.
@@ -143,8 +138,9 @@ mod tests {
 
     #[test]
     fn a_full_disk_has_its_own_code() {
-        let full = io::Error::from(io::ErrorKind::StorageFull);
-        assert_eq!(Failure::io("x", &full).code(), 13);
+        for full in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            assert_eq!(Failure::io("x", &full.into()).code(), 13);
+        }
         let other = io::Error::from(io::ErrorKind::NotFound);
         assert_eq!(Failure::io("x", &other).code(), 1);
     }

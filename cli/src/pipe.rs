@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncWrite, Stdout, stdout};
 
@@ -74,6 +74,8 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for StdoutPipe<W> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Tokio's does not wait for what it was given last: the process would end before that is written.
+        ready!(self.as_mut().poll_flush(cx))?;
         let outcome = Pin::new(&mut self.inner).poll_shutdown(cx);
         self.note(outcome)
     }

@@ -219,6 +219,19 @@ pub(crate) fn output(error: &ExportError) -> ApiError {
     ApiError::new(kind, "the output was not written", chain(error), next)
 }
 
+/// The stream of a call that does not take what is written to it.
+pub(crate) fn stream(error: &io::Error) -> ApiError {
+    let kind = ErrorKind::of_io(error);
+    let next = match kind {
+        ErrorKind::NoSpace => {
+            "free some space where it goes, and run the command again: what was fetched is kept"
+        }
+        _ => "look at where it goes, and run the command again: what was fetched is kept",
+    };
+    let what = "the output stream was not written to its end";
+    ApiError::new(kind, what, error.to_string(), next)
+}
+
 pub(crate) fn assemble(error: &AssembleError, address: &Address) -> ApiError {
     match error {
         AssembleError::Store(error) => keep(&format!("{address} could not be kept"), error),

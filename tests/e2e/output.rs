@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::content::{CHUNK, Sample};
-use crate::harness::{Home, Node, casnode, folder};
+use crate::harness::{Call, Home, Node, casnode, folder};
 use crate::privileges::give_away;
 
 #[test]
@@ -158,6 +158,47 @@ fn a_full_disk_is_13() {
         0,
         "a part was left on the full disk"
     );
+}
+
+#[test]
+fn a_slow_reader_of_standard_output_is_waited_for_without_a_daemon() {
+    // More than a pipe holds, and written at once.
+    let (home, sample) = (Home::new(), Sample::new(88, CHUNK));
+    home.networked(["store"], &[]).arg(&sample.path).run().ok();
+    for words in [
+        &["cat", &sample.address][..],
+        &["get", &sample.address, "-o", "-"],
+    ] {
+        let slowly = ["-c", "\"$@\" | (sleep 3; wc -c)", "sh"];
+        let run = home.networked(words, &[]).by("sh", &slowly).run().ok();
+        assert_eq!(run.text().trim(), sample.bytes.len().to_string());
+    }
+}
+
+#[test]
+fn a_full_disk_behind_standard_output_is_13_with_a_daemon_and_without() {
+    // One is written at once, and of the other the stream has taken all before any of it is on the disk.
+    let samples = [Sample::new(86, 20 * CHUNK), Sample::new(87, 1000)];
+    let a = Node::start(&[]);
+    for sample in &samples {
+        a.store(&sample.path);
+    }
+    let full = |mut call: Call| {
+        let disk = fs::File::options().write(true).open("/dev/full").unwrap();
+        let run = call.command.stdout(disk).output().unwrap();
+        let said = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert_eq!(run.status.code(), Some(13), "{said}");
+        assert!(said.contains("free some space"), "{said}");
+    };
+    for sample in &samples {
+        full(a.call(["cat", &sample.address]));
+        full(a.call(["get", &sample.address, "-o", "-"]));
+    }
+    let home = a.leave();
+    for sample in &samples {
+        full(home.networked(["cat", &sample.address], &[]));
+        full(home.networked(["get", &sample.address, "-o", "-"], &[]));
+    }
 }
 
 #[test]

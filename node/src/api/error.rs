@@ -1,5 +1,7 @@
 //! An error as a caller sees it.
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -25,6 +27,17 @@ pub enum ErrorKind {
     Busy,
     /// The person or a signal stopped it.
     Interrupted,
+}
+
+impl ErrorKind {
+    /// What kind it is when this machine does not read or write something.
+    #[must_use]
+    pub fn of_io(error: &io::Error) -> Self {
+        match casnode_cas::io_is_no_space(error) {
+            true => Self::NoSpace,
+            false => Self::Failure,
+        }
+    }
 }
 
 /// An error for a person: what happened, why, what to do next.

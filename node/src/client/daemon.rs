@@ -12,8 +12,9 @@ use tokio::{io::AsyncRead, net::UnixStream};
 
 use self::exchange::{Answer, Input};
 use super::Streams;
-use crate::api::{
-    ApiError, ErrorKind, Event, Outcome, Output, Request, Source, TreeOutput, socket,
+use crate::{
+    api::{ApiError, ErrorKind, Event, Outcome, Output, Request, Source, TreeOutput, socket},
+    errors,
 };
 
 /// Why a call has no outcome.
@@ -64,27 +65,9 @@ impl From<CallError> for ApiError {
                 error.to_string(),
                 "look at what feeds it, and run the command again: nothing was stored",
             ),
-            CallError::Output(error) if is_no_space(&error) => Self::new(
-                ErrorKind::NoSpace,
-                "standard output could not be written",
-                error.to_string(),
-                "free some space where it goes, and run the command again: what was fetched is kept",
-            ),
-            CallError::Output(error) => Self::new(
-                ErrorKind::Failure,
-                "standard output could not be written",
-                error.to_string(),
-                "look at where it goes, and run the command again: what was fetched is kept",
-            ),
+            CallError::Output(error) => errors::stream(&error),
         }
     }
-}
-
-fn is_no_space(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
 }
 
 /// A daemon that says nothing to a question that needs no work for this long is stuck.

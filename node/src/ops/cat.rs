@@ -1,6 +1,6 @@
 //! `cat`: a range of a file, to a stream.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use casnode_cas::Address;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -102,7 +102,7 @@ async fn write_out(
         output
             .write_all(&bytes)
             .await
-            .map_err(|e| not_written(&e))?;
+            .map_err(|e| errors::stream(&e))?;
         done_bytes += bytes.len() as u64;
         events.progress(Progress {
             phase: Phase::Fetching,
@@ -112,7 +112,7 @@ async fn write_out(
             detail: String::new(),
         });
     }
-    output.shutdown().await.map_err(|e| not_written(&e))
+    output.shutdown().await.map_err(|e| errors::stream(&e))
 }
 
 fn beyond(address: &Address, size_bytes: u64) -> ApiError {
@@ -121,15 +121,6 @@ fn beyond(address: &Address, size_bytes: u64) -> ApiError {
         format!("nothing of {address} was read"),
         format!("the range ends beyond the file, which has {size_bytes} bytes"),
         "choose a smaller --offset or --length, or leave --length out to read to the end",
-    )
-}
-
-fn not_written(error: &io::Error) -> ApiError {
-    ApiError::new(
-        ErrorKind::Failure,
-        "the output stream was not written to its end",
-        error.to_string(),
-        "run the command again; what was fetched is kept",
     )
 }
 

@@ -94,7 +94,7 @@ async fn an_output_that_cannot_be_written_is_not_the_daemons_fault() {
             () = daemon => unreachable!(),
         };
         assert_eq!(error.kind, kind);
-        assert!(error.what.contains("standard output"), "{error}");
+        assert!(error.what.contains("the output stream"), "{error}");
     }
 }
 

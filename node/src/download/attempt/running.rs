@@ -26,7 +26,7 @@ use super::{
     pace::Pace,
 };
 use crate::{
-    api::{ApiError, ErrorKind},
+    api::ApiError,
     clock, errors,
     sched::{Event, Fault, Order, PeerSlot, Scheduler, SchedulerConfig},
     swarm::Counters,
@@ -371,12 +371,7 @@ impl Attempt<'_> {
             Err(error) if error.kind() == std::io::ErrorKind::IsADirectory => {
                 Err(errors::no_stream(&self.job.address))
             }
-            Err(error) => Err(ApiError::new(
-                ErrorKind::Failure,
-                "the output stream was not written to its end",
-                error.to_string(),
-                "run the command again; what was fetched is kept",
-            )),
+            Err(error) => Err(errors::stream(&error)),
         }
     }
 
