@@ -321,6 +321,13 @@ fn a_part_is_stored_and_fetched_by_its_path_or_by_globs() {
         let run = cat(&format!("{address}/{inside}"), &[]).exits(code);
         assert!(run.says(says).stdout.is_empty());
     }
+    // Its listing is nothing for people; whoever names bytes of it means them.
+    let by_daemon = provider.call(["cat", &address]).run();
+    for run in [cat(&address, &[]), by_daemon] {
+        let run = run.exits(2).says("many files do not go to one stream");
+        assert!(run.stdout.is_empty());
+    }
+    assert_eq!(cat(&address, &["--length", "9"]).ok().stdout.len(), 9);
 
     for (place, code, says) in [
         (format!("{address}/no/such"), 10, "is not in the directory"),

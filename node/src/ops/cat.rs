@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use casnode_cas::Address;
+use bytes::Bytes;
+use casnode_cas::{Address, Listing};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +53,8 @@ pub(super) async fn cat(
             (file.address, Some(file.size_bytes))
         }
     };
+    // A part of it, or what a directory calls a file, is bytes, whatever they are.
+    let is_whole = call.path.is_empty() && (call.offset_bytes, call.length_bytes) == (0, None);
     let options = ReadOptions {
         hints,
         deadline,
@@ -72,8 +75,13 @@ pub(super) async fn cat(
             return Err(beyond(&address, size_bytes));
         };
         let mut reader = file.read(offset_bytes..end)?;
+        let first = reader.next().await?;
+        if is_whole && is_directory(&file, first.as_ref()).await? {
+            return Err(errors::no_stream(&address));
+        }
         let length_bytes = end - offset_bytes;
-        write_out(&mut reader, length_bytes, streams.output, events).await?;
+        let rest = (first, &mut reader);
+        write_out(rest, length_bytes, streams.output, events).await?;
         Ok(CatReport {
             address: address.to_string(),
             offset_bytes,
@@ -89,16 +97,22 @@ pub(super) async fn cat(
     }
 }
 
-/// Copies what is read to the stream of the call.
+/// Whether a file that begins with these bytes is a directory.
+async fn is_directory(file: &OpenFile, first: Option<&Bytes>) -> Result<bool, ApiError> {
+    let begins_so = first.is_some_and(|bytes| Listing::is_listing(bytes));
+    Ok(begins_so && file.listing().await?.is_some())
+}
+
+/// Copies what was read, and what is read behind it, to the stream of the call.
 async fn write_out(
-    reader: &mut RangeReader,
+    (mut next, reader): (Option<Bytes>, &mut RangeReader),
     length_bytes: u64,
     output: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     events: &EventSink,
 ) -> Result<(), ApiError> {
     let mut output = output.unwrap_or_else(|| Box::new(tokio::io::sink()));
     let mut done_bytes = 0;
-    while let Some(bytes) = reader.next().await? {
+    while let Some(bytes) = next {
         output
             .write_all(&bytes)
             .await
@@ -111,6 +125,7 @@ async fn write_out(
             sources: 0,
             detail: String::new(),
         });
+        next = reader.next().await?;
     }
     output.shutdown().await.map_err(|e| errors::stream(&e))
 }

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use casnode_cas::{Address, FileState, Manifest, StoreError};
+use casnode_cas::{Address, FileState, Listing, MAX_LISTING_BYTES, Manifest, StoreError};
 use casnode_dht::Multiaddr;
 use tokio::sync::watch;
 
@@ -120,6 +120,26 @@ impl OpenFile {
             all.extend_from_slice(&bytes);
         }
         Ok(all)
+    }
+
+    /// What is in it, if it is a directory; `None` for any other file.
+    ///
+    /// # Errors
+    /// Those of [`RangeReader::next`].
+    pub(crate) async fn listing(&self) -> Result<Option<Listing>, ApiError> {
+        if self.size_bytes > MAX_LISTING_BYTES as u64 {
+            return Ok(None);
+        }
+        let bytes = self.read_all(0..self.size_bytes).await?;
+        let decoded = blocking(move || Listing::decode(&bytes)).await;
+        match decoded.map_err(errors::panicked)? {
+            Ok(listing) => Ok(Some(listing)),
+            // Then it is a file like any other, whatever it begins with.
+            Err(error) => {
+                tracing::debug!(%error, file = %self.address, "a file is no directory");
+                Ok(None)
+            }
+        }
     }
 }
 

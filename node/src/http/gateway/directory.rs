@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use casnode_cas::{Address, EntryKind, Listing, ListingError, MAX_LISTING_BYTES, Sub};
+use casnode_cas::{Address, EntryKind, Listing, MAX_LISTING_BYTES, Sub};
 use http::StatusCode;
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -15,7 +15,7 @@ use super::{
     in_time, page,
     path::{self, Place},
 };
-use crate::{errors, read::OpenFile, tasks::blocking, tree};
+use crate::{read::OpenFile, tree};
 
 /// Longest listing that is shown. Decoded it takes several times that.
 const MAX_SHOWN_BYTES: u64 = 16 << 20;
@@ -164,21 +164,12 @@ impl Gateway {
         if let Some(listing) = self.listings.get(address) {
             return Ok(Some(listing));
         }
-        let bytes = in_time(address, file.read_all(0..size_bytes)).await?;
-        let decoded = blocking(move || Listing::decode(&bytes)).await;
-        match decoded.map_err(errors::panicked)? {
-            Ok(listing) => {
-                let listing = Arc::new(listing);
-                self.listings.put(*address, size_bytes, listing.clone());
-                Ok(Some(listing))
-            }
-            // Then it is a file like any other that begins like one.
-            Err(error) => {
-                let error: ListingError = error;
-                tracing::debug!(%error, file = %address, "a file begins as a directory and is none");
-                Ok(None)
-            }
-        }
+        let Some(listing) = in_time(address, file.listing()).await? else {
+            return Ok(None);
+        };
+        let listing = Arc::new(listing);
+        self.listings.put(*address, size_bytes, listing.clone());
+        Ok(Some(listing))
     }
 }
 
