@@ -1,5 +1,8 @@
 //! Errors of the crates below, in the three parts a person needs.
 
+#[cfg(test)]
+mod tests;
+
 use std::{io, path::Path};
 
 use casnode_cas::{Address, ExportError, ImportError, StoreError};
@@ -7,7 +10,7 @@ use casnode_dht::DhtError;
 
 use crate::{
     api::{ApiError, ErrorKind},
-    download::AssembleError,
+    download::{AssembleError, Target},
     node::Node,
 };
 
@@ -158,13 +161,38 @@ pub(crate) fn store(what: &str, error: &StoreError) -> ApiError {
     ApiError::new(kind, what, chain(error), next)
 }
 
-/// A failure to keep what is fetched: there are ways to keep less.
-pub(crate) fn keep(what: &str, error: &StoreError) -> ApiError {
-    let told = store(what, error);
-    if !matches!(error, StoreError::OverQuota { .. }) {
-        return told;
+/// What is made of what is fetched: it says which flags there are to keep less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Made {
+    File,
+    ManyFiles,
+    /// No file: the store is the only place for it.
+    Nothing,
+}
+
+impl Made {
+    /// What a download makes, be it one of many.
+    pub(crate) fn of(target: &Target, is_one_of_many: bool) -> Self {
+        match target {
+            Target::File { .. } | Target::Folder { .. } if is_one_of_many => Self::ManyFiles,
+            Target::File { .. } | Target::Folder { .. } => Self::File,
+            Target::Stream | Target::Keep | Target::Readers => Self::Nothing,
+        }
     }
-    let next = "keep nothing of it with --no-keep, or only the output with --in-place; or raise --max-store";
+}
+
+/// A failure to keep what is fetched: where files are made of it, there are ways to keep less.
+pub(crate) fn keep(what: &str, error: &StoreError, made: Made) -> ApiError {
+    let told = store(what, error);
+    let next = match (error, made) {
+        (StoreError::OverQuota { .. }, Made::File) => {
+            "keep nothing of it with --no-keep, or only the output with --in-place; or raise --max-store"
+        }
+        (StoreError::OverQuota { .. }, Made::ManyFiles) => {
+            "keep nothing of them with --no-keep, or raise --max-store"
+        }
+        _ => return told,
+    };
     ApiError {
         next: next.to_owned(),
         ..told
@@ -232,9 +260,9 @@ pub(crate) fn stream(error: &io::Error) -> ApiError {
     ApiError::new(kind, what, error.to_string(), next)
 }
 
-pub(crate) fn assemble(error: &AssembleError, address: &Address) -> ApiError {
+pub(crate) fn assemble(error: &AssembleError, address: &Address, made: Made) -> ApiError {
     match error {
-        AssembleError::Store(error) => keep(&format!("{address} could not be kept"), error),
+        AssembleError::Store(error) => keep(&format!("{address} could not be kept"), error, made),
         AssembleError::Output(error) => output(error),
         AssembleError::Vanished(_) => ApiError::new(
             ErrorKind::Partial,
@@ -307,73 +335,5 @@ pub(crate) fn without_network(is_read_only: bool) -> (&'static str, &'static str
             "this command runs without a network",
             "start `casnode daemon`, or give --bootstrap",
         ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("cannot listen")]
-    struct Outer(#[source] io::Error);
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("cannot listen: {0}")]
-    struct Telling(#[source] io::Error);
-
-    #[test]
-    fn a_list_of_failed_dials_is_told_by_its_first_cause() {
-        let dial = io::Error::other(
-            "Failed to negotiate transport protocol(s): [(/ip4/127.0.0.1/tcp/1: : Multiple dial errors occurred:\n - \
-             Connection refused (os error 111): : Connection refused (os error 111))\n - again]",
-        );
-        #[derive(Debug, thiserror::Error)]
-        #[error("cannot connect to 12D3: {0}")]
-        struct Dial(#[source] io::Error);
-        let brief = brief(&Dial(dial));
-        assert!(
-            brief.starts_with("cannot connect to 12D3: Connection refused"),
-            "{brief}"
-        );
-        assert_eq!(brief.matches("refused").count(), 1, "{brief}");
-        assert!(!brief.contains('\n'));
-    }
-
-    #[test]
-    fn causes_are_told_once() {
-        let cause = || io::Error::other("address in use");
-        assert_eq!(chain(&Outer(cause())), "cannot listen: address in use");
-        assert_eq!(chain(&Telling(cause())), "cannot listen: address in use");
-    }
-
-    #[test]
-    fn what_the_store_refused_is_not_blamed_on_the_path() {
-        let told = |error: StoreError| import("a.bin", &ImportError::Store(error));
-        let stopped = told(StoreError::WritesStopped);
-        assert!(
-            stopped.next.contains("restart the daemon"),
-            "{}",
-            stopped.next
-        );
-        assert_eq!(stopped.what, "a.bin was not stored");
-        let full = told(StoreError::NoSpace {
-            needed_bytes: 2,
-            available_bytes: 1,
-        });
-        assert_eq!(full.kind, ErrorKind::NoSpace);
-        let address = Address::from_bytes([1; 32]);
-        let damaged = told(StoreError::CorruptManifest {
-            address,
-            source: None,
-        });
-        assert_eq!(damaged.kind, ErrorKind::Integrity);
-        let missing = import(
-            "a.bin",
-            &ImportError::NotFound {
-                path: "a.bin".into(),
-            },
-        );
-        assert!(missing.next.contains("check the path"));
     }
 }

@@ -146,6 +146,14 @@ fn a_get_that_does_not_fit_is_13_and_says_how_it_would() {
         .exits(13)
         .says("--no-keep");
     assert!(!large.copy_path().exists());
+    // Where no file is made, there is nothing that could be kept instead.
+    for words in [&["cat"][..], &["get", "--store-only"], &["get", "-o", "-"]] {
+        let words = [&["--max-store", LIMIT], words, &[&large.address]].concat();
+        let run = home.networked(words, &[&a.addr]).run().exits(13);
+        let run = run.says("casnode rm");
+        assert!(!run.stderr.contains("--no-keep"), "{}", run.stderr);
+        assert!(!run.stderr.contains("--in-place"), "{}", run.stderr);
+    }
     assert_within(&home);
 }
 

@@ -14,7 +14,7 @@ use crate::{
     choke::SwarmMode,
     client::Streams,
     download::{self, GetOptions, Stay, Target, Terms},
-    errors,
+    errors::{self, Made},
     link::Link,
     node::{Node, multiaddrs},
     publish, room,
@@ -145,6 +145,7 @@ async fn check_room(
     let (address, Some(size_bytes)) = (link.address(), link.size_bytes()) else {
         return Ok(());
     };
+    let made = Made::of(target, false);
     let path = target.resolve(link.name(), &address).map(|(path, _)| path);
     let checked = on_store(node, move |store| {
         // Some of what is here needs no room.
@@ -156,7 +157,9 @@ async fn check_room(
         }
     });
     let what = format!("{address} was not fetched");
-    checked.await?.map_err(|error| errors::keep(&what, &error))
+    checked
+        .await?
+        .map_err(|error| errors::keep(&what, &error, made))
 }
 
 /// Sets for how long a file that was fetched is served; tells for how long it is. `None`: nobody serves it.

@@ -21,7 +21,7 @@ use crate::{
     client::Streams,
     clock,
     download::Stay,
-    errors,
+    errors::{self, Made},
     node::{Node, multiaddrs},
     seeding::SeedPolicy,
     tasks::blocking,
@@ -197,7 +197,12 @@ pub(super) async fn get_tree(
         kept::check_many(what, call.keep)?;
     }
     if call.keep != Keep::No {
-        enter(node, address, Claim::own(call.pin)).await?;
+        let made = match (&part, &call.output) {
+            (_, TreeOutput::Stream) => Made::Nothing,
+            (Part::Folder(_), _) => Made::ManyFiles,
+            _ => Made::File,
+        };
+        enter(node, address, Claim::own(call.pin), made).await?;
     }
     let known = had.senders();
     let plan = match part {
@@ -299,14 +304,19 @@ async fn published_name(node: &Arc<Node>, address: &Address) -> Option<String> {
 }
 
 /// Makes a directory of a listing that is here: what comes of its files stays for it, whether the rest comes or not.
-async fn enter(node: &Arc<Node>, address: Address, claim: Claim) -> Result<(), ApiError> {
+async fn enter(
+    node: &Arc<Node>,
+    address: Address,
+    claim: Claim,
+    made: Made,
+) -> Result<(), ApiError> {
     let store = node.store.clone();
     if store.is_read_only() {
         return Ok(());
     }
     let entered = blocking(move || store.enter_directory(&address, claim)).await;
     let entered = entered.map_err(errors::panicked)?;
-    entered.map_err(|e| errors::keep("the directory could not be kept", &e))?;
+    entered.map_err(|e| errors::keep("the directory could not be kept", &e, made))?;
     Ok(())
 }
 

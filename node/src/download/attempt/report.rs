@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     api::{ApiError, ErrorKind, Phase, Progress},
-    clock, errors,
+    clock,
+    errors::{self, Made},
 };
 
 /// A silence is mentioned after this.
@@ -50,9 +51,14 @@ impl Attempt<'_> {
         )
     }
 
+    /// What is made of it; only one of many files is announced by somebody else.
+    pub(super) fn makes(&self) -> Made {
+        Made::of(&self.job.target, self.job.terms.is_announced_apart)
+    }
+
     /// The store or the output failed.
     pub(super) fn not_assembled(&self, error: &AssembleError) -> ApiError {
-        let mut told = errors::assemble(error, &self.job.address);
+        let mut told = errors::assemble(error, &self.job.address, self.makes());
         if !self.job.place.is_in_store() && matches!(error, AssembleError::Output(_)) {
             // All that was fetched is in this very output.
             "mend that, and run the same command again: it goes on with what was fetched"

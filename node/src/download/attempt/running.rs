@@ -116,7 +116,7 @@ impl Attempt<'_> {
             blocking(move || begin(&store, &m, name.as_deref(), stay, is_on_demand, output)).await;
         let begun = begun
             .map_err(errors::panicked)?
-            .map_err(|e| errors::keep("the download could not begin", &e))?;
+            .map_err(|e| errors::keep("the download could not begin", &e, self.makes()))?;
         self.start(manifest, begun, target.map(|(path, _)| path), late);
         Ok(None)
     }
