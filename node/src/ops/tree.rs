@@ -1,33 +1,25 @@
 //! `store`, `get` and `ls` of directories: checks the call, has the work done, and tells the network.
 
+mod get;
+
 use std::{convert::Infallible, ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
-use casnode_cas::{Address, Claim, EntryKind, FileRecord, Listing};
+use casnode_cas::{Address, EntryKind, Listing};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::get::{GetTreeCall, get_tree};
 use super::{
-    get::{self, GetCall},
     kept,
-    seed::parse_policy,
     store::{announce_now, check_name, chunking, leaving},
 };
 use crate::{
-    api::{
-        ApiError, ChunkerName, ErrorKind, Keep, Output, Response, StoreTreeReport, TreeOutput,
-        TreePage, events::EventSink,
-    },
-    bundle::Seeking,
-    client::Streams,
-    clock,
-    download::Stay,
-    errors::{self, Made},
+    api::{ApiError, ChunkerName, ErrorKind, StoreTreeReport, TreePage, events::EventSink},
+    clock, errors,
     node::{Node, multiaddrs},
     seeding::SeedPolicy,
-    tasks::blocking,
     tree::{
         Globs,
-        fetch::{self, Making},
         listing::{self, Wanted},
         page::page,
         plan::{Part, PlannedFile, plan},
@@ -145,181 +137,6 @@ async fn schedule(node: &Arc<Node>, files: Vec<Address>) {
     }
 }
 
-/// The fields of [`crate::api::Request::GetTree`].
-pub(super) struct GetTreeCall {
-    pub(super) address: String,
-    pub(super) path: String,
-    pub(super) include: Vec<String>,
-    pub(super) exclude: Vec<String>,
-    pub(super) output: TreeOutput,
-    pub(super) force: bool,
-    pub(super) timeout_ms: Option<u64>,
-    pub(super) peers: Vec<String>,
-    pub(super) keep: Keep,
-    pub(super) pin: bool,
-    pub(super) seed: Option<String>,
-    /// Permission bits of the files; `None`: by this process's umask.
-    pub(super) mode: Option<u32>,
-}
-
-pub(super) async fn get_tree(
-    node: &Arc<Node>,
-    call: GetTreeCall,
-    streams: Streams,
-    events: EventSink,
-    cancel: CancellationToken,
-) -> Result<Response, ApiError> {
-    let started = clock::now();
-    let seed = call.seed.as_deref().map(parse_policy).transpose()?;
-    let what = format!("the directory {} was not fetched", call.address);
-    kept::check(what.clone(), call.keep, call.pin, seed)?;
-    let link = super::parse_link(&call.address)?;
-    let address = link.address();
-    let globs = Globs::new(&call.include, &call.exclude)?;
-    let mut hints = multiaddrs("--peer", &call.peers)?;
-    hints.extend(link.peers().cloned());
-    let deadline = call
-        .timeout_ms
-        .map(|ms| started + Duration::from_millis(ms));
-    let _in_use = node.store.in_use(&address);
-    let wanted = Wanted {
-        address,
-        deadline,
-        hints: &hints,
-        size_bytes: link.size_bytes(),
-        events: &events,
-        cancel: &cancel,
-    };
-    let had = listing::have(node, wanted).await?;
-    super::touch(node, address).await;
-    let part = part(&had.listing, &address, &call.path, &globs)?;
-    if let Part::Folder(_) = part {
-        kept::check_many(what, call.keep)?;
-    }
-    if call.keep != Keep::No {
-        let made = match (&part, &call.output) {
-            (_, TreeOutput::Stream) => Made::Nothing,
-            (Part::Folder(_), _) => Made::ManyFiles,
-            _ => Made::File,
-        };
-        enter(node, address, Claim::own(call.pin), made).await?;
-    }
-    let known = had.senders();
-    let plan = match part {
-        Part::Folder(plan) => plan,
-        Part::Link(target) => return Err(is_a_link(&call.path, target)),
-        Part::File(file) => {
-            let output = file_output(&call, &file.path);
-            let address = file.address.to_string();
-            let mode = call.mode;
-            let call = GetCall {
-                address,
-                output,
-                timeout_ms: call.timeout_ms,
-                peers: hints.iter().map(ToString::to_string).collect(),
-                keep: call.keep,
-                claim: Claim::Member,
-                seed: call.seed,
-                swarm: None,
-                mode: match file.executable {
-                    true => {
-                        let mode = mode.unwrap_or_else(|| 0o666 & !casnode_cas::own_umask());
-                        Some(mode | (mode & 0o444) >> 2)
-                    }
-                    false => mode,
-                },
-                known,
-                is_member: true,
-            };
-            return get::get(node, call, streams, events, cancel).await;
-        }
-    };
-    let target = match &call.output {
-        TreeOutput::Stream => return Err(errors::no_stream(&address)),
-        TreeOutput::At(path) => PathBuf::from(path),
-        TreeOutput::In(path) => {
-            let name = match call.path.rsplit('/').next().filter(|name| !name.is_empty()) {
-                Some(name) => name.to_owned(),
-                None => {
-                    let name = match link.name() {
-                        Some(told) => Some(told.to_owned()),
-                        None => published_name(node, &address).await,
-                    };
-                    name.unwrap_or_else(|| address.to_string())
-                }
-            };
-            PathBuf::from(path).join(name)
-        }
-    };
-    let stay = Stay {
-        keep: call.keep,
-        claim: Claim::Member,
-    };
-    drop(had.listing);
-    let making = Making {
-        address,
-        plan,
-        target,
-        force: call.force,
-        mode: call.mode,
-        stay,
-        seeking: Seeking {
-            hints,
-            known,
-            whole: Some(address),
-        },
-        deadline,
-        started,
-    };
-    let working = node.foreground.begin();
-    let made = fetch::make(node, making, &events, &cancel).await;
-    drop(working);
-    let made = made?;
-    kept::keep_on(node, seed, &made.entered).await;
-    if call.keep == Keep::No && had.is_new {
-        super::files::drop_file(node, address).await;
-    }
-    Ok(Response::GetTree(made.report))
-}
-
-/// How long the name of a directory is looked for.
-const NAME_PATIENCE: Duration = Duration::from_secs(3);
-
-/// The name that a directory is known under here, or else was published with: its listing often comes before that.
-async fn published_name(node: &Arc<Node>, address: &Address) -> Option<String> {
-    if let Some(known) = node.known_name(address).await {
-        return Some(known);
-    }
-    let found = node
-        .dht
-        .as_ref()?
-        .get_record(*address.as_bytes(), NAME_PATIENCE);
-    let record = FileRecord::decode_for(address, &found.await.ok()?.value?).ok()?;
-    let name = record.name()?.to_owned();
-    let (store, address, told) = (node.store.clone(), *address, name.clone());
-    if let Ok(Err(error)) = blocking(move || store.set_name(&address, &told)).await {
-        tracing::debug!(%error, "the name of a directory is not kept");
-    }
-    Some(name)
-}
-
-/// Makes a directory of a listing that is here: what comes of its files stays for it, whether the rest comes or not.
-async fn enter(
-    node: &Arc<Node>,
-    address: Address,
-    claim: Claim,
-    made: Made,
-) -> Result<(), ApiError> {
-    let store = node.store.clone();
-    if store.is_read_only() {
-        return Ok(());
-    }
-    let entered = blocking(move || store.enter_directory(&address, claim)).await;
-    let entered = entered.map_err(errors::panicked)?;
-    entered.map_err(|e| errors::keep("the directory could not be kept", &e, made))?;
-    Ok(())
-}
-
 /// The file at a path of a directory, whose listing is fetched if need be.
 pub(super) async fn file_at(
     node: &Arc<Node>,
@@ -413,21 +230,4 @@ fn is_a_link(path: &str, target: &str) -> ApiError {
         format!("it is a symbolic link to {target:?}"),
         "fetch what it leads to, or the folder that it is in",
     )
-}
-
-/// Where a single file goes.
-fn file_output(call: &GetTreeCall, name: &str) -> Output {
-    let within = |folder: &OsString| PathBuf::from(folder).join(name).into_os_string();
-    let path = match &call.output {
-        TreeOutput::Stream => return Output::Stream,
-        TreeOutput::In(folder) => within(folder),
-        TreeOutput::At(path) => match PathBuf::from(path).is_dir() {
-            true => within(path),
-            false => path.clone(),
-        },
-    };
-    Output::File {
-        path,
-        force: call.force,
-    }
 }
