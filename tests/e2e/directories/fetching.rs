@@ -42,6 +42,27 @@ fn a_get_that_is_killed_goes_on() {
     assert_same(&source, &out);
 }
 
+#[test]
+fn of_what_is_not_kept_the_listing_does_not_stay_either() {
+    let (provider, dir) = (Node::start(&[]), folder());
+    let source = dir.path().join("source");
+    write(&source, "small", "1");
+    write(&source, "large", random(79, 700_000));
+    let address = address_of(&store(&provider, &source));
+    let node = Node::start(&[&provider.addr]);
+    for (inside, code) in [("", 0), ("/small", 0), ("/large", 0), ("/no such", 10)] {
+        let place = format!("{address}{inside}");
+        let out = dir.path().join(format!("out{}", inside.replace('/', "-")));
+        let call = node.call(["get", "--no-keep", &place, "-o"]).arg(out);
+        call.run().exits(code);
+        let all = node.call(["ls", "--all"]).run().ok().text();
+        assert!(all.is_empty(), "{place}: {all}");
+        let status = node.status();
+        let keys = [&status["announced"], &status["to_announce"]];
+        assert_eq!(keys, [&Value::from(0), &Value::from(0)], "{place}");
+    }
+}
+
 fn contents_if_any(root: &Path) -> BTreeMap<String, There> {
     match root.is_dir() {
         true => std::panic::catch_unwind(|| contents(root)).unwrap_or_default(),

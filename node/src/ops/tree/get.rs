@@ -1,8 +1,14 @@
 //! `get` of a directory, of a folder in it, or of one of its files.
 
-use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    ffi::OsString,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use casnode_cas::{Address, Claim, FileRecord};
+use casnode_dht::Multiaddr;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -22,12 +28,14 @@ use crate::{
     clock,
     download::Stay,
     errors::{self, Made},
+    link::Link,
     node::{Node, multiaddrs},
+    seeding::SeedPolicy,
     tasks::blocking,
     tree::{
         Globs,
         fetch::{self, Making},
-        listing::{self, Wanted},
+        listing::{self, Had, Wanted},
         plan::Part,
     },
 };
@@ -58,8 +66,7 @@ pub(in crate::ops) async fn get_tree(
 ) -> Result<Response, ApiError> {
     let started = clock::now();
     let seed = call.seed.as_deref().map(parse_policy).transpose()?;
-    let what = format!("the directory {} was not fetched", call.address);
-    kept::check(what.clone(), call.keep, call.pin, seed)?;
+    kept::check(not_fetched(&call), call.keep, call.pin, seed)?;
     let link = parse_link(&call.address)?;
     let address = link.address();
     let globs = Globs::new(&call.include, &call.exclude)?;
@@ -79,9 +86,57 @@ pub(in crate::ops) async fn get_tree(
     };
     let had = listing::have(node, wanted).await?;
     touch(node, address).await;
+    let is_to_go = call.keep == Keep::No && had.is_new;
+    let asked = Asked {
+        call,
+        link,
+        globs,
+        seed,
+        hints,
+        deadline,
+        started,
+    };
+    let got = get_part(node, asked, had, streams, events, cancel).await;
+    // Whatever was made of it, if anything.
+    if is_to_go {
+        drop_file(node, address).await;
+    }
+    got
+}
+
+/// What is asked of a directory.
+struct Asked {
+    call: GetTreeCall,
+    link: Link,
+    globs: Globs,
+    seed: Option<SeedPolicy>,
+    hints: Vec<Multiaddr>,
+    deadline: Option<Instant>,
+    started: Instant,
+}
+
+/// Makes what is asked of a directory whose listing is here.
+async fn get_part(
+    node: &Arc<Node>,
+    asked: Asked,
+    had: Had,
+    streams: Streams,
+    events: EventSink,
+    cancel: CancellationToken,
+) -> Result<Response, ApiError> {
+    let Asked {
+        call,
+        link,
+        globs,
+        seed,
+        hints,
+        deadline,
+        started,
+    } = asked;
+    let address = link.address();
     let part = part(&had.listing, &address, &call.path, &globs)?;
     if let Part::Folder(_) = part {
-        kept::check_many(what, call.keep)?;
+        kept::check_many(not_fetched(&call), call.keep)?;
     }
     if call.keep != Keep::No {
         let made = match (&part, &call.output) {
@@ -163,10 +218,11 @@ pub(in crate::ops) async fn get_tree(
     drop(working);
     let made = made?;
     kept::keep_on(node, seed, &made.entered).await;
-    if call.keep == Keep::No && had.is_new {
-        drop_file(node, address).await;
-    }
     Ok(Response::GetTree(made.report))
+}
+
+fn not_fetched(call: &GetTreeCall) -> String {
+    format!("the directory {} was not fetched", call.address)
 }
 
 /// How long the name of a directory is looked for.
