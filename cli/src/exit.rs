@@ -72,6 +72,15 @@ impl Failure {
     }
 }
 
+/// How a command ends that has told its result. Whoever read standard output and left takes no failure of its own away.
+pub(crate) fn after(told: Result<()>, own: Result<()>) -> Result<()> {
+    match (told, own) {
+        (Ok(()), own) => own,
+        (Err(Failure::OutputClosed), Err(own)) => Err(own),
+        (told, _) => told,
+    }
+}
+
 /// The exit code of a kind of failure.
 fn code(kind: ErrorKind) -> u8 {
     match kind {
@@ -134,6 +143,16 @@ mod tests {
         assert_eq!(three_parts(&whole), "error: a\n  why: b\n  next: c\n");
         let short = ApiError::new(ErrorKind::Failure, "a", "b", "");
         assert_eq!(three_parts(&short), "error: a\n  why: b\n");
+    }
+
+    #[test]
+    fn a_reader_that_left_hides_no_failure() {
+        let closed = || Err(Failure::OutputClosed);
+        let code = |outcome: Result<()>| outcome.map_or_else(|failure| failure.code(), |()| 0);
+        assert_eq!(code(after(closed(), Ok(()))), 0);
+        assert_eq!(code(after(closed(), Err(Failure::Told(15)))), 15);
+        assert_eq!(code(after(Ok(()), Err(Failure::Told(15)))), 15);
+        assert_eq!(code(after(Err(Failure::Told(13)), Ok(()))), 13);
     }
 
     #[test]

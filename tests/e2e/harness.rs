@@ -174,6 +174,14 @@ impl Call {
         }
     }
 
+    /// Runs it with a standard output whose reader has left; its exit code.
+    pub(crate) fn unread(mut self) -> Option<i32> {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let run = self.command.stdin(Stdio::null()).stdout(writer);
+        run.output().unwrap().status.code()
+    }
+
     /// Runs it to its end.
     pub(crate) fn run(self) -> Run {
         self.spawn().wait()

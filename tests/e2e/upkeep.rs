@@ -164,6 +164,7 @@ fn damage_is_found_counted_and_an_error_until_it_is_repaired() {
     let home = home_with(&sample);
     home.networked(["store"], &[]).arg(&other.path).run().ok();
     home.call(["verify"]).run().ok();
+    assert_eq!(home.call(["verify"]).unread(), Some(0));
     flip(&home, [chunks(&sample)[3], chunks(&sample)[7]]);
     let run = home.call(["verify", "--json"]).run().exits(12);
     let report = run.says("verify --repair").json();
@@ -182,6 +183,7 @@ fn damage_is_found_counted_and_an_error_until_it_is_repaired() {
     );
     home.call(["verify", &other.address]).run().ok();
     home.call(["verify", &sample.address]).run().exits(12);
+    assert_eq!(home.call(["verify"]).unread(), Some(12));
     // Nobody is there to repair it from.
     let run = home.networked(["verify", "--repair"], &[]).run().exits(12);
     assert!(run.text().contains("not repaired"), "{}", run.text());

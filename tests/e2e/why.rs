@@ -29,6 +29,7 @@ fn an_address_that_nobody_knows() {
     let sample = Sample::new(720, 1);
     let run = why(&b, &sample.address).run().exits(10);
     assert_cause(&run, "nobody is known to have it");
+    assert_eq!(why(&b, &sample.address).unread(), Some(10));
     let json = why(&b, &sample.address)
         .arg("--json")
         .run()

@@ -11,7 +11,7 @@ use casnode_node::{Client, SeedPolicy, Streams};
 use super::{get, link};
 use crate::address::Place;
 use crate::args::{GetArgs, LsArgs, StoreArgs};
-use crate::exit::{Failure, PARTIAL, Result};
+use crate::exit::{Failure, PARTIAL, Result, after};
 use crate::output;
 use crate::pipe::ClosedFlag;
 use crate::progress::remark;
@@ -45,20 +45,17 @@ pub(super) async fn print_stored(
     args: &StoreArgs,
     report: StoreTreeReport,
 ) -> Result<()> {
-    let left_out = report.left_out;
+    let outcome = whole_but_for(report.left_out);
     remark(&output::left_out(&report));
     context.remark(&output::store_tree_summary(&report));
-    if args.link {
+    let told = if args.link {
         let (address, name) = (&report.address, report.name.as_deref());
         let link = link::make(context, client, address, name, report.listing_bytes).await?;
-        link::print(context, &link, args.qr)?;
+        link::print(context, &link, args.qr)
     } else {
-        output::print(&Response::StoreTree(report), context.json)?;
-    }
-    match left_out {
-        0 => Ok(()),
-        _ => Err(Failure::Told(PARTIAL)),
-    }
+        output::print(&Response::StoreTree(report), context.json)
+    };
+    after(told, outcome)
 }
 
 /// Fetches a directory, or a part of it.
@@ -105,11 +102,16 @@ pub(super) async fn get(
 
 /// Tells what was made of a directory; an error where something is missing.
 fn print_made(context: &Context, report: GetTreeReport) -> Result<()> {
-    let missing = report.missing;
+    let outcome = whole_but_for(report.missing);
     remark(&output::not_made(&report));
     context.remark(&output::get_tree_summary(&report));
     context.remark(&output::many_kept_remark(report.kept_in_place));
-    output::print(&Response::GetTree(report), context.json)?;
+    let told = output::print(&Response::GetTree(report), context.json);
+    after(told, outcome)
+}
+
+/// How a command ends after which so much of a directory is missing.
+fn whole_but_for(missing: u64) -> Result<()> {
     match missing {
         0 => Ok(()),
         _ => Err(Failure::Told(PARTIAL)),

@@ -5,7 +5,7 @@ use casnode_node::api::{ErrorKind, Request, Response, VerifyReport};
 
 use crate::address::Address;
 use crate::args::VerifyArgs;
-use crate::exit::{Failure, Result};
+use crate::exit::{Failure, Result, after};
 use crate::output;
 use crate::session::{Context, unexpected};
 
@@ -24,11 +24,11 @@ pub(crate) async fn run(context: &Context, args: VerifyArgs) -> Result<()> {
     let Response::Verify(report) = &response else {
         return Err(unexpected());
     };
-    output::print(&response, context.json)?;
-    if report.is_whole() {
-        return Ok(());
-    }
-    Err(damage(report, args.repair))
+    let outcome = match report.is_whole() {
+        true => Ok(()),
+        false => Err(damage(report, args.repair)),
+    };
+    after(output::print(&response, context.json), outcome)
 }
 
 fn damage(report: &VerifyReport, repair: bool) -> Failure {

@@ -4,7 +4,7 @@ use casnode_node::Streams;
 use casnode_node::api::{Request, Response, WhyCause};
 
 use crate::args::WhyArgs;
-use crate::exit::{Failure, Result};
+use crate::exit::{Failure, Result, after};
 use crate::output;
 use crate::session::{Context, unexpected};
 
@@ -17,14 +17,14 @@ pub(crate) async fn run(context: &Context, args: WhyArgs) -> Result<()> {
         peers: args.peer,
     };
     let response = context.call(client, request, Streams::default()).await?;
-    output::print(&response, context.json)?;
-    let Response::Why(report) = response else {
+    let Response::Why(report) = &response else {
         return Err(unexpected());
     };
-    match code(report.cause) {
+    let outcome = match code(report.cause) {
         0 => Ok(()),
         code => Err(Failure::Told(code)),
-    }
+    };
+    after(output::print(&response, context.json), outcome)
 }
 
 /// The exit code of a cause.

@@ -44,6 +44,9 @@ fn what_cannot_be_stored_is_left_out_with_a_line_each() {
     );
     fs::set_permissions(source.join("closed"), fs::Permissions::from_mode(0o755)).unwrap();
 
+    let call = home.networked(["store"], &[]).arg(&source);
+    assert_eq!(call.unread(), Some(15), "nobody hears the address");
+
     // What is there comes out; the link is refused with a line, and is no reason for an error.
     let out = dir.path().join("out");
     let call = home.networked(["get", "--json", &address_of(&report), "-o"], &[]);
