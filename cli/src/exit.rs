@@ -15,7 +15,7 @@ Exit codes:
   12   bytes were wrong, and right ones could not be had (verify: were not)
   13   no space on the disk, or over --max-store
   15   done in part: what was fetched is kept, and the same `get` goes on; of a folder something was left out
-  16   another process owns the data directory
+  16   busy: another process owns the data directory, or the file is in use (rm: it is being fetched; cat: too many read it)
   130  interrupted";
 
 /// Why a command did not go well.
@@ -135,6 +135,8 @@ mod tests {
         for code in codes {
             assert!(HELP.contains(&format!("\n  {code:<4}")), "{code}");
         }
+        let busy = HELP.lines().find(|line| line.starts_with("  16 "));
+        assert!(busy.unwrap().contains("is being fetched"), "of rm, too");
     }
 
     #[test]

@@ -128,6 +128,8 @@ fn a_killed_daemon_goes_on_too() {
         .arg(sample.copy_path())
         .spawn();
     wait_until("a part of the download", || proxy.relayed_bytes() > 8 << 20);
+    let rm = b.call(["rm", &sample.address]).run().exits(16);
+    rm.says("being fetched");
     assert!(get.is_running());
     let home = b.into_home();
     get.wait().exits(15).says("goes on");

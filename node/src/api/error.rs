@@ -23,7 +23,7 @@ pub enum ErrorKind {
     NoSpace,
     /// Some of it was fetched and kept; the next `get` goes on.
     Partial,
-    /// Another process owns the data directory.
+    /// Another process owns the data directory, or what is asked for cannot be done while the file is in use.
     Busy,
     /// The person or a signal stopped it.
     Interrupted,
