@@ -140,7 +140,10 @@ impl Context {
     pub(crate) async fn store_only(&self) -> Result<Client> {
         match self.daemon().await? {
             Some(client) => Ok(client),
-            None => self.in_process(None).await,
+            None => {
+                self.warn_of_limit();
+                self.in_process(None).await
+            }
         }
     }
 
@@ -162,6 +165,27 @@ impl Context {
                 Ok(client)
             }
             None => self.in_process(Some(network.into_config())).await,
+        }
+    }
+
+    /// For a command that joins no network this time: what was typed about one is of no use, which is said with why.
+    pub(crate) fn warn_of_network(&self, why: &str) {
+        let names = NetworkArgs::IDLE_WITH_DAEMON.into_iter().chain(["network"]);
+        let typed = names.filter(|name| self.settings.is_typed(name));
+        let typed: Vec<String> = typed.map(|name| format!("--{name}")).collect();
+        if !typed.is_empty() {
+            let typed = typed.join(", ");
+            remark(&format!("warning: {why}: nothing comes of {typed}\n"));
+        }
+    }
+
+    /// A limit is kept by the store, and a command that only looks makes none.
+    fn warn_of_limit(&self) {
+        if self.settings.is_typed("max-store") && !Client::has_store(&self.data_dir) {
+            remark(&format!(
+                "warning: there is no store in {} yet: nothing comes of --max-store\n",
+                self.data_dir.display()
+            ));
         }
     }
 

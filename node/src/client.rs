@@ -66,6 +66,11 @@ impl Client {
         }
     }
 
+    /// Whether there is a store in a data directory, which a command that only looks does not make.
+    pub fn has_store(data_dir: &Path) -> bool {
+        Store::exists(data_dir)
+    }
+
     /// Opens the store in this process and, where the configuration names a network, runs a node. Where a daemon has
     /// started since [`Client::connect`] found none, that daemon does the work.
     ///

@@ -467,6 +467,30 @@ fn on_a_read_only_medium_reading_works_and_writing_says_why() {
 }
 
 #[test]
+fn flags_that_nothing_comes_of_are_told() {
+    let home = Home::new();
+    let network = ["--bootstrap", "/ip4/127.0.0.1/tcp/1", "--network", "x"];
+    for words in ["ls", "verify"] {
+        let run = home.call([words]).args(network).run().ok();
+        run.says("joins no network: nothing comes of --bootstrap, --network");
+        let run = home.call([words]).env("CASNODE_NETWORK", "x").run().ok();
+        assert!(
+            run.stderr.is_empty(),
+            "a variable is for all: {}",
+            run.stderr
+        );
+    }
+    // What was given is not kept where nothing is made.
+    let limited = |home: &Home| home.call(["--max-store", "64MiB", "status"]).run().ok();
+    limited(&home).says("nothing comes of --max-store");
+    let sample = Sample::new(316, 10);
+    home.networked(["store"], &[]).arg(&sample.path).run().ok();
+    assert!(limited(&home).stderr.is_empty());
+    let status = home.call(["status", "--json"]).run().ok().json();
+    assert_eq!(status["max_store_bytes"], 64 << 20);
+}
+
+#[test]
 fn a_limit_needs_a_unit_and_is_the_daemons_to_keep() {
     let home = Home::new();
     for bad in ["100", "1MiB", "lots"] {

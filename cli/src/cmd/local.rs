@@ -11,6 +11,7 @@ use crate::session::Context;
 
 /// Lists the files that are here.
 pub(crate) async fn ls(context: &Context, all: bool) -> Result<()> {
+    context.warn_of_network("without an address `ls` joins no network");
     let request = if all { Request::LsAll } else { Request::Ls };
     ask(context, request).await
 }

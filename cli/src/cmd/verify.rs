@@ -14,6 +14,7 @@ pub(crate) async fn run(context: &Context, args: VerifyArgs) -> Result<()> {
     let client = if args.repair {
         context.networked(args.network).await?
     } else {
+        context.warn_of_network("without --repair `verify` joins no network");
         context.store_only().await?
     };
     let request = Request::Verify {
