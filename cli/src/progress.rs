@@ -193,6 +193,10 @@ fn style(look: &Look) -> ProgressStyle {
             (true, Some(_), false) => {
                 "{prefix:<10} {bar:14} {percent:>3} % of {binary_total_bytes}  {wide_msg}"
             }
+            // Nothing of it has been read yet.
+            (true, None, true) if look.phase == Phase::Planning => {
+                "{prefix:<10} {spinner} {elapsed}  {wide_msg}"
+            }
             (true, None, _) => "{prefix:<10} {spinner} {binary_bytes}  {wide_msg}",
             (false, ..) => "{prefix:<10} {spinner} {elapsed}  {wide_msg}",
         },

@@ -157,6 +157,13 @@ fn what_is_waited_for_is_not_cut_off_at_80_columns() {
     let detail = "123 peers asked, 45 providers known";
     let lines = frames(&[progress(Phase::Finding, 0, detail)]);
     assert!(lines[0].contains(detail), "{lines:?}");
+    let detail = "1048576 entries of the folder looked at";
+    let lines = frames(&[Progress {
+        total_bytes: None,
+        ..progress(Phase::Planning, 0, detail)
+    }]);
+    assert!(lines[0].contains(detail), "{lines:?}");
+    assert!(!lines[0].contains("iB"), "no bytes are done: {lines:?}");
     let detail = "no answer so far: nobody is connected; for 12 s more";
     let lines = frames(&[progress(Phase::Connecting, 0, detail)]);
     assert!(lines[0].contains(detail), "{lines:?}");

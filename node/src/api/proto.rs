@@ -26,7 +26,7 @@ pub const MAX_STORE_PATHS: usize = 512;
 pub enum Phase {
     /// Waiting for a first connection to the network.
     Connecting,
-    /// Finding out whether a file has room in the store.
+    /// Finding out what is in a folder, or whether a file has room in the store.
     Planning,
     /// Reading, hashing and storing a file.
     Importing,

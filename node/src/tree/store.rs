@@ -3,6 +3,7 @@
 //! Everything here blocks.
 
 mod small;
+mod tell;
 
 use std::{collections::HashSet, ops::ControlFlow, os::unix::ffi::OsStrExt, path::PathBuf};
 
@@ -13,7 +14,10 @@ use casnode_cas::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::small::Small;
+use self::{
+    small::Small,
+    tell::{Tell, looking},
+};
 use super::{
     Globs,
     faults::Faults,
@@ -21,8 +25,8 @@ use super::{
     walk::{Found, Walker, What, interrupted},
 };
 use crate::{
-    api::{ApiError, ErrorKind, Phase, Progress, TreeFault, events::EventSink},
-    clock, errors, room,
+    api::{ApiError, ErrorKind, TreeFault, events::EventSink},
+    errors, room,
 };
 
 /// Entries of the folder that are looked up at once: what is known of files that were stored before.
@@ -30,9 +34,6 @@ const KNOWN_AT_ONCE: usize = 32_768;
 
 /// Small files that are remembered at once: in the order of their keys more of them are neighbours.
 const REMEMBERED_AT_ONCE: usize = 16_384;
-
-/// Progress is told at most this often.
-const PROGRESS_SPAN: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// What is to be stored, and how.
 pub(crate) struct Options {
@@ -75,7 +76,7 @@ pub(crate) fn store(store: &Store, options: &Options) -> Result<Stored, ApiError
         max_entries: MAX_LISTING_ENTRIES,
         cancel: &options.cancel,
     }
-    .walk()?;
+    .walk(&mut looking(&options.events))?;
     let mut work = Work {
         store,
         options,
@@ -386,52 +387,4 @@ impl Work<'_> {
 
 fn not_stored(error: &StoreError) -> ApiError {
     errors::store("the files were not stored", error)
-}
-
-/// Tells how far it is.
-struct Tell<'a> {
-    options: &'a Options,
-    total_files: usize,
-    total_bytes: u64,
-    done_files: usize,
-    done_bytes: u64,
-    told: std::time::Instant,
-}
-
-impl<'a> Tell<'a> {
-    fn new(options: &'a Options, entries: &[Found]) -> Self {
-        let is_file = |found: &&Found| matches!(found.what, What::File { .. });
-        Self {
-            options,
-            total_files: entries.iter().filter(is_file).count(),
-            total_bytes: entries.iter().map(Found::size_bytes).sum(),
-            done_files: 0,
-            done_bytes: 0,
-            told: clock::now(),
-        }
-    }
-
-    fn done(&mut self, bytes: u64) {
-        self.done_files += 1;
-        let _ = self.at(self.done_bytes + bytes);
-    }
-
-    /// So many bytes are done; breaks when nobody wants it any more.
-    fn at(&mut self, done_bytes: u64) -> ControlFlow<()> {
-        self.done_bytes = done_bytes;
-        if self.told.elapsed() >= PROGRESS_SPAN {
-            self.told = clock::now();
-            self.options.events.progress(Progress {
-                phase: Phase::Importing,
-                done_bytes,
-                total_bytes: Some(self.total_bytes),
-                sources: 0,
-                detail: format!("{} of {} files", self.done_files, self.total_files),
-            });
-        }
-        match self.options.cancel.is_cancelled() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    }
 }

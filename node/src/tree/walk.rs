@@ -78,11 +78,11 @@ struct Level {
 }
 
 impl Walker<'_> {
-    /// Looks at everything.
+    /// Looks at everything, and calls `looked` with the number of entries so far: of a large folder it takes long.
     ///
     /// # Errors
     /// When the folder itself cannot be read, has too many entries, or nobody wants it any more.
-    pub(crate) fn walk(&self) -> Result<Walk, ApiError> {
+    pub(crate) fn walk(&self, looked: &mut dyn FnMut(u64)) -> Result<Walk, ApiError> {
         self.check_root()?;
         let mut walk = Walk::default();
         let own = std::fs::metadata(self.data_dir).ok();
@@ -98,7 +98,10 @@ impl Walker<'_> {
             .max_open(MAX_OPEN)
             .sort_by_file_name()
             .into_iter();
+        let mut seen = 0;
         while let Some(entry) = entries.next() {
+            seen += 1;
+            looked(seen);
             if self.cancel.is_cancelled() {
                 return Err(interrupted());
             }

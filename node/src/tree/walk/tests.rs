@@ -12,7 +12,7 @@ fn walk_with(root: &Path, include: &[&str], exclude: &[&str]) -> Walk {
         max_entries: 100,
         cancel: &CancellationToken::new(),
     }
-    .walk()
+    .walk(&mut |_| {})
     .unwrap()
 }
 
@@ -132,6 +132,22 @@ fn what_cannot_be_stored_is_named_and_the_rest_is_found() {
 }
 
 #[test]
+fn each_entry_is_counted_while_it_is_looked_at() {
+    let dir = tree();
+    let mut counts = Vec::new();
+    let walker = Walker {
+        root: dir.path(),
+        globs: &Globs::new(&[], &[]).unwrap(),
+        data_dir: &dir.path().join("data"),
+        max_entries: 100,
+        cancel: &CancellationToken::new(),
+    };
+    walker.walk(&mut |seen| counts.push(seen)).unwrap();
+    // Folders, too.
+    assert_eq!(counts, (1..=12).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_folder_that_cannot_be_looked_at_or_has_too_much_is_refused() {
     let dir = tree();
     let globs = Globs::new(&[], &[]).unwrap();
@@ -144,15 +160,18 @@ fn a_folder_that_cannot_be_looked_at_or_has_too_much_is_refused() {
         max_entries: 3,
         cancel: &cancel,
     };
-    assert_eq!(walker.walk().unwrap_err().kind, ErrorKind::Failure);
+    assert_eq!(
+        walker.walk(&mut |_| {}).unwrap_err().kind,
+        ErrorKind::Failure
+    );
     let file = dir.path().join("run");
     walker.root = &file;
-    assert_eq!(walker.walk().unwrap_err().why, "it is no folder");
+    assert_eq!(walker.walk(&mut |_| {}).unwrap_err().why, "it is no folder");
     walker.root = dir.path();
-    let error = walker.walk().unwrap_err();
+    let error = walker.walk(&mut |_| {}).unwrap_err();
     assert!(error.why.contains("more than 3"), "{error:?}");
     walker.max_entries = 100;
     cancel.cancel();
-    let error = walker.walk().unwrap_err();
+    let error = walker.walk(&mut |_| {}).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Interrupted);
 }
