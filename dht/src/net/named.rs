@@ -5,14 +5,10 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
-use futures::future::{BoxFuture, FutureExt};
-use libp2p::core::Transport;
+use libp2p::PeerId;
+use libp2p::core::ConnectedPoint;
 use libp2p::core::muxing::StreamMuxerBox;
-use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
-use libp2p::{Multiaddr, PeerId};
 
 use super::addrs;
 
@@ -38,49 +34,15 @@ pub(super) fn is_somebody_else(error: &(dyn StdError + 'static)) -> bool {
     within.is_some_and(is_somebody_else)
 }
 
-/// A transport whose dials fail when somebody else answers than the address names.
-pub(super) struct Named(pub(super) Boxed<Muxed>);
-
-impl Transport for Named {
-    type Output = Muxed;
-    type Error = io::Error;
-    type ListenerUpgrade = <Boxed<Muxed> as Transport>::ListenerUpgrade;
-    type Dial = BoxFuture<'static, io::Result<Muxed>>;
-
-    fn listen_on(
-        &mut self,
-        id: ListenerId,
-        addr: Multiaddr,
-    ) -> Result<(), TransportError<Self::Error>> {
-        self.0.listen_on(id, addr)
-    }
-
-    fn remove_listener(&mut self, id: ListenerId) -> bool {
-        self.0.remove_listener(id)
-    }
-
-    fn dial(
-        &mut self,
-        addr: Multiaddr,
-        opts: DialOpts,
-    ) -> Result<Self::Dial, TransportError<Self::Error>> {
-        let named = addrs::named_peer(&addr);
-        let dial = self.0.dial(addr, opts)?;
-        Ok(async move {
-            let (peer, muxer) = dial.await?;
-            match named {
-                Some(named) if named != peer => Err(io::Error::other(SomebodyElse(peer))),
-                _ => Ok((peer, muxer)),
-            }
-        }
-        .boxed())
-    }
-
-    fn poll(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
-        Pin::new(&mut self.0).poll(cx)
+/// Passes on what has connected, unless a dial named another peer than the one that answered.
+pub(super) async fn only_named(muxed: Muxed, point: ConnectedPoint) -> io::Result<Muxed> {
+    let named = match &point {
+        ConnectedPoint::Dialer { address, .. } => addrs::named_peer(address),
+        ConnectedPoint::Listener { .. } => None,
+    };
+    match named {
+        Some(named) if named != muxed.0 => Err(io::Error::other(SomebodyElse(muxed.0))),
+        _ => Ok(muxed),
     }
 }
 

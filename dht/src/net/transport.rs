@@ -15,7 +15,7 @@ use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, Trans
 use libp2p::{Multiaddr, PeerId, dns, quic};
 
 use super::cipher::Cipher;
-use super::named::Named;
+use super::named::only_named;
 use super::security::Security;
 use super::tcp;
 use super::upgrade::HANDSHAKE;
@@ -79,7 +79,10 @@ fn by_number(config: &DhtConfig, line: &Arc<Line>) -> Result<Boxed<Muxed>, Error
     let either = Delayed(quic.boxed()).or_transport(tcp);
     let either = either.map(|either, _| either.into_inner());
     // Below the names: each address of a name is one of its own.
-    Ok(Named(either.boxed()).boxed())
+    let named = either.boxed().and_then(only_named);
+    // The error alone, not which of the two it was: what is looked for in it would not be found there.
+    let named = named.map_err(|error| error.into_inner());
+    Ok(named.boxed())
 }
 
 /// A transport whose dials start late.
