@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures::io::{AsyncRead, AsyncWrite};
 use libp2p::PeerId;
-use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
 use libp2p::core::{ConnectedPoint, Endpoint};
 use multistream_select::{
     Negotiated, NegotiationError, Version, dialer_select_proto, listener_select_proto,
@@ -74,15 +73,14 @@ where
 {
     if let Endpoint::Dialer = side(&point) {
         let (name, socket) = dialer_select_proto(socket, [offered], Version::V1Lazy).await?;
-        let (peer, socket) = security.upgrade_outbound(socket, name).await?;
+        let (peer, socket) = security.secure(socket, name, Endpoint::Dialer).await?;
         let (cipher, cork) = (socket.cipher(), socket.cork());
         let (_, socket) = dialer_select_proto(socket, [MULTIPLEXER], Version::V1Lazy).await?;
         let muxer = Multiplexed::new(socket, Mode::Client, Some(cipher), cork, window_bytes);
         return Ok((peer, muxer));
     }
-    let names = security.protocol_info();
-    let (name, socket) = listener_select_proto(socket, names).await?;
-    let (peer, socket) = security.upgrade_inbound(socket, name).await?;
+    let (name, socket) = listener_select_proto(socket, Protocol::ALL).await?;
+    let (peer, socket) = security.secure(socket, name, Endpoint::Listener).await?;
     let (cipher, cork) = (socket.cipher(), socket.cork());
     let (_, socket) = listener_select_proto(socket, [MULTIPLEXER]).await?;
     let muxer = Multiplexed::new(socket, Mode::Server, Some(cipher), cork, window_bytes);

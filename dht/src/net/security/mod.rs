@@ -4,29 +4,27 @@
 //! on the wire, prefers what the configuration does: see [`CipherPreference`]. It also never writes session
 //! keys to `SSLKEYLOGFILE`.
 
+mod certificate;
+
 use std::io::{self, IoSlice};
 use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures::future::{BoxFuture, Either, FutureExt};
+use futures::future::Either;
 use futures::io::{AsyncRead, AsyncWrite};
-use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
+use libp2p::core::Endpoint;
+use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade};
 use libp2p::identity::Keypair;
-use libp2p::tls::certificate;
 use libp2p::{PeerId, noise, tls};
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName,
-    ServerConfig, SignatureScheme,
-};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, CommonState, ServerConfig};
 
+use self::certificate::PeerCertificate;
 use super::cipher::{Cipher, CipherPreference};
 use super::tls::{self as records, Cork, Tls};
 
@@ -38,9 +36,9 @@ const ALPN: &[u8] = b"libp2p";
 #[non_exhaustive]
 pub(super) enum SecurityError {
     #[error("certificate could not be made")]
-    Generate(#[from] certificate::GenError),
+    Generate(#[from] tls::certificate::GenError),
     #[error("the other side's certificate is not one of libp2p")]
-    Certificate(#[from] certificate::ParseError),
+    Certificate(#[from] tls::certificate::ParseError),
     #[error("TLS configuration")]
     Config(#[from] rustls::Error),
     #[error("TLS handshake")]
@@ -146,12 +144,21 @@ pub(super) enum Protocol {
     Noise,
 }
 
-impl AsRef<str> for Protocol {
-    fn as_ref(&self) -> &str {
+impl Protocol {
+    /// All of them.
+    pub(super) const ALL: [Self; 2] = [Self::Tls, Self::Noise];
+
+    fn name(self) -> &'static str {
         match self {
             Self::Tls => "/tls/1.0.0",
             Self::Noise => "/noise",
         }
+    }
+}
+
+impl AsRef<str> for Protocol {
+    fn as_ref(&self) -> &str {
+        self.name()
     }
 }
 
@@ -162,6 +169,41 @@ impl Security {
             server: Arc::new(server_config(keypair, cipher)?),
             noise: noise::Config::new(keypair)?,
         })
+    }
+
+    /// Secures a connection with what was agreed on, as the side of it that this one is; returns who is at the other end.
+    pub(super) async fn secure<C>(
+        self,
+        socket: C,
+        protocol: Protocol,
+        side: Endpoint,
+    ) -> Result<(PeerId, Secured<C>), SecurityError>
+    where
+        C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        match protocol {
+            Protocol::Tls => {
+                let shaken = match side {
+                    Endpoint::Dialer => {
+                        // An IP address keeps the server name out of the handshake, as libp2p wants.
+                        let name = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
+                        records::connect(self.client, name, socket, seen).await
+                    }
+                    Endpoint::Listener => records::accept(self.server, socket, seen).await,
+                };
+                let (stream, seen) = shaken.map_err(SecurityError::Tls)?;
+                let (peer, cipher) = seen?;
+                Ok((peer, Secured::tls(stream, cipher)))
+            }
+            Protocol::Noise => {
+                let name = protocol.name();
+                let (peer, stream) = match side {
+                    Endpoint::Dialer => self.noise.upgrade_outbound(socket, name).await?,
+                    Endpoint::Listener => self.noise.upgrade_inbound(socket, name).await?,
+                };
+                Ok((peer, Secured::noise(stream)))
+            }
+        }
     }
 }
 
@@ -205,197 +247,14 @@ fn provider(cipher: CipherPreference) -> Arc<CryptoProvider> {
     Arc::new(provider)
 }
 
-/// Accepts what libp2p prescribes: one self-signed certificate that carries the peer's key and its
-/// signature. Which peer it is, is checked by whoever wanted a certain one.
-#[derive(Debug)]
-struct PeerCertificate;
-
-impl PeerCertificate {
-    fn refused(_: impl std::error::Error) -> rustls::Error {
-        rustls::Error::InvalidCertificate(CertificateError::BadEncoding)
-    }
-
-    fn check(
-        certificate: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
-    ) -> Result<(), rustls::Error> {
-        if !others.is_empty() {
-            return Err(rustls::Error::General("more than one certificate".into()));
-        }
-        certificate::parse(certificate).map_err(Self::refused)?;
-        Ok(())
-    }
-}
-
-impl ServerCertVerifier for PeerCertificate {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Self::check(certificate, others)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.3 only".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let certificate = certificate::parse(certificate).map_err(Self::refused)?;
-        certificate
-            .verify_signature(signed.scheme, message, signed.signature())
-            .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::BadSignature))?;
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![
-            SignatureScheme::ED25519,
-            SignatureScheme::ECDSA_NISTP256_SHA256,
-            SignatureScheme::ECDSA_NISTP384_SHA384,
-            SignatureScheme::RSA_PSS_SHA256,
-            SignatureScheme::RSA_PSS_SHA384,
-            SignatureScheme::RSA_PSS_SHA512,
-        ]
-    }
-}
-
-impl ClientCertVerifier for PeerCertificate {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Self::check(certificate, others)?;
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        ServerCertVerifier::verify_tls12_signature(self, message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        ServerCertVerifier::verify_tls13_signature(self, message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ServerCertVerifier::supported_verify_schemes(self)
-    }
-}
-
 /// Who is at the other end, by its certificate, which the handshake has verified; and the cipher that was agreed on.
 fn seen(state: &CommonState) -> Result<(PeerId, Cipher), SecurityError> {
     let certificates = state.peer_certificates().unwrap_or_default();
     let [certificate] = certificates else {
         return Err(SecurityError::NoCertificate);
     };
-    let peer = certificate::parse(certificate)?.peer_id();
+    let peer = tls::certificate::parse(certificate)?.peer_id();
     Ok((peer, Cipher::of_tls(state.negotiated_cipher_suite())))
-}
-
-impl UpgradeInfo for Security {
-    type Info = Protocol;
-    type InfoIter = [Protocol; 2];
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        [Protocol::Tls, Protocol::Noise]
-    }
-}
-
-impl<C> InboundConnectionUpgrade<C> for Security
-where
-    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    type Output = (PeerId, Secured<C>);
-    type Error = SecurityError;
-    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
-
-    fn upgrade_inbound(self, socket: C, protocol: Protocol) -> Self::Future {
-        async move {
-            match protocol {
-                Protocol::Tls => {
-                    let accepted = records::accept(self.server, socket, seen).await;
-                    let (stream, seen) = accepted.map_err(SecurityError::Tls)?;
-                    let (peer, cipher) = seen?;
-                    Ok((peer, Secured::tls(stream, cipher)))
-                }
-                Protocol::Noise => {
-                    let upgraded = self.noise.upgrade_inbound(socket, Protocol::Noise.name());
-                    let (peer, stream) = upgraded.await?;
-                    Ok((peer, Secured::noise(stream)))
-                }
-            }
-        }
-        .boxed()
-    }
-}
-
-impl<C> OutboundConnectionUpgrade<C> for Security
-where
-    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    type Output = (PeerId, Secured<C>);
-    type Error = SecurityError;
-    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
-
-    fn upgrade_outbound(self, socket: C, protocol: Protocol) -> Self::Future {
-        async move {
-            match protocol {
-                Protocol::Tls => {
-                    // An IP address keeps the server name out of the handshake, as libp2p wants.
-                    let name = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
-                    let connected = records::connect(self.client, name, socket, seen).await;
-                    let (stream, seen) = connected.map_err(SecurityError::Tls)?;
-                    let (peer, cipher) = seen?;
-                    Ok((peer, Secured::tls(stream, cipher)))
-                }
-                Protocol::Noise => {
-                    let upgraded = self.noise.upgrade_outbound(socket, Protocol::Noise.name());
-                    let (peer, stream) = upgraded.await?;
-                    Ok((peer, Secured::noise(stream)))
-                }
-            }
-        }
-        .boxed()
-    }
-}
-
-impl Protocol {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Tls => "/tls/1.0.0",
-            Self::Noise => "/noise",
-        }
-    }
 }
 
 /// One side of a connection, encrypted by one protocol or the other: for benchmarks.
@@ -415,10 +274,11 @@ where
         Protocol::Tls
     };
     let security = Security::new(keypair, cipher).map_err(io::Error::other)?;
-    let secured = match dialled {
-        true => security.upgrade_outbound(socket, protocol).await,
-        false => security.upgrade_inbound(socket, protocol).await,
+    let side = match dialled {
+        true => Endpoint::Dialer,
+        false => Endpoint::Listener,
     };
+    let secured = security.secure(socket, protocol, side).await;
     Ok(secured.map_err(io::Error::other)?.1)
 }
 
@@ -442,8 +302,8 @@ mod tests {
     ) -> (PeerId, PeerId, Cipher) {
         let (near, far) = tokio::io::duplex(1 << 16);
         let (out, inn) = tokio::join!(
-            dialer.upgrade_outbound(near.compat(), protocol),
-            listener.upgrade_inbound(far.compat(), protocol),
+            dialer.secure(near.compat(), protocol, Endpoint::Dialer),
+            listener.secure(far.compat(), protocol, Endpoint::Listener),
         );
         let ((far_peer, near), (near_peer, far)) = (out.unwrap(), inn.unwrap());
         assert_eq!(near.cipher(), far.cipher());
@@ -485,7 +345,8 @@ mod tests {
         let shipped = tls::Config::new(&b).unwrap();
         let ours = side(&a, Auto);
         let (out, inn) = tokio::join!(
-            ours.clone().upgrade_outbound(near.compat(), Protocol::Tls),
+            ours.clone()
+                .secure(near.compat(), Protocol::Tls, Endpoint::Dialer),
             shipped.clone().upgrade_inbound(far.compat(), "/tls/1.0.0"),
         );
         assert_eq!(out.unwrap().0, b.public().to_peer_id());
@@ -493,7 +354,7 @@ mod tests {
         let (near, far) = tokio::io::duplex(1 << 16);
         let (out, inn) = tokio::join!(
             shipped.upgrade_outbound(near.compat(), "/tls/1.0.0"),
-            ours.upgrade_inbound(far.compat(), Protocol::Tls),
+            ours.secure(far.compat(), Protocol::Tls, Endpoint::Listener),
         );
         assert_eq!(out.unwrap().0, a.public().to_peer_id());
         assert_eq!(inn.unwrap().0, b.public().to_peer_id());
