@@ -11,6 +11,7 @@ use super::core::{Committed, Core};
 use super::entry::{self, Claim, FileEntry, FileState, FileValue};
 use super::flush::Extra;
 use super::lookup::ENTRIES_AT_ONCE;
+use super::replace::Replacement;
 use super::{lock, unix_ms};
 use crate::bitmap::HaveBitmap;
 use crate::error::StoreError;
@@ -157,7 +158,8 @@ impl Core {
         }
         // Also when it is known under this manifest: a chunk may have been found damaged meanwhile.
         self.require_chunks(manifest)?;
-        self.replace(&mut committed, manifest, name, claim, FileState::Complete)
+        let new = Replacement::new(manifest, name, claim, FileState::Complete);
+        self.replace(&mut committed, new)
     }
 
     pub(crate) fn begin_partial(
@@ -182,7 +184,8 @@ impl Core {
         // A complete file whose manifest was damaged stays one: its references are counted.
         let repaired = old.as_ref().filter(|old| old.manifest == manifest.id());
         let state = repaired.map_or(FileState::Partial, |old| old.state);
-        self.replace(&mut committed, manifest, name, claim, state)
+        let new = Replacement::new(manifest, name, claim, state);
+        self.replace(&mut committed, new)
     }
 
     pub(crate) fn complete_partial(
@@ -200,7 +203,8 @@ impl Core {
         if old.state == FileState::Complete {
             return self.update_entry(&mut committed, address, None, claim);
         }
-        self.replace(&mut committed, &manifest, None, claim, FileState::Complete)
+        let new = Replacement::new(&manifest, None, claim, FileState::Complete);
+        self.replace(&mut committed, new)
     }
 
     pub(super) fn require_chunks(&self, manifest: &Manifest) -> Result<(), StoreError> {

@@ -1,18 +1,20 @@
 //! Putting one entry of a file in the place of another, and the records that go with that.
 
 use super::core::{Committed, Core};
-use super::entry::{self, Claim, FileEntry, FileSource, FileState, FileValue, SourceState};
+use super::entry::{
+    self, Claim, FileEntry, FileSource, FileState, FileValue, ManifestEntry, SourceState,
+};
 use super::files::{distinct, valid_name};
 use super::flush::Extra;
 use super::pack::{Location, RecordKind};
 use super::source::Sourced;
 use super::unix_ms;
 use crate::error::StoreError;
-use crate::id::Address;
+use crate::id::{Address, ManifestId};
 use crate::manifest::Manifest;
 
 /// What is put in the place of a file's entry.
-struct Replacement<'a> {
+pub(super) struct Replacement<'a> {
     manifest: &'a Manifest,
     name: Option<&'a str>,
     claim: Claim,
@@ -22,69 +24,72 @@ struct Replacement<'a> {
     sourced: Sourced,
 }
 
-fn lost_source(old: Option<&FileEntry>) -> Option<FileSource> {
-    let source = old.and_then(|old| old.source.clone());
-    source.filter(|source| source.state != SourceState::Intact)
-}
-
-impl Core {
-    /// Puts an entry with this manifest in the place of the one there is, and drops what only that one
-    /// needed.
-    pub(super) fn replace(
-        &self,
-        committed: &mut Committed,
-        manifest: &Manifest,
-        name: Option<&str>,
+impl<'a> Replacement<'a> {
+    pub(super) fn new(
+        manifest: &'a Manifest,
+        name: Option<&'a str>,
         claim: Claim,
         state: FileState,
-    ) -> Result<FileEntry, StoreError> {
-        let new = Replacement {
+    ) -> Self {
+        Self {
             manifest,
             name,
             claim,
             state,
             source: None,
             sourced: Sourced::default(),
-        };
-        self.put_in_place_of_old(committed, new)
+        }
     }
 
-    /// The same for a complete file whose `sourced` chunks are in `source`.
-    pub(super) fn replace_with_source(
-        &self,
-        committed: &mut Committed,
-        manifest: &Manifest,
-        name: Option<&str>,
-        claim: Claim,
-        source: FileSource,
-        sourced: Sourced,
-    ) -> Result<FileEntry, StoreError> {
-        let new = Replacement {
-            manifest,
-            name,
-            claim,
-            state: FileState::Complete,
+    /// The same for a file whose `sourced` chunks are in `source`.
+    pub(super) fn in_source(self, source: FileSource, sourced: Sourced) -> Self {
+        Self {
             source: Some(source),
             sourced,
-        };
-        self.put_in_place_of_old(committed, new)
+            ..self
+        }
     }
+}
 
-    fn put_in_place_of_old(
+fn lost_source(old: Option<&FileEntry>) -> Option<FileSource> {
+    let source = old.and_then(|old| old.source.clone());
+    source.filter(|source| source.state != SourceState::Intact)
+}
+
+/// The entry that takes the place of the old one: what that one says of the file beside its bytes stays.
+fn entry_after(old: Option<&FileEntry>, new: &Replacement<'_>, now_unix_ms: u64) -> FileEntry {
+    FileEntry {
+        address: new.manifest.address(),
+        name: valid_name(new.name).or_else(|| old.and_then(|old| old.name.clone())),
+        size_bytes: new.manifest.size_bytes(),
+        chunk_count: new.manifest.chunk_count(),
+        manifest: new.manifest.id(),
+        stored_unix_ms: old.map_or(now_unix_ms, |old| old.stored_unix_ms),
+        last_used_unix_ms: 0,
+        claim: old.map_or(new.claim, |old| old.claim.max(new.claim)),
+        directory: old.is_some_and(|old| old.directory),
+        state: new.state,
+        source: match &new.source {
+            Some(source) => Some(source.clone()),
+            // A source that is lost is remembered until the file is whole again.
+            None if new.state != FileState::Complete => lost_source(old),
+            None => None,
+        },
+    }
+}
+
+impl Core {
+    /// Puts an entry in the place of the one there is, and drops what only that one needed.
+    pub(super) fn replace(
         &self,
         committed: &mut Committed,
         new: Replacement<'_>,
     ) -> Result<FileEntry, StoreError> {
-        let Replacement {
-            manifest, state, ..
-        } = new;
+        let manifest = new.manifest;
         let old = self.file_value(&manifest.address())?;
         let old_at = old.as_ref().map(|old| old.at);
         let old = old.map(|old| old.entry);
-        let same_manifest = old
-            .as_ref()
-            .is_some_and(|old| old.manifest == manifest.id());
-        let replaced = old.as_ref().filter(|_| !same_manifest);
+        let replaced = old.as_ref().filter(|old| old.manifest != manifest.id());
         let dropped = replaced.map(|old| self.listed_chunks(old)).transpose()?;
         if let Some(old) = &old {
             // All of it: the new entry may list it, and nobody else keeps what is not copied.
@@ -93,55 +98,25 @@ impl Core {
                 self.forget_source(committed, id);
             }
         }
-        let entry = FileEntry {
-            address: manifest.address(),
-            name: valid_name(new.name).or_else(|| old.as_ref().and_then(|old| old.name.clone())),
-            size_bytes: manifest.size_bytes(),
-            chunk_count: manifest.chunk_count(),
-            manifest: manifest.id(),
-            stored_unix_ms: old.as_ref().map_or_else(unix_ms, |old| old.stored_unix_ms),
-            last_used_unix_ms: 0,
-            claim: (old.as_ref()).map_or(new.claim, |old| old.claim.max(new.claim)),
-            directory: old.as_ref().is_some_and(|old| old.directory),
-            state,
-            source: match new.source {
-                Some(source) => Some(source),
-                // A source that is lost is remembered until the file is whole again.
-                None if state != FileState::Complete => lost_source(old.as_ref()),
-                None => None,
-            },
-        };
+        let entry = entry_after(old.as_ref(), &new, unix_ms());
         let mut extra = Extra {
             sourced: new.sourced.absent,
             moved: new.sourced.moved,
             ..Extra::default()
         };
         let mut freed: Vec<Location> = Vec::new();
-        let is_recorded = match &old {
-            Some(old) => same_manifest && self.is_listed(old)?,
-            None => false,
-        };
-        let mut listing = self.manifest_entry(&manifest.id())?;
-        if !is_recorded {
-            let (id, bytes) = (manifest.id(), manifest.encode());
-            freed.extend(listing.map(|damaged| damaged.at));
-            listing = Some(self.append_listing(&mut extra, entry.address, &id, bytes)?);
-        }
+        let listing = self.record_listing(&mut extra, old.as_ref(), manifest, &mut freed)?;
         let released = match replaced {
-            Some(old) => {
-                let released = self.begin_release(&mut extra, old)?;
-                freed.extend(self.forget_listing(&mut extra, old)?);
-                released
-            }
+            Some(old) => self.let_old_go(&mut extra, old, &mut freed)?,
             None => None,
         };
         self.append_entry(&mut extra, &entry)?;
-        let was_counted = old
+        let is_counted = old
             .as_ref()
-            .is_some_and(|old| old.state == FileState::Complete);
-        if state == FileState::Complete && !(same_manifest && was_counted) {
+            .is_some_and(|old| old.manifest == entry.manifest && old.state == FileState::Complete);
+        if entry.state == FileState::Complete && !is_counted {
             extra.add_refs = distinct(manifest).into_iter().collect();
-            extra.counting = listing.map(|listing| (manifest.id(), listing));
+            extra.counting = listing.map(|listing| (entry.manifest, listing));
         }
         committed.wanted = None;
         self.flush(committed, extra)?;
@@ -158,6 +133,42 @@ impl Core {
             last_used_unix_ms: entry.stored_unix_ms,
             ..entry
         })
+    }
+
+    /// Appends the record of a manifest, unless the old entry has it and it can be read; what the index is to have of it.
+    /// The record of a damaged one is added to `freed`.
+    fn record_listing(
+        &self,
+        extra: &mut Extra,
+        old: Option<&FileEntry>,
+        manifest: &Manifest,
+        freed: &mut Vec<Location>,
+    ) -> Result<Option<ManifestEntry>, StoreError> {
+        let id = manifest.id();
+        let is_recorded = match old {
+            Some(old) => old.manifest == id && self.is_listed(old)?,
+            None => false,
+        };
+        let listing = self.manifest_entry(&id)?;
+        if is_recorded {
+            return Ok(listing);
+        }
+        freed.extend(listing.map(|damaged| damaged.at));
+        let listing = self.append_listing(extra, manifest.address(), &id, manifest.encode())?;
+        Ok(Some(listing))
+    }
+
+    /// Adds that an entry with another manifest goes, whose record is added to `freed`. Returns that manifest if
+    /// references of its chunks are counted: [`Core::release`] takes them.
+    fn let_old_go(
+        &self,
+        extra: &mut Extra,
+        old: &FileEntry,
+        freed: &mut Vec<Location>,
+    ) -> Result<Option<ManifestId>, StoreError> {
+        let released = self.begin_release(extra, old)?;
+        freed.extend(self.forget_listing(extra, old)?);
+        Ok(released)
     }
 
     /// Appends a file's entry, and adds what the index is to say of it.

@@ -11,6 +11,7 @@ use super::super::entry::{
     SourceState,
 };
 use super::super::flush::Extra;
+use super::super::replace::Replacement;
 use crate::error::StoreError;
 use crate::id::ChunkHash;
 use crate::import::FileIdentity;
@@ -143,16 +144,16 @@ impl Core {
             let entry = self.update_entry(committed, &address, name, claim)?;
             return Ok(Added::nothing(entry));
         }
+        let new = Replacement::new(manifest, name, claim, FileState::Complete);
         let id = source.file.id;
         let sourced = self.not_here(manifest, id)?;
         if sourced.absent.is_empty() && sourced.moved.is_empty() {
-            let entry = self.replace(committed, manifest, name, claim, FileState::Complete)?;
+            let entry = self.replace(committed, new)?;
             return Ok(Added::nothing(entry));
         }
         let chunks = sourced.absent.len() + sourced.moved.len();
         committed.ledger.add_source(id, address);
-        let replaced = self.replace_with_source(committed, manifest, name, claim, source, sourced);
-        let entry = match replaced {
+        let entry = match self.replace(committed, new.in_source(source, sourced)) {
             Ok(entry) => entry,
             Err(error) => {
                 committed.ledger.forget_source(id);
