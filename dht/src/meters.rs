@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::counters::Counter;
 use crate::handle::Inner;
 use crate::records::tables::Sizes;
-use crate::report::Metric;
+use crate::report::{Metric, ProvideStatus};
 
 /// Declares the meters with the names and explanations under which they are told, so that none is forgotten.
 macro_rules! meters {
@@ -16,9 +16,9 @@ macro_rules! meters {
         pub(crate) struct Meters { $(#[doc = $help] pub(crate) $name: Counter,)* }
 
         impl Meters {
-            /// Name, explanation and value of each.
-            pub(crate) fn told(&self) -> Vec<(&'static str, &'static str, u64)> {
-                vec![$(($told, $help, self.$name.get()),)*]
+            /// All of them.
+            pub(crate) fn told(&self) -> Vec<Metric> {
+                vec![$(Metric::counter($told, $help, self.$name.get()),)*]
             }
         }
     };
@@ -48,165 +48,142 @@ impl Meters {
 
 /// All numbers of a node for a monitoring system.
 pub(crate) fn metrics(inner: &Inner) -> Vec<Metric> {
-    let counted = inner.meters.told().into_iter();
-    let mut metrics: Vec<_> = counted
-        .map(|(name, help, value)| Metric {
-            name,
-            help,
-            counter: true,
-            value: as_f64(value),
-        })
-        .collect();
+    let mut metrics = inner.meters.told();
     metrics.extend(on_the_line(inner));
-    let mut gauge = |name, help, value: u64| {
-        let (counter, value) = (false, as_f64(value));
-        metrics.push(Metric {
-            name,
-            help,
-            counter,
-            value,
-        });
-    };
-    let status = crate::announce::status(inner);
-    gauge(
-        "casnode_dht_scheduled_keys",
-        "Keys in the announce schedule.",
-        status.keys,
-    );
-    gauge(
-        "casnode_dht_done_keys",
-        "Scheduled keys that somebody holds a record of.",
-        status.done,
-    );
-    gauge(
-        "casnode_dht_due_keys",
-        "Scheduled keys to be announced now.",
-        status.due,
-    );
-    gauge(
-        "casnode_dht_failing_keys",
-        "Due keys whose latest announcement nobody acknowledged.",
-        status.failed,
-    );
-    gauge(
-        "casnode_dht_behind",
-        "1 when records will run out before they are renewed.",
-        status.behind.is_some().into(),
-    );
-    gauge(
-        "casnode_dht_interval_seconds",
-        "Time between two announcements of a key.",
-        status.interval.as_secs(),
-    );
-    gauge(
-        "casnode_dht_network_peers",
-        "How many peers the network seems to have.",
-        status.network_peers,
-    );
-    // Unknown while keys are due and none is announced.
-    if let Some(span) = status
-        .finish
-        .or((status.due == 0).then_some(Duration::ZERO))
-    {
-        gauge(
-            "casnode_dht_announce_backlog_seconds",
-            "How long announcing what is due takes at the rate of the last hour.",
-            span.as_secs(),
-        );
-    }
+    metrics.extend(announcing(&crate::announce::status(inner)));
     let sizes = inner.records.tables().sizes();
-    for (name, help, value) in held(&sizes) {
-        gauge(name, help, value as u64);
-    }
-    let routed = *inner.routed.borrow();
-    gauge(
-        "casnode_dht_connected_routing_peers",
-        "Connected peers in the routing table.",
-        routed as u64,
-    );
-    let known = inner.neighbourhood.borrow().peers().len();
-    gauge(
-        "casnode_dht_routing_peers",
-        "Peers in the routing table.",
-        known as u64,
-    );
+    metrics.extend(held(&sizes));
+    metrics.extend(routed(inner));
     metrics
 }
 
 /// What went over the line, and how much may.
 fn on_the_line(inner: &Inner) -> [Metric; 4] {
     let (traffic, limits) = (inner.line.traffic(), inner.line.bandwidth());
-    let metric = |name, help, counter, value| Metric {
-        name,
-        help,
-        counter,
-        value: as_f64(value),
-    };
     let rate = |limit: Option<NonZeroU64>| limit.map_or(0, NonZeroU64::get);
     [
-        metric(
+        Metric::counter(
             "casnode_dht_sent_bytes_total",
             "Bytes sent on all streams.",
-            true,
             traffic.up_bytes,
         ),
-        metric(
+        Metric::counter(
             "casnode_dht_taken_bytes_total",
             "Bytes taken from all streams.",
-            true,
             traffic.down_bytes,
         ),
-        metric(
+        Metric::gauge(
             "casnode_dht_up_limit_bytes_per_second",
             "The most that is sent, 0 when there is no limit.",
-            false,
             rate(limits.up_bytes_per_s),
         ),
-        metric(
+        Metric::gauge(
             "casnode_dht_down_limit_bytes_per_second",
             "The most that is taken, 0 when there is no limit.",
-            false,
             rate(limits.down_bytes_per_s),
         ),
     ]
 }
 
+/// How announcing stands.
+fn announcing(status: &ProvideStatus) -> Vec<Metric> {
+    let mut metrics = vec![
+        Metric::gauge(
+            "casnode_dht_scheduled_keys",
+            "Keys in the announce schedule.",
+            status.keys,
+        ),
+        Metric::gauge(
+            "casnode_dht_done_keys",
+            "Scheduled keys that somebody holds a record of.",
+            status.done,
+        ),
+        Metric::gauge(
+            "casnode_dht_due_keys",
+            "Scheduled keys to be announced now.",
+            status.due,
+        ),
+        Metric::gauge(
+            "casnode_dht_failing_keys",
+            "Due keys whose latest announcement nobody acknowledged.",
+            status.failed,
+        ),
+        Metric::gauge(
+            "casnode_dht_behind",
+            "1 when records will run out before they are renewed.",
+            status.behind.is_some().into(),
+        ),
+        Metric::gauge(
+            "casnode_dht_interval_seconds",
+            "Time between two announcements of a key.",
+            status.interval.as_secs(),
+        ),
+        Metric::gauge(
+            "casnode_dht_network_peers",
+            "How many peers the network seems to have.",
+            status.network_peers,
+        ),
+    ];
+    // Unknown while keys are due and none is announced.
+    let nothing = (status.due == 0).then_some(Duration::ZERO);
+    let backlog = status.finish.or(nothing).map(|span| {
+        Metric::gauge(
+            "casnode_dht_announce_backlog_seconds",
+            "How long announcing what is due takes at the rate of the last hour.",
+            span.as_secs(),
+        )
+    });
+    metrics.extend(backlog);
+    metrics
+}
+
 /// What is held for others.
-fn held(sizes: &Sizes) -> [(&'static str, &'static str, usize); 5] {
+fn held(sizes: &Sizes) -> [Metric; 5] {
     [
-        (
+        Metric::gauge(
             "casnode_dht_held_provider_records",
             "Provider records held for others.",
-            sizes.providers,
+            sizes.providers as u64,
         ),
-        (
+        Metric::gauge(
             "casnode_dht_held_peers",
             "Peers whose records are held.",
-            sizes.peers,
+            sizes.peers as u64,
         ),
-        (
+        Metric::gauge(
             "casnode_dht_held_value_records",
             "Value records held for others.",
-            sizes.values,
+            sizes.values as u64,
         ),
-        (
+        Metric::gauge(
             "casnode_dht_held_value_bytes",
             "Bytes of these value records.",
-            sizes.value_bytes,
+            sizes.value_bytes as u64,
         ),
-        (
+        Metric::gauge(
             "casnode_dht_remembered_peers",
             "Peers remembered for the next start.",
-            sizes.remembered,
+            sizes.remembered as u64,
         ),
     ]
 }
 
-/// Exact up to 2^53.
-fn as_f64(value: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a gauge may be rounded")]
-    let value = value as f64;
-    value
+/// The routing table.
+fn routed(inner: &Inner) -> [Metric; 2] {
+    let connected = *inner.routed.borrow();
+    let known = inner.neighbourhood.borrow().peers().len();
+    [
+        Metric::gauge(
+            "casnode_dht_connected_routing_peers",
+            "Connected peers in the routing table.",
+            connected as u64,
+        ),
+        Metric::gauge(
+            "casnode_dht_routing_peers",
+            "Peers in the routing table.",
+            known as u64,
+        ),
+    ]
 }
 
 #[cfg(test)]
@@ -218,17 +195,17 @@ mod tests {
         let meters = Meters::default();
         meters.runs.add(3);
         let told = meters.told();
-        for (name, help, _) in &told {
+        for Metric { name, help, .. } in &told {
             assert!(
                 name.starts_with("casnode_dht_") && name.ends_with("_total"),
                 "{name}"
             );
             assert!(help.ends_with('.'), "{help}");
-            assert_eq!(told.iter().filter(|(other, ..)| other == name).count(), 1);
+            assert_eq!(told.iter().filter(|other| other.name == *name).count(), 1);
         }
         let runs = told
             .iter()
-            .find(|(name, ..)| *name == "casnode_dht_announce_runs_total");
-        assert_eq!(runs.unwrap().2, 3);
+            .find(|metric| metric.name == "casnode_dht_announce_runs_total");
+        assert_eq!(runs.unwrap().value, 3.0);
     }
 }

@@ -184,3 +184,35 @@ pub struct Metric {
     /// Its value.
     pub value: f64,
 }
+
+impl Metric {
+    /// One that only ever grows.
+    pub(crate) fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
+        Self {
+            name,
+            help,
+            counter: true,
+            value: as_f64(value),
+        }
+    }
+
+    /// One that goes up and down.
+    pub(crate) fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
+        Self {
+            name,
+            help,
+            counter: false,
+            value: as_f64(value),
+        }
+    }
+}
+
+/// Exact up to 2^53.
+pub(crate) fn as_f64(value: u64) -> f64 {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "counts and gauges may be rounded"
+    )]
+    let value = value as f64;
+    value
+}

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use libp2p::PeerId;
 
 use crate::Key;
+use crate::report::as_f64;
 
 /// Keys watched at once.
 const WATCHED: usize = 6;
@@ -87,7 +88,7 @@ impl Churn {
         let stayed = watch.peers.intersection(&peers).count();
         let vanished = watch.peers.len() - stayed;
         (watch.peers, watch.since) = (peers, now);
-        let (stayed, vanished) = (as_f64(stayed), as_f64(vanished));
+        let (stayed, vanished) = (as_f64(stayed as u64), as_f64(vanished as u64));
         self.fade(now);
         self.gone += vanished;
         // Who vanished did so half way, on average.
@@ -137,10 +138,6 @@ impl Churn {
         }
         self.weighed = now;
     }
-}
-
-fn as_f64(count: usize) -> f64 {
-    u32::try_from(count).map_or(f64::MAX, f64::from)
 }
 
 #[cfg(test)]
