@@ -1,7 +1,7 @@
 //! What can go wrong in the store, and the three questions a caller asks about it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::directory::ListingError;
 use crate::id::{Address, ChunkHash};
@@ -180,6 +180,15 @@ pub(crate) fn io_is_loss(error: &io::Error) -> bool {
 }
 
 impl StoreError {
+    /// The operating system's refusal to do this to a file or folder.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
     /// Whether more space would help.
     #[must_use]
     pub fn is_no_space(&self) -> bool {

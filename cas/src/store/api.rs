@@ -379,11 +379,7 @@ impl Store {
         name: Option<&str>,
         claim: Claim,
     ) -> Result<FileEntry, StoreError> {
-        let data = std::fs::metadata(path).map_err(|source| StoreError::Io {
-            action: "look at",
-            path: path.to_owned(),
-            source,
-        })?;
+        let data = std::fs::metadata(path).map_err(StoreError::io("look at", path))?;
         self.add_in_place(manifest, path, &FileIdentity::of(&data), name, claim)
             .map(|added| added.entry)
     }

@@ -219,11 +219,7 @@ impl Core {
                 identity: FileIdentity::of(&file.metadata()?),
             })
         });
-        named.map_err(|source| StoreError::Io {
-            action: "link",
-            path: path.to_owned(),
-            source,
-        })
+        named.map_err(StoreError::io("link", path))
     }
 
     /// A clone of a file that is to be stored, if one can be made. Not being able to is no failure.

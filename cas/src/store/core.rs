@@ -174,10 +174,19 @@ impl Core {
         }
     }
 
+    /// What the index has of a key.
+    pub(super) fn read<T>(
+        &self,
+        key: &[u8],
+        decode: impl FnOnce(&[u8]) -> Result<T, IndexError>,
+    ) -> Result<Option<T>, StoreError> {
+        let value = self.noting(self.index.get(key))?;
+        self.noting(value.as_deref().map(decode).transpose())
+    }
+
     /// The entry of a chunk that is in the index, bad or not.
     pub(super) fn indexed(&self, hash: &ChunkHash) -> Result<Option<ChunkEntry>, StoreError> {
-        let value = self.noting(self.index.get(&entry::chunk_key(hash)))?;
-        self.noting(value.as_deref().map(ChunkEntry::decode).transpose())
+        self.read(&entry::chunk_key(hash), ChunkEntry::decode)
     }
 
     pub(crate) fn commit(&self) -> Result<(), StoreError> {

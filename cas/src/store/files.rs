@@ -28,8 +28,7 @@ const MAX_DIRECTORIES: usize = 128;
 impl Core {
     /// A file's entry and where its record is; its last use is not looked up.
     pub(super) fn file_value(&self, address: &Address) -> Result<Option<FileValue>, StoreError> {
-        let value = self.noting(self.index.get(&entry::file_key(address)))?;
-        self.noting(value.as_deref().map(FileValue::decode).transpose())
+        self.read(&entry::file_key(address), FileValue::decode)
     }
 
     pub(crate) fn file(&self, address: &Address) -> Result<Option<FileEntry>, StoreError> {
@@ -324,12 +323,22 @@ impl Core {
         new: FileEntry,
     ) -> Result<FileEntry, StoreError> {
         if new != old.entry {
-            let mut extra = Extra::default();
-            self.append_entry(&mut extra, &new)?;
-            self.flush(committed, extra)?;
-            self.packs.free(&[old.at])?;
+            self.rewrite_entry_with(committed, Extra::default(), old, &new)?;
         }
         self.with_last_use(new)
+    }
+
+    /// Puts a changed entry in the place of the old one, together with what else changes.
+    pub(super) fn rewrite_entry_with(
+        &self,
+        committed: &mut Committed,
+        mut extra: Extra,
+        old: &FileValue,
+        new: &FileEntry,
+    ) -> Result<(), StoreError> {
+        self.append_entry(&mut extra, new)?;
+        self.flush(committed, extra)?;
+        self.packs.free(&[old.at])
     }
 }
 

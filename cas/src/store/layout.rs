@@ -37,18 +37,10 @@ pub(crate) struct Layout {
     lock: File,
 }
 
-fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> StoreError + 'a {
-    move |source| StoreError::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
-}
-
 fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     File::open(dir)
         .and_then(|dir| dir.sync_all())
-        .map_err(failed("sync", dir))
+        .map_err(StoreError::io("sync", dir))
 }
 
 /// Creates the folder and its missing parents, for their owner alone; one that exists stays as it is.
@@ -63,7 +55,7 @@ fn create_private(dir: &Path) -> io::Result<()> {
 impl Layout {
     /// Locks the folder, checks its format, and notes that it is in use.
     pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
-        create_private(dir).map_err(failed("create", dir))?;
+        create_private(dir).map_err(StoreError::io("create", dir))?;
         let lock = take_lock(dir)?;
         let store_id = match read_format(dir)? {
             Some(Format { store_id, version }) => {
@@ -89,7 +81,7 @@ impl Layout {
         let was_clean = match fs::remove_file(&clean) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(failed("remove", &clean)(error)),
+            Err(error) => return Err(StoreError::io("remove", &clean)(error)),
         };
         sync_dir(dir)?;
         Ok(Self {
@@ -108,7 +100,7 @@ impl Layout {
         let store_id = format.store_id;
         let path = dir.join("LOCK");
         let lock = OpenOptions::new().read(true).open(&path);
-        let mut lock = lock.map_err(failed("open", &path))?;
+        let mut lock = lock.map_err(StoreError::io("open", &path))?;
         match lock.try_lock_shared() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -116,7 +108,7 @@ impl Layout {
                     pid: read_pid(&mut lock),
                 });
             }
-            Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
+            Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &path)(error)),
         }
         Ok(Self {
             dir: dir.to_owned(),
@@ -160,7 +152,7 @@ impl Layout {
             .unwrap_or_else(|| self.dir.join("index.bad"));
         match fs::rename(&index, &aside) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            result => result.map_err(failed("rename", &index))?,
+            result => result.map_err(StoreError::io("rename", &index))?,
         }
         self.remove_asides_but(&aside);
         sync_dir(&self.dir)?;
@@ -211,12 +203,12 @@ fn open_lock_file(dir: &Path) -> io::Result<File> {
 
 fn take_lock(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join("LOCK");
-    let mut file = open_lock_file(dir).map_err(failed("write to", &path))?;
+    let mut file = open_lock_file(dir).map_err(StoreError::io("write to", &path))?;
     let mut attempts = LOCK_ATTEMPTS;
     loop {
         match file.try_lock() {
             Ok(()) => break,
-            Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
+            Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &path)(error)),
             Err(TryLockError::WouldBlock) if attempts == 0 => {
                 return Err(StoreError::Locked {
                     pid: read_pid(&mut file),
@@ -271,7 +263,7 @@ fn read_format(dir: &Path) -> Result<Option<Format>, StoreError> {
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed("read", &path)(error)),
+        Err(error) => return Err(StoreError::io("read", &path)(error)),
     };
     let foreign = || StoreError::NotAStore { path: path.clone() };
     let fields = bytes.strip_prefix(&MAGIC).ok_or_else(foreign)?;
@@ -311,7 +303,7 @@ fn new_store_id() -> Result<[u8; 16], StoreError> {
     let source = Path::new("/dev/urandom");
     let mut store_id = [0u8; 16];
     let random = File::open(source).and_then(|mut file| file.read_exact(&mut store_id));
-    random.map_err(failed("read", source))?;
+    random.map_err(StoreError::io("read", source))?;
     Ok(store_id)
 }
 
@@ -327,8 +319,8 @@ fn write_format(dir: &Path, store_id: [u8; 16]) -> Result<(), StoreError> {
         file.write_all(&bytes)?;
         file.sync_all()
     });
-    written.map_err(failed("write", &temp))?;
-    fs::rename(&temp, &path).map_err(failed("rename", &temp))?;
+    written.map_err(StoreError::io("write", &temp))?;
+    fs::rename(&temp, &path).map_err(StoreError::io("rename", &temp))?;
     sync_dir(dir)
 }
 

@@ -57,8 +57,7 @@ impl Core {
         &self,
         id: &ManifestId,
     ) -> Result<Option<ManifestEntry>, StoreError> {
-        let value = self.noting(self.index.get(&entry::manifest_key(id)))?;
-        self.noting(value.as_deref().map(ManifestEntry::decode).transpose())
+        self.read(&entry::manifest_key(id), ManifestEntry::decode)
     }
 
     pub(crate) fn manifest(&self, address: &Address) -> Result<Option<Manifest>, StoreError> {

@@ -22,14 +22,6 @@ use super::unfinished::Unfinished;
 use super::{Inner, Store};
 use crate::error::{IndexError, StoreError};
 
-fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> StoreError + 'a {
-    move |source| StoreError::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
-}
-
 impl Store {
     /// Opens the store in `dir`, creating it when there is none, and brings it in order after a crash. A
     /// folder that is created belongs to its owner alone (mode 0700).
@@ -52,21 +44,9 @@ impl Store {
         let medium = DirMedium::read_only(layout.packs_dir());
         let packs = Packs::open(Arc::new(medium), layout.store_id(), u64::MAX)?;
         let index: Arc<dyn Index> = Arc::<MemoryIndex>::default();
-        let found = recovery::recover(&index, &packs, &Space::unlimited(), true)?;
         let clones = Clones::read_only(layout.clones_dir());
-        let (space, none) = (Space::unlimited(), Unfinished::new(None));
-        let core = Core::new(
-            index,
-            packs,
-            space,
-            (clones, none),
-            found.ledger,
-            None,
-            true,
-        );
-        core.load_max_bytes()?;
-        core.settle_directories()?;
-        Ok(Self::around(Arc::new(core), Some(layout)))
+        let core = recovered(index, packs, clones, true)?;
+        Ok(Self::around(core, Some(layout)))
     }
 
     /// Whether nothing can be written.
@@ -123,21 +103,8 @@ impl Store {
         pack_bytes: u64,
     ) -> Result<Self, StoreError> {
         let packs = Packs::open(medium, [0; 16], pack_bytes)?;
-        let found = recovery::recover(&index, &packs, &Space::unlimited(), false)?;
-        let (space, clones) = (Space::unlimited(), Clones::none());
-        let none = Unfinished::new(None);
-        let core = Core::new(
-            index,
-            packs,
-            space,
-            (clones, none),
-            found.ledger,
-            None,
-            false,
-        );
-        core.load_max_bytes()?;
-        core.settle_directories()?;
-        Ok(Self::around(Arc::new(core), None))
+        let core = recovered(index, packs, Clones::none(), false)?;
+        Ok(Self::around(core, None))
     }
 
     fn around(core: Arc<Core>, layout: Option<Layout>) -> Self {
@@ -174,19 +141,42 @@ impl Store {
     }
 }
 
+/// A store whose space nobody watches: one in memory, or one that is only read.
+fn recovered(
+    index: Arc<dyn Index>,
+    packs: Packs,
+    clones: Clones,
+    read_only: bool,
+) -> Result<Arc<Core>, StoreError> {
+    let found = recovery::recover(&index, &packs, &Space::unlimited(), read_only)?;
+    let core = Core::new(
+        index,
+        packs,
+        Space::unlimited(),
+        (clones, Unfinished::new(None)),
+        found.ledger,
+        None,
+        read_only,
+    );
+    core.load_max_bytes()?;
+    core.settle_directories()?;
+    Ok(Arc::new(core))
+}
+
 fn open(dir: &Path, config: &StoreConfig) -> Result<(Store, Recovered), StoreError> {
     let layout = Layout::open(dir)?;
     let space = Space::open(dir, config.reserve_bytes, config.min_free_bytes)
-        .map_err(failed("measure the space of", dir))?;
+        .map_err(StoreError::io("measure the space of", dir))?;
     let packs_dir = layout.packs_dir();
-    let medium = DirMedium::new(packs_dir.clone()).map_err(failed("create", &packs_dir))?;
+    let medium = DirMedium::new(packs_dir.clone()).map_err(StoreError::io("create", &packs_dir))?;
     let medium = medium.with_direct_io(config.direct_io);
     let packs = Packs::open(Arc::new(medium), layout.store_id(), config.pack_bytes)?
         .with_kept_buffers(config.kept_buffers_bytes);
     space.check_index()?;
     let index: Arc<dyn Index> = Arc::new(open_index(&layout, config.index_cache_bytes)?);
     let mut found = recovery::recover(&index, &packs, &space, false)?;
-    let syncer = Syncer::start(Arc::clone(&index)).map_err(failed("start a thread for", dir))?;
+    let syncer =
+        Syncer::start(Arc::clone(&index)).map_err(StoreError::io("start a thread for", dir))?;
     space.refill();
     let ledger = std::mem::take(&mut found.ledger);
     let clones = Clones::open(layout.clones_dir(), &ledger);

@@ -104,10 +104,7 @@ impl Core {
                 ..old.entry.clone()
             };
             self.rewrite_entry(&mut committed, &old, new)?;
-            return Ok(Some(Removed {
-                kept_by: Some(directory),
-                ..Removed::default()
-            }));
+            return Ok(Some(Removed::only_claim(directory)));
         }
         let left = self.remove_entries(&mut committed, vec![old])?;
         drop(committed);

@@ -197,8 +197,7 @@ impl Core {
 
     /// The tombstone of an address that has no entry.
     pub(super) fn tombstone(&self, address: &Address) -> Result<Option<Location>, StoreError> {
-        let value = self.noting(self.index.get(&entry::tombstone_key(address)))?;
-        self.noting(value.as_deref().map(entry::decode_location).transpose())
+        self.read(&entry::tombstone_key(address), entry::decode_location)
     }
 
     /// A few bytes: allowed to go where no chunk may, or a full store could not be emptied. Adds what the

@@ -29,8 +29,7 @@ pub(super) fn decode_setting(payload: &[u8]) -> Option<(&str, &[u8])> {
 
 impl Core {
     pub(super) fn setting(&self, name: &str) -> Result<Option<Setting>, StoreError> {
-        let value = self.noting(self.index.get(&entry::setting_key(name)))?;
-        self.noting(value.as_deref().map(Setting::decode).transpose())
+        self.read(&entry::setting_key(name), Setting::decode)
     }
 
     /// Keeps a setting durably.

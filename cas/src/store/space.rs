@@ -295,11 +295,7 @@ impl Space {
     }
 
     fn available(&self, dir: &Path) -> Result<u64, StoreError> {
-        free_bytes(dir).map_err(|source| StoreError::Io {
-            action: "measure the space of",
-            path: dir.to_owned(),
-            source,
-        })
+        free_bytes(dir).map_err(StoreError::io("measure the space of", dir))
     }
 }
 

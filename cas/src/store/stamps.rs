@@ -140,9 +140,8 @@ impl Core {
         part: &[(Vec<u8>, &KnownFile<'_>)],
         most: u64,
     ) -> Result<Vec<Op>, StoreError> {
-        let count = self.noting(self.index.get(&entry::stamps_key()))?;
-        let count = count.as_deref().map(entry::decode_count).transpose();
-        let count = self.noting(count)?.unwrap_or(0);
+        let count = self.read(&entry::stamps_key(), entry::decode_count)?;
+        let count = count.unwrap_or(0);
         let mut ops: Vec<Op> = Vec::with_capacity(part.len() * 2 + 1);
         let mut keys = HashSet::new();
         for (key, file) in part.iter().rev() {

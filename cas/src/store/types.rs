@@ -65,6 +65,14 @@ pub struct Removed {
 }
 
 impl Removed {
+    /// Only the claim of a file's own: it stays for this directory.
+    pub(super) fn only_claim(keeper: Address) -> Self {
+        Self {
+            kept_by: Some(keeper),
+            ..Self::default()
+        }
+    }
+
     /// What was removed afterwards.
     pub(super) fn add(&mut self, other: Removed) {
         self.files.extend(other.files);

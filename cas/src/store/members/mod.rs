@@ -95,8 +95,7 @@ impl Core {
         &self,
         address: &Address,
     ) -> Result<Option<DirectoryAccount>, StoreError> {
-        let value = self.noting(self.index.get(&entry::directory_key(address)))?;
-        self.noting(value.as_deref().map(DirectoryAccount::decode).transpose())
+        self.read(&entry::directory_key(address), DirectoryAccount::decode)
     }
 
     /// The accounts of all directories.
@@ -282,10 +281,8 @@ impl Core {
         let mut extra = Extra::default();
         let value = account.map(DirectoryAccount::encode);
         extra.last.push((entry::directory_key(address), value));
-        self.append_entry(&mut extra, &new)?;
-        self.flush(&mut committed, extra)?;
+        self.rewrite_entry_with(&mut committed, extra, &old, &new)?;
         drop(committed);
-        self.packs.free(&[old.at])?;
         self.with_last_use(new)
     }
 

@@ -65,14 +65,8 @@ impl Core {
             };
             let mut extra = Extra::default();
             extra.last.push((entry::directory_key(address), None));
-            self.append_entry(&mut extra, &new)?;
-            self.flush(&mut committed, extra)?;
-            drop(committed);
-            self.packs.free(&[old.at])?;
-            return Ok(Some(Removed {
-                kept_by: Some(keeper),
-                ..Removed::default()
-            }));
+            self.rewrite_entry_with(&mut committed, extra, &old, &new)?;
+            return Ok(Some(Removed::only_claim(keeper)));
         }
         let left = self.remove_entries(&mut committed, vec![old])?;
         drop(committed);

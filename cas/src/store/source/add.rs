@@ -77,11 +77,8 @@ impl Core {
         name: Option<&str>,
         claim: Claim,
     ) -> Result<Added, StoreError> {
-        let path = std::path::absolute(path).map_err(|source| StoreError::Io {
-            action: "make an absolute path of",
-            path: path.to_owned(),
-            source,
-        })?;
+        let path =
+            std::path::absolute(path).map_err(StoreError::io("make an absolute path of", path))?;
         if path.as_os_str().len() > entry::MAX_PATH_BYTES {
             return Err(StoreError::Io {
                 action: "keep in place",

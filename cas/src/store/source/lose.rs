@@ -18,8 +18,7 @@ impl Core {
         hash: &ChunkHash,
         extent: Extent,
     ) -> Result<(), StoreError> {
-        let value = self.noting(self.index.get(&entry::source_key(extent.source)))?;
-        let account = self.noting(value.as_deref().map(SourceAccount::decode).transpose())?;
+        let account = self.read(&entry::source_key(extent.source), SourceAccount::decode)?;
         let Some(account) = account else {
             return self.mark_bad(hash, Place::Source(extent)).map(drop);
         };

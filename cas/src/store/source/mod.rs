@@ -144,8 +144,7 @@ impl Core {
     }
 
     fn source_path(&self, source: u32) -> Result<PathBuf, StoreError> {
-        let value = self.noting(self.index.get(&entry::source_key(source)))?;
-        let account = self.noting(value.as_deref().map(SourceAccount::decode).transpose())?;
+        let account = self.read(&entry::source_key(source), SourceAccount::decode)?;
         let file = match account {
             Some(account) => self.file(&account.address)?,
             None => None,
