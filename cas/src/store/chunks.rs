@@ -1,21 +1,19 @@
 //! Chunks: put, find, get.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::sync::{Arc, MutexGuard, PoisonError, RwLockWriteGuard};
+use std::sync::{MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::Put;
 use super::clones::is_clone;
 use super::core::Core;
 use super::entry::{self, ChunkEntry, Extent, INLINE_BYTES, Place};
 use super::flush::Extra;
-use super::lock;
+use super::lent::Lent;
 use super::pack::{Location, RecordKind};
+use super::{Put, Store, lock};
 use crate::chunker::MAX_CHUNK_BYTES;
 use crate::error::StoreError;
-use crate::export::OutputFile;
 use crate::id::ChunkHash;
 
 /// Chunks that may wait for a commit; one more, and `put` commits by itself. Bounds the memory of a
@@ -43,23 +41,9 @@ pub(super) struct Writer {
     pub(super) appended: u64,
 }
 
-/// A chunk in a file that a download is writing.
-#[derive(Clone, Debug)]
-pub(super) struct Lent {
-    file: Arc<OutputFile>,
-    offset: u64,
-    len_bytes: u32,
-}
-
-impl PartialEq for Lent {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.file, &other.file) && self.offset == other.offset
-    }
-}
-
 /// Where a chunk was found.
 #[derive(Clone, Debug, PartialEq)]
-enum Found {
+pub(super) enum Found {
     Pack { at: Location, inline: Option<Bytes> },
     Source(Extent),
     Lent(Lent),
@@ -72,7 +56,7 @@ fn bytes_of_others(chunks: &[(ChunkHash, &[u8])], are_own: &[bool]) -> u64 {
 }
 
 impl Core {
-    fn locate(&self, hash: &ChunkHash) -> Result<Option<Found>, StoreError> {
+    pub(super) fn locate(&self, hash: &ChunkHash) -> Result<Option<Found>, StoreError> {
         let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(Pending { at, inline }) = pending.get(hash).cloned() {
             return Ok(Some(Found::Pack { at, inline }));
@@ -89,15 +73,6 @@ impl Core {
         }
         let lent = self.lent.read().unwrap_or_else(PoisonError::into_inner);
         Ok(lent.get(hash).cloned().map(Found::Lent))
-    }
-
-    pub(crate) fn has(&self, hash: &ChunkHash) -> Result<bool, StoreError> {
-        Ok(self.locate(hash)?.is_some())
-    }
-
-    /// Whether the chunk is here only as long as it is lent.
-    pub(crate) fn is_lent(&self, hash: &ChunkHash) -> Result<bool, StoreError> {
-        Ok(matches!(self.locate(hash)?, Some(Found::Lent(_))))
     }
 
     /// Which of these chunks were appended, or are in the index at a place that counts.
@@ -122,7 +97,7 @@ impl Core {
         self.are_here(hashes, |place| place.source().is_none_or(is_clone))
     }
 
-    /// The same as [`Core::has`] for each of these.
+    /// The same as [`Store::has`] for each of these.
     pub(super) fn has_each(&self, hashes: &[ChunkHash]) -> Result<Vec<bool>, StoreError> {
         let mut here = self.are_here(hashes, |_| true)?;
         let lent = self.lent.read().unwrap_or_else(PoisonError::into_inner);
@@ -136,15 +111,6 @@ impl Core {
     pub(super) fn missing_bytes(&self, chunks: &[(ChunkHash, &[u8])]) -> Result<u64, StoreError> {
         let hashes: Vec<ChunkHash> = chunks.iter().map(|(hash, _)| *hash).collect();
         Ok(bytes_of_others(chunks, &self.are_own(&hashes)?))
-    }
-
-    /// Whether the chunk is in the packs or in a clone: bytes that nobody but the store can change.
-    pub(crate) fn has_own(&self, hash: &ChunkHash) -> Result<bool, StoreError> {
-        Ok(match self.locate(hash)? {
-            Some(Found::Pack { .. }) => true,
-            Some(Found::Source(extent)) => is_clone(extent.source),
-            Some(Found::Lent(_)) | None => false,
-        })
     }
 
     fn read_found(&self, hash: &ChunkHash, found: &Found) -> Result<Option<Bytes>, StoreError> {
@@ -224,15 +190,6 @@ impl Core {
         Ok(true)
     }
 
-    pub(crate) fn put(&self, hash: &ChunkHash, bytes: &[u8]) -> Result<Put, StoreError> {
-        let mut new = Vec::new();
-        self.put_all(&[(*hash, bytes)], &mut new)?;
-        Ok(match new.is_empty() {
-            true => Put::Known,
-            false => Put::New,
-        })
-    }
-
     /// Appends those of these chunks that are not here, and adds them to `new`, also when not all can be; each is named
     /// once.
     pub(super) fn put_all(
@@ -295,65 +252,108 @@ impl Core {
         }
         Err(self.space.over_quota(len_bytes))
     }
+}
 
-    /// Has these chunks read ahead, as far as they are in packs. Only a hint.
-    pub(crate) fn will_need(&self, hashes: &[ChunkHash]) {
-        let place = |hash| match self.locate(hash) {
+impl Store {
+    /// Whether the chunk is here, as far as is known: a chunk that was found damaged is not.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn has(&self, hash: &ChunkHash) -> Result<bool, StoreError> {
+        Ok(self.core.locate(hash)?.is_some())
+    }
+
+    /// Whether the chunk is in bytes that nobody but the store can change: neither lent nor in a file kept in place.
+    /// Whoever needs it whatever becomes of the files of others puts it.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn has_own(&self, hash: &ChunkHash) -> Result<bool, StoreError> {
+        Ok(match self.core.locate(hash)? {
+            Some(Found::Pack { .. }) => true,
+            Some(Found::Source(extent)) => is_clone(extent.source),
+            Some(Found::Lent(_)) | None => false,
+        })
+    }
+
+    /// The chunk's bytes, verified against the hash on every read.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the stored bytes are not the chunk's: it counts as absent from then
+    /// on, and a put of the right bytes heals it.
+    pub fn get(&self, hash: &ChunkHash) -> Result<Option<Bytes>, StoreError> {
+        self.core.get(hash)
+    }
+
+    /// Has these chunks read ahead, behind the caller: a sequential reader says what comes next. Only a
+    /// hint.
+    pub fn will_need(&self, hashes: &[ChunkHash]) {
+        let place = |hash| match self.core.locate(hash) {
             Ok(Some(Found::Pack { at, inline: None })) => Some(at),
             _ => None,
         };
         let mut places: Vec<Location> = hashes.iter().filter_map(place).collect();
         places.sort_unstable_by_key(|at| (at.pack, at.offset));
-        self.packs.will_need(&places);
+        self.core.packs.will_need(&places);
     }
 
-    fn lent_chunks(&self) -> RwLockWriteGuard<'_, HashMap<ChunkHash, Lent>> {
-        self.lent.write().unwrap_or_else(PoisonError::into_inner)
+    /// Gives memory back that reading had no use for since the last call: for a caller that calls it now and
+    /// then.
+    pub fn trim_memory(&self) {
+        self.core.packs.buffers.trim();
     }
 
-    pub(crate) fn lend(
+    /// Appends a chunk, unless it is here. It can be read at once, and survives a crash only after a
+    /// [`Store::commit`] that began later. The caller has verified the bytes.
+    ///
+    /// A chunk that no file, unfinished download or running import lists stays until it is named to
+    /// [`Store::drop_unreferenced`], or until [`Store::drop_orphans`].
+    ///
+    /// # Errors
+    /// [`StoreError::ChunkLength`], [`StoreError::NoSpace`], or what the medium says.
+    pub fn put(&self, hash: &ChunkHash, bytes: &[u8]) -> Result<Put, StoreError> {
+        let mut new = Vec::new();
+        self.core.put_all(&[(*hash, bytes)], &mut new)?;
+        Ok(match new.is_empty() {
+            true => Put::Known,
+            false => Put::New,
+        })
+    }
+
+    /// Returns when everything put before the call survives a power cut. Concurrent commits share the
+    /// work.
+    ///
+    /// # Errors
+    /// After a failure nothing put since the last success is acknowledged; if a sync failed, the store
+    /// takes no more writes until it is opened again.
+    pub fn commit(&self) -> Result<(), StoreError> {
+        self.core.commit()
+    }
+
+    /// Visits every committed chunk with its length in bytes, until told to stop.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn for_each_chunk(
         &self,
-        hash: &ChunkHash,
-        file: Arc<OutputFile>,
-        offset: u64,
-        len_bytes: u32,
-    ) {
-        let lent = Lent {
-            file,
-            offset,
-            len_bytes,
-        };
-        self.lent_chunks().insert(*hash, lent);
+        visit: impl FnMut(&ChunkHash, u32) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.for_each_chunk_from(0, visit)
     }
 
-    pub(crate) fn unlend(&self, file: &Arc<OutputFile>) {
-        self.lent_chunks()
-            .retain(|_, lent| !Arc::ptr_eq(&lent.file, file));
-    }
-
-    /// Everything that was lent of one file is of another one from now on, which has the same at the same places.
-    pub(super) fn relend(&self, from: &Arc<OutputFile>, to: &Arc<OutputFile>) {
-        for lent in self.lent_chunks().values_mut() {
-            if Arc::ptr_eq(&lent.file, from) {
-                lent.file = Arc::clone(to);
-            }
-        }
-    }
-
-    fn forget_lent(&self, hash: &ChunkHash, lent: &Lent) {
-        let mut chunks = self.lent_chunks();
-        if chunks.get(hash) == Some(lent) {
-            chunks.remove(hash);
-        }
-    }
-
-    pub(crate) fn for_each_chunk_from(
+    /// The same, in order, from the first hash on that begins with this byte or a greater one. To meet all chunks in one
+    /// pass takes far less than to ask for each.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn for_each_chunk_from(
         &self,
         first_byte: u8,
-        visit: &mut dyn FnMut(&ChunkHash, u32) -> ControlFlow<()>,
+        mut visit: impl FnMut(&ChunkHash, u32) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         let start = [entry::CHUNK_PREFIX, &[first_byte]].concat();
         let scanned = self
+            .core
             .index
             .scan_from(entry::CHUNK_PREFIX, &start, &mut |key, value| {
                 let hash = entry::chunk_of_key(key)?;
@@ -364,6 +364,6 @@ impl Core {
                     visit(&hash, entry.len_bytes())
                 })
             });
-        self.noting(scanned)
+        self.core.noting(scanned)
     }
 }

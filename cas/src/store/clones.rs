@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::core::Core;
-use super::dir_bytes;
 use super::ledger::Ledger;
+use super::{Store, dir_bytes};
 use crate::error::StoreError;
 use crate::import::FileIdentity;
 
@@ -221,9 +221,12 @@ impl Core {
         });
         named.map_err(StoreError::io("link", path))
     }
+}
 
-    /// A clone of a file that is to be stored, if one can be made. Not being able to is no failure.
-    pub(super) fn clone_of(core: &Arc<Self>, file: &File) -> Option<NewClone> {
+impl Store {
+    /// A clone of a file that is to be stored, where the file system shares blocks.
+    pub(crate) fn clone_of(&self, file: &File) -> Option<NewClone> {
+        let core = &self.core;
         if core.check_writable().is_err() {
             return None;
         }

@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::chunks::{Lent, Pending, Writer};
+use super::chunks::{Pending, Writer};
 use super::clones::Clones;
 use super::collect::Evictions;
 use super::counts::Counts;
@@ -20,6 +20,7 @@ use super::flush::Extra;
 use super::hold::Holds;
 use super::index::{Index, MAX_BATCH_KEYS, Op};
 use super::ledger::Ledger;
+use super::lent::Lent;
 use super::lock;
 use super::pack::{Location, Packs, RecordKind};
 use super::source::SourceFiles;

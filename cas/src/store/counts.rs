@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::core::Core;
 use super::entry;
 use super::index::Op;
-use super::lock;
+use super::types::StoreStats;
+use super::{Store, lock};
 use crate::error::StoreError;
 
 /// A count that took no longer is made anew whenever something changed: it is never old.
@@ -88,6 +89,32 @@ impl Core {
     }
 }
 
+impl Store {
+    /// The store in numbers. Reads the sizes of its own files. Entries are counted when one has changed; where there are so
+    /// many that it takes more than 20 ms, their number may be up to 20 times as old as it takes to count them.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn stats(&self) -> Result<StoreStats, StoreError> {
+        let totals = self.core.totals();
+        let counts = self.core.count_files()?;
+        self.core.measure();
+        let disk_bytes = self.core.space.disk_bytes();
+        let needed = self.core.live_bytes()
+            + self.core.index.disk_bytes()
+            + self.core.space.reserve_disk_bytes();
+        Ok(StoreStats {
+            files: counts.files,
+            pinned_files: counts.pinned,
+            chunks: totals.chunks,
+            stored_bytes: totals.bytes,
+            disk_bytes,
+            waste_bytes: disk_bytes.saturating_sub(needed),
+            max_bytes: self.max_bytes(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -98,7 +125,7 @@ mod tests {
     use crate::id::Address;
     use crate::store::index::{Index, Visit};
     use crate::store::memory::{MemoryIndex, MemoryMedium};
-    use crate::store::{Claim, SmallFile, Store};
+    use crate::store::{Claim, SmallFile};
 
     /// Counts how often entries of files are gone through.
     #[derive(Default)]

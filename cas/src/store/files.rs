@@ -7,23 +7,17 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use super::core::{Committed, Core};
+use super::core::Core;
 use super::entry::{self, Claim, FileEntry, FileState, FileValue};
 use super::flush::Extra;
 use super::lookup::ENTRIES_AT_ONCE;
 use super::replace::Replacement;
-use super::{lock, unix_ms};
+use super::{Store, lock};
 use crate::bitmap::HaveBitmap;
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash};
 use crate::manifest::Manifest;
 use crate::name::is_valid_hint;
-
-/// The last use of a file is noted at most this often.
-const TOUCH_MS: u64 = 60_000;
-
-/// Of the directories that list a file so many are looked at, and its use counts for so many.
-const MAX_DIRECTORIES: usize = 128;
 
 impl Core {
     /// A file's entry and where its record is; its last use is not looked up.
@@ -91,41 +85,6 @@ impl Core {
         Ok(())
     }
 
-    /// Notes that a file was used, and with it the directories that list it. A clock that was set back
-    /// changes nothing.
-    pub(crate) fn touch(&self, address: &Address) -> Result<(), StoreError> {
-        let now = unix_ms();
-        let is_due = |file: &FileEntry| now >= file.last_used_unix_ms.saturating_add(TOUCH_MS);
-        let Some(file) = self.file(address)?.filter(is_due) else {
-            return Ok(());
-        };
-        if self.is_read_only() {
-            return Ok(());
-        }
-        self.check_writable()?;
-        self.space.check_index()?;
-        let mut used = vec![file.address];
-        for directory in self.keepers_of(address, MAX_DIRECTORIES)? {
-            used.extend(self.file(&directory)?.filter(is_due).map(|_| directory));
-        }
-        let noted = Some(now.to_le_bytes().to_vec());
-        let op = |address| (entry::last_use_key(address), noted.clone());
-        self.apply(used.iter().map(op).collect())
-    }
-
-    pub(crate) fn have(&self, manifest: &Manifest) -> Result<HaveBitmap, StoreError> {
-        let mut have = HaveBitmap::new(manifest.chunks().len());
-        for (part, chunks) in manifest.chunks().chunks(ENTRIES_AT_ONCE).enumerate() {
-            let hashes: Vec<ChunkHash> = chunks.iter().map(|chunk| chunk.hash).collect();
-            for (within, is_here) in self.has_each(&hashes)?.into_iter().enumerate() {
-                if is_here {
-                    have.set(part * ENTRIES_AT_ONCE + within);
-                }
-            }
-        }
-        Ok(have)
-    }
-
     /// Distinct chunks of a manifest that are not durably here.
     fn missing_chunks(&self, manifest: &Manifest) -> Result<usize, StoreError> {
         let hashes: Vec<ChunkHash> = distinct(manifest).into_iter().collect();
@@ -137,73 +96,6 @@ impl Core {
                 .count();
         }
         Ok(missing)
-    }
-
-    pub(crate) fn add_file(
-        &self,
-        manifest: &Manifest,
-        name: Option<&str>,
-        claim: Claim,
-    ) -> Result<FileEntry, StoreError> {
-        self.room_for_metadata(manifest)?;
-        let mut committed = lock(&self.commit);
-        self.flush(&mut committed, Extra::default())?;
-        let old = self.file(&manifest.address())?;
-        if let Some(old) = &old
-            && old.state == FileState::Complete
-            && self.is_whole(old)?
-        {
-            return self.update_entry(&mut committed, &old.address, name, claim);
-        }
-        // Also when it is known under this manifest: a chunk may have been found damaged meanwhile.
-        self.require_chunks(manifest)?;
-        let new = Replacement::new(manifest, name, claim, FileState::Complete);
-        self.replace(&mut committed, new)
-    }
-
-    pub(crate) fn begin_partial(
-        &self,
-        manifest: &Manifest,
-        name: Option<&str>,
-        claim: Claim,
-    ) -> Result<FileEntry, StoreError> {
-        self.room_for_metadata(manifest)?;
-        let mut committed = lock(&self.commit);
-        let old = self.file(&manifest.address())?;
-        if let Some(old) = &old
-            && ((old.manifest == manifest.id() && self.is_listed(old)?)
-                || (old.state == FileState::Complete && self.is_whole(old)?))
-        {
-            return if old.claim >= claim {
-                Ok(old.clone())
-            } else {
-                self.update_entry(&mut committed, &old.address, None, claim)
-            };
-        }
-        // A complete file whose manifest was damaged stays one: its references are counted.
-        let repaired = old.as_ref().filter(|old| old.manifest == manifest.id());
-        let state = repaired.map_or(FileState::Partial, |old| old.state);
-        let new = Replacement::new(manifest, name, claim, state);
-        self.replace(&mut committed, new)
-    }
-
-    pub(crate) fn complete_partial(
-        &self,
-        address: &Address,
-        claim: Claim,
-    ) -> Result<FileEntry, StoreError> {
-        let mut committed = lock(&self.commit);
-        self.flush(&mut committed, Extra::default())?;
-        let old = self.file(address)?;
-        let old = old.filter(|old| old.state != FileState::Remnant);
-        let old = old.ok_or(StoreError::UnknownFile(*address))?;
-        let manifest = self.manifest_of(&old)?;
-        self.require_chunks(&manifest)?;
-        if old.state == FileState::Complete {
-            return self.update_entry(&mut committed, address, None, claim);
-        }
-        let new = Replacement::new(&manifest, None, claim, FileState::Complete);
-        self.replace(&mut committed, new)
     }
 
     pub(super) fn require_chunks(&self, manifest: &Manifest) -> Result<(), StoreError> {
@@ -224,121 +116,149 @@ impl Core {
             Err(error) => Err(error),
         }
     }
+}
 
-    /// Changes name and claim of an entry that stays otherwise; a claim only grows here. A source that
-    /// nothing is read from any more, because all was copied since, is given up.
-    pub(super) fn update_entry(
+impl Store {
+    /// Records a file whose chunks are all here. Durable when it returns.
+    ///
+    /// If the file is here already and whole, its manifest stays, and only name and claim are taken over.
+    ///
+    /// # Errors
+    /// [`StoreError::MissingChunks`] when not all chunks are here.
+    pub fn add_file(
         &self,
-        committed: &mut Committed,
-        address: &Address,
+        manifest: &Manifest,
         name: Option<&str>,
         claim: Claim,
     ) -> Result<FileEntry, StoreError> {
-        let old = self.file_value(address)?;
-        let old = old.ok_or(StoreError::UnknownFile(*address))?;
-        let mut new = old.entry.clone();
-        new.claim = new.claim.max(claim);
-        new.name = valid_name(name).or(new.name);
-        if let Some(id) = new.intact_source()
-            && committed
-                .ledger
-                .sources()
-                .get(&id)
-                .is_none_or(|source| source.live_bytes == 0)
+        let core = &self.core;
+        core.room_for_metadata(manifest)?;
+        let mut committed = lock(&core.commit);
+        core.flush(&mut committed, Extra::default())?;
+        let old = core.file(&manifest.address())?;
+        if let Some(old) = &old
+            && old.state == FileState::Complete
+            && core.is_whole(old)?
         {
-            new.source = None;
-            self.forget_source(committed, id);
-            let new = self.rewrite_entry(committed, &old, new)?;
-            self.remove_source(id);
-            return Ok(new);
+            return core.update_entry(&mut committed, &old.address, name, claim);
         }
-        self.rewrite_entry(committed, &old, new)
+        // Also when it is known under this manifest: a chunk may have been found damaged meanwhile.
+        core.require_chunks(manifest)?;
+        let new = Replacement::new(manifest, name, claim, FileState::Complete);
+        core.replace(&mut committed, new)
     }
 
-    /// Gives a file that is here a name.
-    pub(crate) fn set_name(&self, address: &Address, name: &str) -> Result<(), StoreError> {
-        let mut committed = lock(&self.commit);
-        let named = self.update_entry(&mut committed, address, Some(name), Claim::Member);
-        named.map(drop)
+    /// Remembers the manifest of a download that begins; its chunks are protected from then on. Durable
+    /// when it returns. Changes nothing if the file is whole or has this manifest; replaces another
+    /// partial manifest and drops the chunks that only that one needed. A damaged record of this manifest
+    /// is written anew, and the entry stays what it was.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn begin_partial(
+        &self,
+        manifest: &Manifest,
+        name: Option<&str>,
+        claim: Claim,
+    ) -> Result<FileEntry, StoreError> {
+        let core = &self.core;
+        core.room_for_metadata(manifest)?;
+        let mut committed = lock(&core.commit);
+        let old = core.file(&manifest.address())?;
+        if let Some(old) = &old
+            && ((old.manifest == manifest.id() && core.is_listed(old)?)
+                || (old.state == FileState::Complete && core.is_whole(old)?))
+        {
+            return if old.claim >= claim {
+                Ok(old.clone())
+            } else {
+                core.update_entry(&mut committed, &old.address, None, claim)
+            };
+        }
+        // A complete file whose manifest was damaged stays one: its references are counted.
+        let repaired = old.as_ref().filter(|old| old.manifest == manifest.id());
+        let state = repaired.map_or(FileState::Partial, |old| old.state);
+        let new = Replacement::new(manifest, name, claim, state);
+        core.replace(&mut committed, new)
     }
 
-    /// Gives a file at least this claim. `None` when it is not here.
-    pub(crate) fn claim_file(
+    /// Makes a download complete. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownFile`] (also for a [`crate::FileState::Remnant`]), [`StoreError::MissingChunks`], or
+    /// [`StoreError::CorruptManifest`], which a [`Store::begin_partial`] or [`Store::add_file`] mends.
+    pub fn complete_partial(
         &self,
         address: &Address,
         claim: Claim,
-    ) -> Result<Option<FileEntry>, StoreError> {
-        match self.file(address)? {
-            Some(file) if file.claim < claim => {
-                let mut committed = lock(&self.commit);
-                let claimed = self.update_entry(&mut committed, address, None, claim);
-                claimed.map(Some)
-            }
-            file => Ok(file),
-        }
-    }
-
-    /// Whether a file is pinned, or one of the directories that list it, as far as those are looked at.
-    pub(crate) fn is_pinned(&self, address: &Address) -> Result<bool, StoreError> {
-        let is_pinned = |address: &Address| -> Result<bool, StoreError> {
-            Ok(self.file(address)?.is_some_and(|file| file.is_pinned()))
-        };
-        if is_pinned(address)? {
-            return Ok(true);
-        }
-        for directory in self.keepers_of(address, MAX_DIRECTORIES)? {
-            if is_pinned(&directory)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Pins a file, or lets go of it. `None` when it is not here.
-    pub(crate) fn set_pinned(
-        &self,
-        address: &Address,
-        pinned: bool,
-    ) -> Result<Option<FileEntry>, StoreError> {
-        let mut committed = lock(&self.commit);
-        let Some(old) = self.file_value(address)? else {
-            return Ok(None);
-        };
-        let claim = match (pinned, old.entry.claim) {
-            (true, _) => Claim::Pinned,
-            (false, Claim::Member) => Claim::Member,
-            (false, Claim::Own | Claim::Pinned) => Claim::Own,
-        };
-        let new = FileEntry {
-            claim,
-            ..old.entry.clone()
-        };
-        self.rewrite_entry(&mut committed, &old, new).map(Some)
-    }
-
-    pub(super) fn rewrite_entry(
-        &self,
-        committed: &mut Committed,
-        old: &FileValue,
-        new: FileEntry,
     ) -> Result<FileEntry, StoreError> {
-        if new != old.entry {
-            self.rewrite_entry_with(committed, Extra::default(), old, &new)?;
+        let core = &self.core;
+        let mut committed = lock(&core.commit);
+        core.flush(&mut committed, Extra::default())?;
+        let old = core.file(address)?;
+        let old = old.filter(|old| old.state != FileState::Remnant);
+        let old = old.ok_or(StoreError::UnknownFile(*address))?;
+        let manifest = core.manifest_of(&old)?;
+        core.require_chunks(&manifest)?;
+        if old.state == FileState::Complete {
+            return core.update_entry(&mut committed, address, None, claim);
         }
-        self.with_last_use(new)
+        let new = Replacement::new(&manifest, None, claim, FileState::Complete);
+        core.replace(&mut committed, new)
     }
 
-    /// Puts a changed entry in the place of the old one, together with what else changes.
-    pub(super) fn rewrite_entry_with(
+    /// A file's entry.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn file(&self, address: &Address) -> Result<Option<FileEntry>, StoreError> {
+        self.core.file(address)
+    }
+
+    /// All entries, by address.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn files(&self) -> Result<Vec<FileEntry>, StoreError> {
+        self.core.files()
+    }
+
+    /// The entries of files that were stored or fetched by themselves, by address: directories among them,
+    /// but not what is here for directories alone.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn own_files(&self) -> Result<Vec<FileEntry>, StoreError> {
+        self.core.files_that(FileEntry::is_own)
+    }
+
+    /// Visits all entries by address, without memory for all of them. Their last uses are not looked up:
+    /// each is when the file was stored.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn for_each_file(
         &self,
-        committed: &mut Committed,
-        mut extra: Extra,
-        old: &FileValue,
-        new: &FileEntry,
+        mut visit: impl FnMut(FileEntry) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        self.append_entry(&mut extra, new)?;
-        self.flush(committed, extra)?;
-        self.packs.free(&[old.at])
+        self.core.each_file(&mut visit)
+    }
+
+    /// Which chunks of a manifest are here.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn have(&self, manifest: &Manifest) -> Result<HaveBitmap, StoreError> {
+        let mut have = HaveBitmap::new(manifest.chunks().len());
+        for (part, chunks) in manifest.chunks().chunks(ENTRIES_AT_ONCE).enumerate() {
+            let hashes: Vec<ChunkHash> = chunks.iter().map(|chunk| chunk.hash).collect();
+            for (within, is_here) in self.core.has_each(&hashes)?.into_iter().enumerate() {
+                if is_here {
+                    have.set(part * ENTRIES_AT_ONCE + within);
+                }
+            }
+        }
+        Ok(have)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::core::Core;
-use super::lock;
+use super::{Store, lock};
 use crate::id::ChunkHash;
 
 /// Chunks that unfinished imports rely on: not to be removed though nothing refers to them yet.
@@ -46,14 +46,15 @@ impl Drop for Hold {
     }
 }
 
-impl Core {
-    pub(crate) fn hold(self: &Arc<Self>) -> Hold {
-        let mut holds = lock(&self.holds);
+impl Store {
+    /// Protects the chunks of an unfinished import.
+    pub(crate) fn hold(&self) -> Hold {
+        let mut holds = lock(&self.core.holds);
         let id = holds.next;
         holds.next += 1;
         holds.sets.insert(id, HashSet::new());
         Hold {
-            core: Arc::clone(self),
+            core: Arc::clone(&self.core),
             id,
         }
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Store;
 use super::core::{Committed, Core};
 use super::entry::{self, FileEntry, FileState, INLINE_BYTES, ManifestEntry};
 use super::files::distinct;
@@ -58,12 +59,6 @@ impl Core {
         id: &ManifestId,
     ) -> Result<Option<ManifestEntry>, StoreError> {
         self.read(&entry::manifest_key(id), ManifestEntry::decode)
-    }
-
-    pub(crate) fn manifest(&self, address: &Address) -> Result<Option<Manifest>, StoreError> {
-        let file = self.file(address)?;
-        let file = file.filter(|file| file.state != FileState::Remnant);
-        file.map(|file| self.manifest_of(&file)).transpose()
     }
 
     fn listing(&self, file: &FileEntry) -> Result<Bytes, StoreError> {
@@ -183,5 +178,25 @@ impl Core {
         let value = listing.encode();
         extra.last.push((entry::manifest_key(id), Some(value)));
         Ok(listing)
+    }
+}
+
+impl Store {
+    /// A file's manifest, verified; a [`crate::FileState::Remnant`] has none.
+    ///
+    /// # Errors
+    /// [`StoreError::CorruptManifest`] when it is damaged.
+    pub fn manifest(&self, address: &Address) -> Result<Option<Manifest>, StoreError> {
+        let file = self.core.file(address)?;
+        let file = file.filter(|file| file.state != FileState::Remnant);
+        file.map(|file| self.core.manifest_of(&file)).transpose()
+    }
+
+    /// Which file the manifest with this id belongs to, if it is stored here.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn address_of(&self, id: &ManifestId) -> Result<Option<Address>, StoreError> {
+        Ok(self.core.manifest_entry(id)?.map(|entry| entry.address))
     }
 }

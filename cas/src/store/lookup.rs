@@ -3,6 +3,7 @@
 //! One by one, in whatever order they come, each is a search from the root of the database and perhaps a page from the
 //! disk; in order, those of one run are one search.
 
+use super::Store;
 use super::core::Core;
 use super::entry::{self, ChunkEntry, FileEntry, FileState, FileValue, ManifestEntry};
 use super::files::distinct;
@@ -109,43 +110,6 @@ impl Core {
         Ok(whole)
     }
 
-    /// Visits those of these files, which are best sorted, of which something is here, in no order: each with its manifest,
-    /// and with which of its chunks are here. One whose manifest is damaged is passed over.
-    pub(super) fn each_here(
-        &self,
-        addresses: &[Address],
-        visit: &mut dyn FnMut(FileEntry, Manifest, HaveBitmap),
-    ) -> Result<(), StoreError> {
-        let mut files = Vec::with_capacity(addresses.len());
-        self.each_of(addresses, &mut |file| {
-            files.extend((file.state != FileState::Remnant).then_some(file));
-        })?;
-        files.sort_unstable_by_key(|file| file.manifest);
-        let mut files = files.into_iter().peekable();
-        let (mut read, mut hashes) = (Vec::new(), Vec::new());
-        while files.peek().is_some() {
-            let part: Vec<FileEntry> = files.by_ref().take(ENTRIES_AT_ONCE).collect();
-            let keys = part.iter().map(|file| entry::manifest_key(&file.manifest));
-            let listings = self.values(&keys.collect::<Vec<_>>(), ManifestEntry::decode)?;
-            for (file, listing) in part.into_iter().zip(listings) {
-                match self.manifest_in(&file.address, &file.manifest, listing) {
-                    Ok(manifest) => {
-                        hashes.extend(manifest.chunks().iter().map(|chunk| chunk.hash));
-                        read.push((file, manifest));
-                    }
-                    Err(error) if error.is_corruption() => {
-                        tracing::warn!(file = %file.address, %error, "a file's manifest cannot be read");
-                    }
-                    Err(error) => return Err(error),
-                }
-                if hashes.len() >= CHUNKS_AT_ONCE {
-                    self.visit_here(&mut read, &mut hashes, visit)?;
-                }
-            }
-        }
-        self.visit_here(&mut read, &mut hashes, visit)
-    }
-
     /// Visits files with these chunks, one file's after the other's; takes both.
     fn visit_here(
         &self,
@@ -196,5 +160,49 @@ impl Core {
         }
         chunks.clear();
         Ok(())
+    }
+}
+
+impl Store {
+    /// Visits those of these files of which something is here, in no order: each with its manifest, and with which of its
+    /// chunks are here. One whose manifest is damaged is passed over. Their last uses are not looked up. What is known of
+    /// each is in memory: thousands at a time, not all.
+    ///
+    /// # Errors
+    /// When the index or the medium fails.
+    pub fn for_each_here(
+        &self,
+        addresses: &[Address],
+        mut visit: impl FnMut(FileEntry, Manifest, HaveBitmap),
+    ) -> Result<(), StoreError> {
+        let core = &self.core;
+        let mut files = Vec::with_capacity(addresses.len());
+        core.each_of(addresses, &mut |file| {
+            files.extend((file.state != FileState::Remnant).then_some(file));
+        })?;
+        files.sort_unstable_by_key(|file| file.manifest);
+        let mut files = files.into_iter().peekable();
+        let (mut read, mut hashes) = (Vec::new(), Vec::new());
+        while files.peek().is_some() {
+            let part: Vec<FileEntry> = files.by_ref().take(ENTRIES_AT_ONCE).collect();
+            let keys = part.iter().map(|file| entry::manifest_key(&file.manifest));
+            let listings = core.values(&keys.collect::<Vec<_>>(), ManifestEntry::decode)?;
+            for (file, listing) in part.into_iter().zip(listings) {
+                match core.manifest_in(&file.address, &file.manifest, listing) {
+                    Ok(manifest) => {
+                        hashes.extend(manifest.chunks().iter().map(|chunk| chunk.hash));
+                        read.push((file, manifest));
+                    }
+                    Err(error) if error.is_corruption() => {
+                        tracing::warn!(file = %file.address, %error, "a file's manifest cannot be read");
+                    }
+                    Err(error) => return Err(error),
+                }
+                if hashes.len() >= CHUNKS_AT_ONCE {
+                    core.visit_here(&mut read, &mut hashes, &mut visit)?;
+                }
+            }
+        }
+        core.visit_here(&mut read, &mut hashes, &mut visit)
     }
 }

@@ -4,11 +4,30 @@
 //! itself. Packs are the truth: the index can be rebuilt from them. One process at a time owns a store;
 //! within it, clones of [`Store`] may be used from any number of threads.
 //!
+//! What a store does is an `impl Store` in the module that has its logic:
+//!
+//! | module | calls |
+//! |---|---|
+//! | `open` | opening, in its folder, to read only and in memory; building the index anew |
+//! | `chunks`, `lent` | putting and getting chunks, committing; lending those that a download writes elsewhere |
+//! | `files`, `lookup` | entering files, and finding what is here of one or of many |
+//! | `small`, `members` | entering many small files at once, and directories |
+//! | `claims` | names, pins and uses of files |
+//! | `listing`, `forged` | manifests, and those that proved forged |
+//! | `remove`, `release` | removing files, and chunks that nobody needs |
+//! | `source`, `clones`, `unfinished` | files kept in place, clones, files that are being fetched |
+//! | `stamps` | which files of the user's are unchanged |
+//! | `collect`, `settings` | room, the limit, collecting |
+//! | `counts`, `usage` | the store, and each file, in numbers |
+//! | `verify` | reading everything again |
+//!
+//! What those calls share is on `Core`.
+//!
 //! Non-goals: talking to peers.
 
-mod api;
 mod batch;
 mod chunks;
+mod claims;
 mod clones;
 mod collect;
 mod core;
@@ -21,6 +40,7 @@ mod hold;
 mod index;
 mod layout;
 mod ledger;
+mod lent;
 mod listing;
 mod lookup;
 mod medium;
@@ -31,6 +51,7 @@ mod open;
 mod pack;
 mod pool;
 mod recovery;
+mod release;
 mod remove;
 mod replace;
 mod runs;
@@ -54,7 +75,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub(crate) use self::clones::{NewClone, clone_blocks};
+pub(crate) use self::clones::clone_blocks;
 use self::core::Core;
 pub(crate) use self::hold::Hold;
 use self::layout::Layout;
@@ -64,7 +85,6 @@ pub(crate) use self::entry::INLINE_BYTES;
 pub use self::entry::{Claim, FileEntry, FileSource, FileState, SourceKind, SourceState};
 pub use self::members::{DirectorySize, EnteredDirectory, MemberHold};
 pub use self::small::{AddedFile, MAX_SMALL_FILE_BYTES, MAX_SMALL_FILES, SmallFile};
-pub(crate) use self::source::Added;
 pub(crate) use self::space::{available_bytes, free_bytes};
 pub use self::stamps::{FileStamp, KnownFile, MAX_STAMPS};
 pub use self::types::{

@@ -3,8 +3,8 @@
 use super::core::Core;
 use super::entry::{self, Setting};
 use super::flush::Extra;
-use super::lock;
 use super::pack::RecordKind;
+use super::{Store, lock};
 use crate::error::StoreError;
 
 /// Most bytes that the store may occupy, u64.
@@ -83,11 +83,17 @@ impl Core {
             .set_max_bytes(bytes.map_or(0, u64::from_le_bytes));
         Ok(())
     }
+}
 
-    pub(crate) fn set_max_bytes(&self, max_bytes: Option<u64>) -> Result<(), StoreError> {
+impl Store {
+    /// Sets the limit, which the store keeps. What is over it goes with the next put or collection.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn set_max_bytes(&self, max_bytes: Option<u64>) -> Result<(), StoreError> {
         let bytes = max_bytes.unwrap_or(0);
-        self.set(MAX_STORE_BYTES, &bytes.to_le_bytes())?;
-        self.space.set_max_bytes(bytes);
+        self.core.set(MAX_STORE_BYTES, &bytes.to_le_bytes())?;
+        self.core.space.set_max_bytes(bytes);
         Ok(())
     }
 }

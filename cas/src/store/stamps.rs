@@ -98,27 +98,6 @@ fn key_of(path_key: &[u8]) -> Vec<u8> {
 }
 
 impl Core {
-    fn known_files(
-        &self,
-        files: &[(&[u8], FileStamp)],
-    ) -> Result<Vec<Option<Address>>, StoreError> {
-        let keys: Vec<_> = files.iter().map(|(path_key, _)| key_of(path_key)).collect();
-        let stamps = self.values(&keys, Stamp::decode)?;
-        let is_same = |(file, known): (&(&[u8], FileStamp), Option<Stamp>)| {
-            let known = known.filter(|known| known.digest == file.1.digest());
-            known.map(|known| known.address)
-        };
-        let mut known: Vec<Option<Address>> = files.iter().zip(stamps).map(is_same).collect();
-        let mut wanted: Vec<Address> = known.iter().flatten().copied().collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let whole = self.whole_among(&wanted)?;
-        for address in &mut known {
-            *address = address.filter(|address| whole.binary_search(address).is_ok());
-        }
-        Ok(known)
-    }
-
     fn remember_files(&self, files: &[KnownFile<'_>], most: u64) -> Result<(), StoreError> {
         self.check_writable()?;
         let settled = files.iter().filter(|file| file.stamp.is_settled());
@@ -208,7 +187,21 @@ impl Store {
         &self,
         files: &[(&[u8], FileStamp)],
     ) -> Result<Vec<Option<Address>>, StoreError> {
-        self.core.known_files(files)
+        let keys: Vec<_> = files.iter().map(|(path_key, _)| key_of(path_key)).collect();
+        let stamps = self.core.values(&keys, Stamp::decode)?;
+        let is_same = |(file, known): (&(&[u8], FileStamp), Option<Stamp>)| {
+            let known = known.filter(|known| known.digest == file.1.digest());
+            known.map(|known| known.address)
+        };
+        let mut known: Vec<Option<Address>> = files.iter().zip(stamps).map(is_same).collect();
+        let mut wanted: Vec<Address> = known.iter().flatten().copied().collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let whole = self.core.whole_among(&wanted)?;
+        for address in &mut known {
+            *address = address.filter(|address| whole.binary_search(address).is_ok());
+        }
+        Ok(known)
     }
 
     /// Remembers what these files were when they were hashed, but for those that had been changed within two

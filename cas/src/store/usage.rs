@@ -71,20 +71,6 @@ impl Core {
         }
         Ok(())
     }
-
-    fn sole_chunks(&self, address: &Address) -> Result<Vec<ChunkHash>, StoreError> {
-        let Some(file) = self.file(address)? else {
-            return Ok(Vec::new());
-        };
-        let own = u32::from(file.state == FileState::Complete);
-        let mut sole = Vec::new();
-        for hash in self.listed_chunks(&file)? {
-            if self.indexed(&hash)?.is_some_and(|chunk| chunk.refs <= own) {
-                sole.push(hash);
-            }
-        }
-        Ok(sole)
-    }
 }
 
 impl Store {
@@ -103,6 +89,17 @@ impl Store {
     /// # Errors
     /// When the index fails.
     pub fn sole_chunks(&self, address: &Address) -> Result<Vec<ChunkHash>, StoreError> {
-        self.core.sole_chunks(address)
+        let core = &self.core;
+        let Some(file) = core.file(address)? else {
+            return Ok(Vec::new());
+        };
+        let own = u32::from(file.state == FileState::Complete);
+        let mut sole = Vec::new();
+        for hash in core.listed_chunks(&file)? {
+            if core.indexed(&hash)?.is_some_and(|chunk| chunk.refs <= own) {
+                sole.push(hash);
+            }
+        }
+        Ok(sole)
     }
 }

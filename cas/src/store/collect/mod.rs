@@ -19,42 +19,7 @@ pub(super) use evict::Evictions;
 /// Called after each step of a collection; breaks to end it.
 pub type GcProgressFn<'a> = &'a mut dyn FnMut(GcProgress) -> ControlFlow<()>;
 
-impl Core {
-    /// First what nothing needs, then what the limit forces out, then the packs that pay.
-    fn gc(&self, progress: GcProgressFn<'_>) -> Result<GcReport, StoreError> {
-        self.check_writable()?;
-        self.measure();
-        let mut report = GcReport {
-            disk_bytes_before: self.space.disk_bytes(),
-            ..GcReport::default()
-        };
-        let orphans = self.drop_orphans()?;
-        report.freed_chunks = orphans.freed_chunks.len() as u64;
-        report.freed_bytes = orphans.freed_bytes;
-        report.evicted = self.evict_over_limit(0)?.evicted;
-        self.seal_if_wasteful()?;
-        let packs = self.wasteful_packs()?;
-        let mut done = GcProgress {
-            done_bytes: 0,
-            total_bytes: packs.iter().map(|pack| pack.live_bytes).sum(),
-        };
-        for pack in packs {
-            let mut step = |bytes: u64| {
-                done.done_bytes += bytes;
-                report.copied_bytes += bytes;
-                progress(done)
-            };
-            if self.compact(pack.id, &mut step)?.is_break() {
-                report.cancelled = true;
-                break;
-            }
-            report.compacted_packs += 1;
-        }
-        self.measure();
-        report.disk_bytes_after = self.space.disk_bytes();
-        Ok(report)
-    }
-}
+impl Core {}
 
 impl Store {
     /// What a collection would do now. Visits every chunk of the index.
@@ -75,20 +40,43 @@ impl Store {
     /// # Errors
     /// What the medium says; what was done until then stays done.
     pub fn gc(&self, progress: GcProgressFn<'_>) -> Result<GcReport, StoreError> {
-        self.core.gc(progress)
+        let core = &self.core;
+        core.check_writable()?;
+        core.measure();
+        let mut report = GcReport {
+            disk_bytes_before: core.space.disk_bytes(),
+            ..GcReport::default()
+        };
+        let orphans = core.drop_orphans()?;
+        report.freed_chunks = orphans.freed_chunks.len() as u64;
+        report.freed_bytes = orphans.freed_bytes;
+        report.evicted = core.evict_over_limit(0)?.evicted;
+        core.seal_if_wasteful()?;
+        let packs = core.wasteful_packs()?;
+        let mut done = GcProgress {
+            done_bytes: 0,
+            total_bytes: packs.iter().map(|pack| pack.live_bytes).sum(),
+        };
+        for pack in packs {
+            let mut step = |bytes: u64| {
+                done.done_bytes += bytes;
+                report.copied_bytes += bytes;
+                progress(done)
+            };
+            if core.compact(pack.id, &mut step)?.is_break() {
+                report.cancelled = true;
+                break;
+            }
+            report.compacted_packs += 1;
+        }
+        core.measure();
+        report.disk_bytes_after = core.space.disk_bytes();
+        Ok(report)
     }
 
     /// The most bytes that packs, index and reserve may occupy; `None` without a limit.
     pub fn max_bytes(&self) -> Option<u64> {
         self.core.space.max_bytes()
-    }
-
-    /// Sets the limit, which the store keeps. What is over it goes with the next put or collection.
-    ///
-    /// # Errors
-    /// What the medium says.
-    pub fn set_max_bytes(&self, max_bytes: Option<u64>) -> Result<(), StoreError> {
-        self.core.set_max_bytes(max_bytes)
     }
 
     /// Bytes that packs, index and reserve occupy, measured now.

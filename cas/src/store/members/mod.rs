@@ -235,30 +235,6 @@ impl Core {
         Ok(())
     }
 
-    fn enter_directory(
-        &self,
-        address: &Address,
-        claim: Claim,
-    ) -> Result<EnteredDirectory, StoreError> {
-        self.check_writable()?;
-        let file = self.file(address)?;
-        let file = file.ok_or(StoreError::UnknownFile(*address))?;
-        let listed = self.read_listed(&file)?;
-        // Whatever has to go for it goes before anything is begun.
-        self.room_for_records(listed.members.len() as u64 * ROW_BYTES)?;
-        let _alone = lock(&self.membership);
-        let known = self.directory_account(address)?;
-        if known.is_none_or(|known| !known.is_settled) {
-            self.write_rows(address, &listed.members)?;
-        }
-        let entry = self.mark_directory(address, &listed, claim.max(Claim::Own))?;
-        Ok(EnteredDirectory {
-            entry,
-            members: listed.members.len() as u64,
-            missing: self.count_missing(&listed.members)?,
-        })
-    }
-
     /// Says that the rows are there, and that they count.
     fn mark_directory(
         &self,
@@ -329,13 +305,6 @@ impl Core {
         self.apply(vec![(entry::directory_key(address), value)])
     }
 
-    fn hold_members(core: &Arc<Self>) -> MemberHold {
-        // Whoever removes members looks under this lock: what is here after it, stays.
-        let _committed = lock(&core.commit);
-        core.member_holds.fetch_add(1, Ordering::AcqRel);
-        MemberHold(Arc::clone(core))
-    }
-
     /// Whether members without a directory are to stay for now.
     pub(super) fn holds_members(&self) -> bool {
         self.member_holds.load(Ordering::Acquire) > 0
@@ -366,14 +335,35 @@ impl Store {
         address: &Address,
         claim: Claim,
     ) -> Result<EnteredDirectory, StoreError> {
-        self.core.enter_directory(address, claim)
+        let core = &self.core;
+        core.check_writable()?;
+        let file = core.file(address)?;
+        let file = file.ok_or(StoreError::UnknownFile(*address))?;
+        let listed = core.read_listed(&file)?;
+        // Whatever has to go for it goes before anything is begun.
+        core.room_for_records(listed.members.len() as u64 * ROW_BYTES)?;
+        let _alone = lock(&core.membership);
+        let known = core.directory_account(address)?;
+        if known.is_none_or(|known| !known.is_settled) {
+            core.write_rows(address, &listed.members)?;
+        }
+        let entry = core.mark_directory(address, &listed, claim.max(Claim::Own))?;
+        Ok(EnteredDirectory {
+            entry,
+            members: listed.members.len() as u64,
+            missing: core.count_missing(&listed.members)?,
+        })
     }
 
     /// Keeps members that no directory lists from being removed as leftovers while the guard lives: for
     /// whoever stores members whose directory comes last. To be taken before the first member is stored, or
     /// found to be here already.
     pub fn hold_members(&self) -> MemberHold {
-        Core::hold_members(&self.core)
+        let core = &self.core;
+        // Whoever removes members looks under this lock: what is here after it, stays.
+        let _committed = lock(&core.commit);
+        core.member_holds.fetch_add(1, Ordering::AcqRel);
+        MemberHold(Arc::clone(core))
     }
 
     /// The directory with this address, decoded; `None` when it is not here.

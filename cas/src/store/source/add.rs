@@ -16,7 +16,7 @@ use crate::error::StoreError;
 use crate::id::ChunkHash;
 use crate::import::FileIdentity;
 use crate::manifest::Manifest;
-use crate::store::lock;
+use crate::store::{Store, lock};
 
 /// A file was recorded with a source.
 pub(crate) struct Added {
@@ -67,58 +67,6 @@ pub(in crate::store) fn extents(manifest: &Manifest, source: u32) -> Vec<(ChunkH
 }
 
 impl Core {
-    /// Records a file that stays at `path`, which was just read and found to be what the manifest says.
-    /// Chunks that the packs have stay there.
-    pub(crate) fn add_in_place(
-        &self,
-        manifest: &Manifest,
-        path: &Path,
-        identity: &FileIdentity,
-        name: Option<&str>,
-        claim: Claim,
-    ) -> Result<Added, StoreError> {
-        let path =
-            std::path::absolute(path).map_err(StoreError::io("make an absolute path of", path))?;
-        if path.as_os_str().len() > entry::MAX_PATH_BYTES {
-            return Err(StoreError::Io {
-                action: "keep in place",
-                path,
-                source: io::ErrorKind::InvalidFilename.into(),
-            });
-        }
-        let mut committed = lock(&self.commit);
-        self.flush(&mut committed, Extra::default())?;
-        let mut numbers = committed.ledger.sources().keys();
-        let last = numbers.rfind(|number| !is_clone(**number)).copied();
-        let number = self.sources.new_number(last);
-        let source = FileSource {
-            kind: SourceKind::InPlace,
-            path,
-            state: SourceState::Intact,
-            file: SourceFile::of(number, identity),
-        };
-        self.add_source(&mut committed, manifest, source, name, claim)
-    }
-
-    /// Records a file whose clone was just read. Chunks that the packs have stay there.
-    pub(crate) fn add_clone(
-        &self,
-        manifest: &Manifest,
-        clone: &NewClone,
-        name: Option<&str>,
-        claim: Claim,
-    ) -> Result<Added, StoreError> {
-        let mut committed = lock(&self.commit);
-        self.flush(&mut committed, Extra::default())?;
-        let source = FileSource {
-            kind: SourceKind::Clone,
-            path: PathBuf::new(),
-            state: SourceState::Intact,
-            file: SourceFile::of(clone.number, &clone.identity),
-        };
-        self.add_source(&mut committed, manifest, source, name, claim)
-    }
-
     fn add_source(
         &self,
         committed: &mut Committed,
@@ -180,5 +128,77 @@ impl Core {
             }
         }
         Ok(sourced)
+    }
+}
+
+impl Store {
+    /// Records a file that stays at `path`, whose bytes the caller has just found to be what the manifest
+    /// says: chunks that the store does not have are read from there. Durable when it returns.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn adopt_in_place(
+        &self,
+        manifest: &Manifest,
+        path: &Path,
+        name: Option<&str>,
+        claim: Claim,
+    ) -> Result<FileEntry, StoreError> {
+        let data = std::fs::metadata(path).map_err(StoreError::io("look at", path))?;
+        self.add_in_place(manifest, path, &FileIdentity::of(&data), name, claim)
+            .map(|added| added.entry)
+    }
+
+    /// The same for a file whose identity is known.
+    pub(crate) fn add_in_place(
+        &self,
+        manifest: &Manifest,
+        path: &Path,
+        identity: &FileIdentity,
+        name: Option<&str>,
+        claim: Claim,
+    ) -> Result<Added, StoreError> {
+        let core = &self.core;
+        let path =
+            std::path::absolute(path).map_err(StoreError::io("make an absolute path of", path))?;
+        if path.as_os_str().len() > entry::MAX_PATH_BYTES {
+            return Err(StoreError::Io {
+                action: "keep in place",
+                path,
+                source: io::ErrorKind::InvalidFilename.into(),
+            });
+        }
+        let mut committed = lock(&core.commit);
+        core.flush(&mut committed, Extra::default())?;
+        let mut numbers = committed.ledger.sources().keys();
+        let last = numbers.rfind(|number| !is_clone(**number)).copied();
+        let number = core.sources.new_number(last);
+        let source = FileSource {
+            kind: SourceKind::InPlace,
+            path,
+            state: SourceState::Intact,
+            file: SourceFile::of(number, identity),
+        };
+        core.add_source(&mut committed, manifest, source, name, claim)
+    }
+
+    /// Records a file whose clone was just read.
+    pub(crate) fn add_clone(
+        &self,
+        manifest: &Manifest,
+        clone: &NewClone,
+        name: Option<&str>,
+        claim: Claim,
+    ) -> Result<Added, StoreError> {
+        let core = &self.core;
+        let mut committed = lock(&core.commit);
+        core.flush(&mut committed, Extra::default())?;
+        let source = FileSource {
+            kind: SourceKind::Clone,
+            path: PathBuf::new(),
+            state: SourceState::Intact,
+            file: SourceFile::of(clone.number, &clone.identity),
+        };
+        core.add_source(&mut committed, manifest, source, name, claim)
     }
 }

@@ -9,7 +9,7 @@ use super::super::types::LostSource;
 use super::is_clone;
 use crate::error::StoreError;
 use crate::id::{Address, ChunkHash};
-use crate::store::lock;
+use crate::store::{Store, lock};
 
 impl Core {
     /// A chunk is not what it was: nothing of its source is believed any more.
@@ -36,16 +36,6 @@ impl Core {
         }
         self.lose_source(&account.address, extent.source, Some(state))
             .map(drop)
-    }
-
-    /// Compares the source of a file with what it was, and gives it up if it is not.
-    pub(crate) fn check_source(&self, address: &Address) -> Result<(), StoreError> {
-        let source = self.file(address)?.and_then(|file| file.source);
-        let source = source.filter(|source| self.look(source) != SourceState::Intact);
-        match source {
-            Some(source) => self.lose_source(address, source.file.id, None).map(drop),
-            None => Ok(()),
-        }
     }
 
     /// Compares every source with what it was; those that are not are given up.
@@ -151,5 +141,31 @@ impl Core {
             state,
             chunks: lost_chunks,
         }))
+    }
+}
+
+impl Store {
+    /// Compares the file that this one is kept in, if it is kept in place, with what it was, as
+    /// [`Store::check_sources`] does with all.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn check_source(&self, address: &Address) -> Result<(), StoreError> {
+        let core = &self.core;
+        let source = core.file(address)?.and_then(|file| file.source);
+        let source = source.filter(|source| core.look(source) != SourceState::Intact);
+        match source {
+            Some(source) => core.lose_source(address, source.file.id, None).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Compares every file kept in place with what it was. Those that changed or vanished become
+    /// [`crate::FileState::Partial`], and what only they held counts as absent.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn check_sources(&self) -> Result<Vec<LostSource>, StoreError> {
+        self.core.check_sources()
     }
 }

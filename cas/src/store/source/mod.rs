@@ -28,7 +28,6 @@ use super::lock;
 use crate::error::StoreError;
 use crate::import::{FileIdentity, ImportError, open_regular};
 
-pub(crate) use add::Added;
 pub(super) use add::{Sourced, extents};
 
 /// Most sources kept open for reading.

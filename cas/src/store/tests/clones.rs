@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::*;
 use crate::import::FileIdentity;
+use crate::store::clones::NewClone;
 
 /// The number of the first clone of a store.
 const CLONE: u32 = 1 << 31;
