@@ -26,6 +26,8 @@ mod probe;
 mod proof;
 mod record;
 mod store;
+#[cfg(test)]
+mod testing;
 
 pub use bitmap::{BitmapError, HaveBitmap};
 pub use chunker::{Chunker, ChunkerParams, Chunking, MAX_CHUNK_BYTES, MAX_CHUNKS, MIN_CHUNK_BYTES};

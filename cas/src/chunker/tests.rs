@@ -1,15 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-
-fn sample(seed: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new()
-        .update(&seed.to_le_bytes())
-        .finalize_xof()
-        .fill(&mut bytes);
-    bytes
-}
+use crate::testing::bytes_of;
 
 /// Shows the bytes in pieces of the given lengths, as a reader would.
 fn lengths(params: ChunkerParams, bytes: &[u8], pieces: &[usize]) -> Vec<usize> {
@@ -32,7 +24,7 @@ fn lengths(params: ChunkerParams, bytes: &[u8], pieces: &[usize]) -> Vec<usize> 
 #[test]
 fn fastcdc_boundaries_are_pinned() {
     let params = Chunking::FastCdc.params(None);
-    let bytes = sample(1, 3_000_000);
+    let bytes = bytes_of(1, 3_000_000);
     let expected = [
         299_867, 192_085, 274_245, 271_899, 204_408, 299_082, 207_836, 204_462, 239_281, 209_234,
         270_983, 320_151, 6_467,
@@ -58,7 +50,7 @@ fn fixed_cuts_equal_pieces() {
         (600_000, vec![262_144, 262_144, 75_712]),
     ] {
         assert_eq!(
-            lengths(params, &sample(2, len), &[100_000]),
+            lengths(params, &bytes_of(2, len), &[100_000]),
             expected,
             "{len} bytes"
         );
@@ -151,7 +143,7 @@ fn an_insertion_moves_few_fastcdc_boundaries() {
         avg_bytes: 16_384,
         max_bytes: 65_536,
     };
-    let bytes = sample(3, 1_600_000);
+    let bytes = bytes_of(3, 1_600_000);
     let mut edited = bytes.clone();
     edited.splice(800_000..800_000, *b"seven!!");
     let chunks = |bytes: &[u8]| {
@@ -203,7 +195,7 @@ fn a_boundary_is_found_in_every_place_of_a_run() {
         avg_bytes,
         max_bytes,
     };
-    let bytes = sample(9, 8 << 20);
+    let bytes = bytes_of(9, 8 << 20);
     let found = lengths(params, &bytes, &[bytes.len()]);
     assert_eq!(
         found,
@@ -232,7 +224,7 @@ proptest! {
         let [min_bytes, avg_bytes, max_bytes] = sizes;
         let params = ChunkerParams::FastCdc { min_bytes, avg_bytes, max_bytes };
         prop_assert!(params.is_valid());
-        let bytes: Vec<u8> = sample(seed, len.min(period)).into_iter().cycle().take(len).collect();
+        let bytes: Vec<u8> = bytes_of(seed, len.min(period)).into_iter().cycle().take(len).collect();
         prop_assert_eq!(lengths(params, &bytes, &[len.max(1)]), lengths_by_the_crate(&bytes, sizes));
     }
 
@@ -244,7 +236,7 @@ proptest! {
         repetitive in any::<bool>(),
         pieces in prop::collection::vec(1usize..50_000, 1..8),
     ) {
-        let bytes = if repetitive { vec![7; len] } else { sample(seed, len) };
+        let bytes = if repetitive { vec![7; len] } else { bytes_of(seed, len) };
         let found = lengths(params, &bytes, &pieces);
         prop_assert_eq!(found.iter().sum::<usize>(), len);
         prop_assert_eq!(&found, &lengths(params, &bytes, &[len.max(1)]));

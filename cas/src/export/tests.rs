@@ -2,6 +2,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
+use crate::testing::bytes_from;
 
 const CONTENT: &[u8] = b"the content of the file";
 
@@ -329,9 +330,7 @@ fn an_output_that_gets_no_name_can_be_gone_on_with() {
 
 /// Bytes for which going around the page cache pays.
 fn large() -> Vec<u8> {
-    let mut bytes = vec![0; (9 << 20) + 12_345];
-    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
-    bytes
+    bytes_from(b"", (9 << 20) + 12_345)
 }
 
 fn begin_large(target: &Path, bytes: &[u8], options: &OutputOptions) -> Assembly {

@@ -3,19 +3,7 @@ use std::io;
 
 use super::*;
 use crate::store::{FileState, StoreConfig};
-
-fn sample(seed: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new()
-        .update(&seed.to_le_bytes())
-        .finalize_xof()
-        .fill(&mut bytes);
-    bytes
-}
-
-fn go_on(_: u64, _: Option<u64>) -> ControlFlow<()> {
-    ControlFlow::Continue(())
-}
+use crate::testing::{bytes_of, go_on};
 
 fn with(chunking: Chunking) -> ImportOptions {
     ImportOptions {
@@ -51,7 +39,7 @@ fn files_of_every_edge_size_come_back_whole() {
     for chunking in [Chunking::Fixed, Chunking::FastCdc] {
         let store = Store::in_memory().unwrap();
         for len in [0, 1, 262_143, 262_144, 262_145, 524_288, 3_000_000] {
-            let bytes = sample(1, len);
+            let bytes = bytes_of(1, len);
             let mut reader = Choppy {
                 rest: &bytes,
                 reads: 0,
@@ -75,7 +63,7 @@ fn files_of_every_edge_size_come_back_whole() {
 #[test]
 fn what_is_here_already_is_not_written_again() {
     let store = Store::in_memory().unwrap();
-    let bytes = sample(2, 1_000_000);
+    let bytes = bytes_of(2, 1_000_000);
     let options = ImportOptions {
         name: Some("n".into()),
         ..ImportOptions::default()
@@ -99,7 +87,7 @@ fn what_is_here_already_is_not_written_again() {
 #[test]
 fn what_a_file_repeats_is_saved() {
     let store = Store::in_memory().unwrap();
-    let bytes = sample(30, 262_144).repeat(3);
+    let bytes = bytes_of(30, 262_144).repeat(3);
     let options = ImportOptions::default();
     let done = import_reader(&store, &mut bytes.as_slice(), None, &options, &mut go_on).unwrap();
     assert_eq!((done.chunks, done.new_chunks), (3, 1));
@@ -109,7 +97,7 @@ fn what_a_file_repeats_is_saved() {
 #[test]
 fn a_file_that_is_here_keeps_its_cutting() {
     let store = Store::in_memory().unwrap();
-    let bytes = sample(3, 2_000_000);
+    let bytes = bytes_of(3, 2_000_000);
     let fixed = with(Chunking::Fixed);
     let first = import_reader(&store, &mut bytes.as_slice(), None, &fixed, &mut go_on).unwrap();
     let stored = store.stats().unwrap().stored_bytes;
@@ -124,7 +112,7 @@ fn a_file_that_is_here_keeps_its_cutting() {
 #[test]
 fn an_import_heals_a_file_with_damaged_chunks() {
     let dir = tempfile::tempdir().unwrap();
-    let bytes = sample(4, 1_000_000);
+    let bytes = bytes_of(4, 1_000_000);
     let open = || Store::open(dir.path(), StoreConfig::default()).unwrap();
     let options = ImportOptions::default();
     let first = import_reader(&open(), &mut bytes.as_slice(), None, &options, &mut go_on).unwrap();
@@ -143,7 +131,7 @@ fn an_import_heals_a_file_with_damaged_chunks() {
 #[test]
 fn progress_is_told_and_can_cancel() {
     let store = Store::in_memory().unwrap();
-    let bytes = sample(5, 3_000_000);
+    let bytes = bytes_of(5, 3_000_000);
     let mut told = Vec::new();
     let mut tell = |done: u64, total: Option<u64>| {
         told.push((done, total));
@@ -161,7 +149,7 @@ fn progress_is_told_and_can_cancel() {
     assert_eq!(told.first(), Some(&(0, size)));
     assert_eq!(told.last(), Some(&(3_000_000, size)));
     assert!(told.is_sorted());
-    let bytes = sample(6, 3_000_000);
+    let bytes = bytes_of(6, 3_000_000);
     let mut stop = |done: u64, _: Option<u64>| {
         if done > 1_000_000 {
             ControlFlow::Break(())
@@ -250,10 +238,10 @@ fn special_and_missing_files_are_refused_by_kind() {
 fn a_file_that_changes_while_it_is_read_is_not_stored() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f");
-    let bytes = sample(7, 2_000_000);
+    let bytes = bytes_of(7, 2_000_000);
     type Change = fn(&Path);
     let changes: [Change; 4] = [
-        |path| fs::write(path, sample(8, 2_000_000)).unwrap(),
+        |path| fs::write(path, bytes_of(8, 2_000_000)).unwrap(),
         |path| {
             fs::OpenOptions::new()
                 .write(true)
@@ -304,7 +292,7 @@ fn names_come_from_the_path_and_must_be_names() {
 #[test]
 fn concurrent_imports_of_the_same_and_of_other_files_agree() {
     let store = Store::in_memory().unwrap();
-    let files: Vec<Vec<u8>> = (0..3).map(|n| sample(20 + n, 1_500_000)).collect();
+    let files: Vec<Vec<u8>> = (0..3).map(|n| bytes_of(20 + n, 1_500_000)).collect();
     std::thread::scope(|scope| {
         for n in 0..6 {
             let (store, bytes) = (&store, &files[n % 3]);

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::chunker::{Chunker, Chunking};
 use crate::proof::{MIN_GROUP_BYTES, ProofBuilder};
+use crate::testing::bytes_from;
 
 pub(crate) fn manifest_of(params: ChunkerParams, bytes: &[u8]) -> Manifest {
     let chunker = Chunker::new(params).unwrap();
@@ -23,12 +24,7 @@ pub(crate) fn manifest_of(params: ChunkerParams, bytes: &[u8]) -> Manifest {
 }
 
 fn sample(len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new()
-        .update(b"manifest")
-        .finalize_xof()
-        .fill(&mut bytes);
-    bytes
+    bytes_from(b"manifest", len)
 }
 
 const SMALL_CDC: ChunkerParams = ChunkerParams::FastCdc {

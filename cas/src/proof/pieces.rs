@@ -176,11 +176,10 @@ mod tests {
 
     use super::*;
     use crate::proof::{MIN_GROUP_BYTES, ProofBuilder};
+    use crate::testing::bytes_from;
 
     fn content(len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        Hasher::new().finalize_xof().fill(&mut bytes);
-        bytes
+        bytes_from(b"", len)
     }
 
     fn tree(bytes: &[u8]) -> ProofTree {

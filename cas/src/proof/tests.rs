@@ -1,17 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::testing::bytes_from;
 
 const GROUP: usize = 256 * 1024;
 
 /// Bytes that repeat nowhere near, from a position only.
 fn sample(len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new()
-        .update(b"proof")
-        .finalize_xof()
-        .fill(&mut bytes);
-    bytes
+    bytes_from(b"proof", len)
 }
 
 fn tree_of(bytes: &[u8]) -> ProofTree {

@@ -3,14 +3,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::chunker::Chunking;
 use crate::manifest::tests::manifest_of;
+use crate::testing::bytes_from;
 
 fn sample(len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new()
-        .update(b"record")
-        .finalize_xof()
-        .fill(&mut bytes);
-    bytes
+    bytes_from(b"record", len)
 }
 
 fn record_of(len: usize, name: Option<&str>) -> (Address, FileRecord) {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::direct::direct_align_bytes;
+use crate::testing::bytes_from;
 
 /// How a page was written.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,9 +99,7 @@ fn blocks(len: usize) -> (Twin, Arc<Blocks>) {
 }
 
 fn content(len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
-    bytes
+    bytes_from(b"", len)
 }
 
 /// Where each piece begins and ends, of whole bytes cut to these sizes again and again.

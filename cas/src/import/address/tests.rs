@@ -3,15 +3,10 @@ use std::fs;
 use proptest::prelude::*;
 
 use super::*;
+use crate::testing::{bytes_from, go_on};
 
 fn sample(len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    Hasher::new().finalize_xof().fill(&mut bytes);
-    bytes
-}
-
-fn go_on(_: u64, _: Option<u64>) -> ControlFlow<()> {
-    ControlFlow::Continue(())
+    bytes_from(b"", len)
 }
 
 fn file_of(bytes: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {

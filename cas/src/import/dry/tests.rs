@@ -5,19 +5,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::chunker::Chunking;
 use crate::import::import_file;
-
-fn sample(seed: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new()
-        .update(&seed.to_le_bytes())
-        .finalize_xof()
-        .fill(&mut bytes);
-    bytes
-}
-
-fn go_on(_: u64, _: Option<u64>) -> ControlFlow<()> {
-    ControlFlow::Continue(())
-}
+use crate::testing::{bytes_of, go_on};
 
 fn with(chunking: Chunking) -> ImportOptions {
     ImportOptions {
@@ -49,11 +37,11 @@ fn a_plan_is_what_the_import_then_adds() {
     for chunking in [Chunking::Fixed, Chunking::FastCdc] {
         let store = Store::in_memory().unwrap();
         let options = with(chunking);
-        let part = sample(1, 3 << 20);
+        let part = bytes_of(1, 3 << 20);
         // The beginning is here already; the rest comes twice.
         let (_dir, path) = file_of(&part);
         import_file(&store, &path, &options, &mut go_on).unwrap();
-        let rest = sample(2, 3 << 20);
+        let rest = bytes_of(2, 3 << 20);
         let (_dir, path) = file_of(&[part, rest.clone(), rest].concat());
         let before = store.stats().unwrap();
         let plan = plan_file(&store, &path, &options, u64::MAX, &mut go_on).unwrap();
@@ -75,7 +63,7 @@ fn a_plan_is_what_the_import_then_adds() {
 #[test]
 fn a_plan_stops_at_the_limit() {
     let store = Store::in_memory().unwrap();
-    let (_dir, path) = file_of(&sample(3, 40 << 20));
+    let (_dir, path) = file_of(&bytes_of(3, 40 << 20));
     let options = with(Chunking::Fixed);
     let mut read_bytes = 0;
     let mut watch = |done, _| {
@@ -95,7 +83,7 @@ fn a_plan_stops_at_the_limit() {
 #[test]
 fn a_scan_tells_every_chunk_and_writes_nothing() {
     for chunking in [Chunking::Fixed, Chunking::FastCdc] {
-        let bytes = sample(4, 5_000_000);
+        let bytes = bytes_of(4, 5_000_000);
         let (_dir, path) = file_of(&bytes);
         let mut told = Vec::new();
         let mut on_chunk = |hash, offset, len| {
@@ -119,7 +107,7 @@ fn a_scan_tells_every_chunk_and_writes_nothing() {
 
 #[test]
 fn an_error_of_the_callback_ends_the_scan() {
-    let (_dir, path) = file_of(&sample(5, 5_000_000));
+    let (_dir, path) = file_of(&bytes_of(5, 5_000_000));
     let mut on_chunk = |_: ChunkHash, offset: u64, _: u32| match offset {
         0 => Ok(()),
         _ => Err(StoreError::WritesStopped),
@@ -132,7 +120,7 @@ fn an_error_of_the_callback_ends_the_scan() {
 
 #[test]
 fn a_file_that_changes_has_neither_plan_nor_scan() {
-    let bytes = sample(6, 5_000_000);
+    let bytes = bytes_of(6, 5_000_000);
     let options = with(Chunking::Fixed);
     let (_dir, path) = file_of(&bytes);
     let mut ignore = |_: ChunkHash, _: u64, _: u32| Ok(());
@@ -146,7 +134,7 @@ fn a_file_that_changes_has_neither_plan_nor_scan() {
 
 #[test]
 fn a_cancelled_plan_is_no_plan() {
-    let (_dir, path) = file_of(&sample(7, 5_000_000));
+    let (_dir, path) = file_of(&bytes_of(7, 5_000_000));
     let store = Store::in_memory().unwrap();
     let mut stop = |_, _| ControlFlow::Break(());
     let options = with(Chunking::Fixed);

@@ -6,20 +6,12 @@ use super::*;
 use crate::chunker::Chunking;
 use crate::import::{import_file, plan_file};
 use crate::store::{Claim, StoreConfig};
+use crate::testing::{bytes_of, go_on};
 
 const LEN: usize = 5_000_000;
 
 fn sample(seed: u64) -> Vec<u8> {
-    let mut bytes = vec![0; LEN];
-    blake3::Hasher::new()
-        .update(&seed.to_le_bytes())
-        .finalize_xof()
-        .fill(&mut bytes);
-    bytes
-}
-
-fn go_on(_: u64, _: Option<u64>) -> ControlFlow<()> {
-    ControlFlow::Continue(())
+    bytes_of(seed, LEN)
 }
 
 fn options(chunking: Chunking, placement: Placement) -> ImportOptions {

@@ -7,19 +7,7 @@ use crate::chunker::Chunking;
 use crate::error::StoreError;
 use crate::id::Address;
 use crate::manifest::Manifest;
-
-fn sample(seed: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new()
-        .update(&seed.to_le_bytes())
-        .finalize_xof()
-        .fill(&mut bytes);
-    bytes
-}
-
-fn go_on(_: u64, _: Option<u64>) -> ControlFlow<()> {
-    ControlFlow::Continue(())
-}
+use crate::testing::{bytes_of, go_on};
 
 /// Blocks are half a MiB at least: a few of these are several blocks, with a rest carried from each to the next.
 const SMALL_CDC: ChunkerParams = ChunkerParams::FastCdc {
@@ -90,7 +78,7 @@ proptest! {
         len in prop_oneof![0usize..3, 4000usize..400_000, 900_000usize..7_000_000],
         reads in prop::collection::vec(1usize..2_000_000, 1..6),
     ) {
-        let bytes = sample(seed, len);
+        let bytes = bytes_of(seed, len);
         // Reads of a few bytes each would take all day for a long input.
         let reads: Vec<usize> = reads.iter().map(|read| *read.max(&(len / 1000))).collect();
         let mut reader = Choppy { rest: &bytes, reads: reads.iter().cycle(), interrupted: false };
@@ -113,7 +101,7 @@ fn a_lone_chunk_has_the_address_of_the_file() {
         let params = ChunkerParams::Fixed {
             chunk_bytes: 1 << 20,
         };
-        let bytes = sample(1, len);
+        let bytes = bytes_of(1, len);
         let mut ignore = |_: ChunkRef, _: &[u8]| Ok(());
         let cut = run(&mut &bytes[..], None, params, &mut go_on, &mut ignore).unwrap();
         assert_eq!(cut.chunks.len(), 1);
@@ -124,7 +112,7 @@ fn a_lone_chunk_has_the_address_of_the_file() {
 
 #[test]
 fn the_error_of_the_sink_is_the_one_reported_wherever_it_comes() {
-    let bytes = sample(2, 20_000_000);
+    let bytes = bytes_of(2, 20_000_000);
     for params in [SMALL_CDC, ODD_FIXED] {
         // The last one is behind more bytes than there are blocks.
         for at in [0, 1, 100, 190] {
@@ -155,7 +143,7 @@ fn the_error_of_the_reader_is_reported_after_what_came_before_it() {
             self.0.read(buf)
         }
     }
-    let bytes = sample(3, 8_000_000);
+    let bytes = bytes_of(3, 8_000_000);
     for len in [0, 1, 1 << 20, 8_000_000] {
         let mut given = 0;
         let mut take = |chunk: ChunkRef, _: &[u8]| {
@@ -172,7 +160,7 @@ fn the_error_of_the_reader_is_reported_after_what_came_before_it() {
 
 #[test]
 fn a_cancellation_is_heard_at_every_step() {
-    let bytes = sample(4, 5_000_000);
+    let bytes = bytes_of(4, 5_000_000);
     let mut all_steps = 0;
     let mut count = |_, _| {
         all_steps += 1;
@@ -198,7 +186,7 @@ fn a_cancellation_is_heard_at_every_step() {
 
 #[test]
 fn a_cancellation_is_heard_while_the_sink_is_stuck() {
-    let bytes = sample(5, 40_000_000);
+    let bytes = bytes_of(5, 40_000_000);
     let (release, released) = sync_channel::<()>(1);
     let mut stuck = move |_: ChunkRef, _: &[u8]| {
         // An error once the other side is gone: then it is not stuck any more.
@@ -224,7 +212,7 @@ fn a_cancellation_is_heard_while_the_sink_is_stuck() {
 #[test]
 #[should_panic(expected = "the sink is broken")]
 fn a_panic_of_the_sink_is_not_swallowed() {
-    let bytes = sample(6, 4_000_000);
+    let bytes = bytes_of(6, 4_000_000);
     let mut panic = |_: ChunkRef, _: &[u8]| panic!("the sink is broken");
     let _ = run(&mut &bytes[..], None, ODD_FIXED, &mut go_on, &mut panic);
 }

@@ -11,7 +11,7 @@ use super::*;
 use crate::direct::direct_align_bytes;
 use crate::store::medium::DirMedium;
 use crate::store::memory::MemoryMedium;
-use crate::store::tests::bytes_of;
+use crate::testing::bytes_of;
 
 const STORE: [u8; 16] = [9; 16];
 const BUFFER: usize = 16 * 1024;

@@ -36,22 +36,13 @@ use crate::error::{IndexError, StoreError};
 use crate::id::{Address, ChunkHash};
 use crate::manifest::Manifest;
 use crate::manifest::tests::manifest_of;
+pub(super) use crate::testing::bytes_of;
 
 /// The smallest chunks there are, so that several make up even a short file.
 pub(super) const CHUNK: usize = 16_384;
 pub(super) const SMALL_CHUNKS: ChunkerParams = ChunkerParams::Fixed {
     chunk_bytes: 16_384,
 };
-
-/// Bytes that only this seed gives.
-pub(super) fn bytes_of(seed: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new()
-        .update(&seed.to_le_bytes())
-        .finalize_xof()
-        .fill(&mut bytes);
-    bytes
-}
 
 pub(super) fn put(store: &Store, bytes: &[u8]) -> ChunkHash {
     let hash = ChunkHash::of(bytes);
