@@ -9,12 +9,12 @@ use tokio::time::{sleep, timeout};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 use tokio_util::task::TaskTracker;
 
-use super::streams::{Incoming as IncomingStreams, Stream};
 use crate::Key;
 use crate::config::Limits;
 use crate::counters::Counters;
 use crate::exchange;
 use crate::handle::Inner;
+use crate::net::streams::{Incoming as IncomingStreams, Stream};
 use crate::places::{Place, Places};
 use crate::records::Refused;
 use crate::start::Incoming;

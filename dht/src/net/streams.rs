@@ -30,8 +30,8 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use tokio::sync::{mpsc, oneshot};
 
-use super::addrs::{self, Transport};
 use crate::counters::Counters;
+use crate::net::addrs::{self, Transport};
 
 /// Streams of one protocol, opened by others, that wait to be taken.
 const MAX_WAITING: usize = 64;

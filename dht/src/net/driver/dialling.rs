@@ -6,11 +6,11 @@ use libp2p::{Multiaddr, PeerId};
 use rand::seq::IteratorRandom;
 use tokio::time::Instant;
 
-use super::addrs;
-use super::bootstrap::Redial;
-use super::driver::{DIAL_CONCURRENCY, Driver};
+use super::{DIAL_CONCURRENCY, Driver};
 use crate::command::Answer;
 use crate::error::DhtError;
+use crate::net::addrs;
+use crate::net::membership::Redial;
 
 /// Callers that wait for one peer's connection: as many as there may be connections in all. Nothing bounds
 /// the callers themselves, so one more is refused.
@@ -63,7 +63,7 @@ impl Driver {
             let gate = &self.swarm.behaviour().gate;
             if peer.is_some_and(|peer| self.connected.contains_key(&peer))
                 || peer.is_some_and(|peer| gate.is_foreign(&peer, now))
-                || peer.is_some_and(|peer| whom == Redial::Bootstrap && self.members.stands(&peer))
+                || peer.is_some_and(|peer| whom == Redial::Bootstrap && self.seats.stands(&peer))
                 || self
                     .bootstrap_dials
                     .values()
@@ -117,7 +117,7 @@ impl Driver {
     }
 
     /// Dials a peer by the addresses in the book, unless it is connected or being dialled.
-    pub(super) fn dial_peer(&mut self, peer: PeerId) -> Result<(), DialError> {
+    pub(in crate::net) fn dial_peer(&mut self, peer: PeerId) -> Result<(), DialError> {
         let opts = DialOpts::peer_id(peer)
             .condition(PeerCondition::DisconnectedAndNotDialing)
             .override_dial_concurrency_factor(DIAL_CONCURRENCY)

@@ -1,5 +1,15 @@
 //! Who belongs to the network as this node sees it: the routing table, and who is kept out of it.
 
+mod book;
+mod bootstrap;
+mod gate;
+mod keep;
+mod local;
+mod origins;
+mod remembered;
+mod seats;
+mod spare;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +19,19 @@ use libp2p::swarm::DialError;
 use libp2p::{Multiaddr, PeerId, identify, kad};
 use tokio::time::Instant;
 
-use super::addrs;
-use super::driver::Driver;
-use super::named::is_somebody_else;
+pub(super) use self::book::Book;
+pub(super) use self::bootstrap::{Backoff, Redial};
+pub(super) use self::gate::{Gate, Refused};
+pub(super) use self::keep::Keep;
+pub(super) use self::local::LocalPeers;
+pub(crate) use self::origins::Origins;
+pub(super) use self::remembered::Recalled;
+pub(super) use self::seats::Seats;
 use crate::config::Mode;
 use crate::neighbourhood::Neighbourhood;
+use crate::net::addrs;
+use crate::net::driver::Driver;
+use crate::net::transport::named::is_somebody_else;
 use crate::origin::Origin;
 
 /// The longest agent name kept.
@@ -39,7 +57,7 @@ impl Driver {
                 gate.is_of_another_network(peer, Instant::now());
                 // It may have been of this one before.
                 self.swarm.behaviour_mut().kad.remove_peer(&peer);
-                self.members.leave(&peer);
+                self.seats.leave(&peer);
                 self.count_routed();
             }
             return;
@@ -67,7 +85,7 @@ impl Driver {
             self.route(peer, &addrs::for_routing(&listed));
         } else {
             behaviour.kad.remove_peer(&peer);
-            self.members.leave(&peer);
+            self.seats.leave(&peer);
         }
         self.count_routed();
     }
@@ -75,7 +93,7 @@ impl Driver {
     /// Enters a peer into the routing table with exactly these addresses, if its origin has room there.
     fn route(&mut self, peer: PeerId, newest: &[Multiaddr]) {
         let origin = self.public_origin(&peer, newest.first());
-        if !self.members.has_room(&peer, origin) {
+        if !self.seats.has_room(&peer, origin) {
             self.counters.refused_by_origin.add(1);
             return;
         }
@@ -119,11 +137,11 @@ impl Driver {
         old_peer: Option<PeerId>,
     ) {
         if let Some(old) = old_peer {
-            self.members.leave(&old);
+            self.seats.leave(&old);
         }
         let origin = self.public_origin(&peer, Some(addresses.first()));
-        if self.members.has_room(&peer, origin) {
-            self.members.enter(peer, origin, Instant::now());
+        if self.seats.has_room(&peer, origin) {
+            self.seats.enter(peer, origin, Instant::now());
         } else {
             self.counters.refused_by_origin.add(1);
             self.swarm.behaviour_mut().kad.remove_peer(&peer);
@@ -135,8 +153,8 @@ impl Driver {
     pub(super) fn member_failed(&mut self, peer: &PeerId) {
         let others = self.connected.iter().filter(|(other, _)| *other != peer);
         let others = others.map(|(_, known)| &known.remote);
-        let is_public = self.members.is_public(peer);
-        if is_cut_off(is_public, others) || !self.members.failed(peer, Instant::now()) {
+        let is_public = self.seats.is_public(peer);
+        if is_cut_off(is_public, others) || !self.seats.failed(peer, Instant::now()) {
             return;
         }
         tracing::debug!(%peer, "gone: not in the routing table any more");
@@ -175,8 +193,8 @@ impl Driver {
             return;
         }
         let connected = &self.connected;
-        for peer in self.members.due(now, |peer| connected.contains_key(peer)) {
-            self.members.checked(&peer, now);
+        for peer in self.seats.due(now, |peer| connected.contains_key(peer)) {
+            self.seats.checked(&peer, now);
             if let Err(error) = self.dial_peer(peer) {
                 tracing::debug!(%peer, %error, "not dialled");
                 if self.is_its_fault(&peer, &error) {
@@ -266,8 +284,8 @@ fn is_cut_off<'a>(is_public: bool, mut others: impl Iterator<Item = &'a Multiadd
 mod tests {
     use std::io;
 
-    use super::super::named::SomebodyElse;
     use super::*;
+    use crate::net::transport::named::SomebodyElse;
 
     #[test]
     fn a_peer_is_not_to_blame_for_where_others_say_it_is() {

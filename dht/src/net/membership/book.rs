@@ -14,7 +14,7 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-use super::addrs;
+use crate::net::addrs;
 
 /// Peers remembered: some 6 MiB at most, and more than one download ever talks to.
 const MAX_PEERS: usize = 4096;

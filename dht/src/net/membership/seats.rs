@@ -36,14 +36,14 @@ struct Member {
 }
 
 /// The peers of the routing table. As many as are in there.
-pub(super) struct Members {
+pub(in crate::net) struct Seats {
     me: Point,
     times: MembershipTimes,
     seats: HashMap<PeerId, Member>,
 }
 
-impl Members {
-    pub(super) fn new(me: &PeerId, times: MembershipTimes) -> Self {
+impl Seats {
+    pub(in crate::net) fn new(me: &PeerId, times: MembershipTimes) -> Self {
         Self {
             me: Point::of_peer(me),
             times,
@@ -84,7 +84,7 @@ impl Members {
     }
 
     /// A peer is connected.
-    pub(super) fn seen(&mut self, peer: &PeerId, now: Instant) {
+    pub(in crate::net) fn seen(&mut self, peer: &PeerId, now: Instant) {
         if let Some(member) = self.seats.get_mut(peer) {
             member.seen = now;
             member.failures = 0;
@@ -93,7 +93,7 @@ impl Members {
     }
 
     /// A peer is not connected any more.
-    pub(super) fn parted(&mut self, peer: &PeerId, now: Instant) {
+    pub(in crate::net) fn parted(&mut self, peer: &PeerId, now: Instant) {
         if let Some(member) = self.seats.get_mut(peer)
             && member.failures == 0
         {
@@ -103,7 +103,7 @@ impl Members {
     }
 
     /// A dial has failed, or a connection has died. Returns whether the peer is to lose its seat.
-    pub(super) fn failed(&mut self, peer: &PeerId, now: Instant) -> bool {
+    pub(in crate::net) fn failed(&mut self, peer: &PeerId, now: Instant) -> bool {
         let Some(member) = self.seats.get_mut(peer) else {
             return false;
         };
@@ -123,7 +123,11 @@ impl Members {
 
     /// The peers to dial now, to see whether they are still there: suspects first, then a few of those
     /// that have not been heard of for long.
-    pub(super) fn due(&self, now: Instant, is_connected: impl Fn(&PeerId) -> bool) -> Vec<PeerId> {
+    pub(in crate::net) fn due(
+        &self,
+        now: Instant,
+        is_connected: impl Fn(&PeerId) -> bool,
+    ) -> Vec<PeerId> {
         let waiting = self.seats.iter().filter(|(_, member)| member.check <= now);
         let mut due: Vec<_> = waiting.filter(|(peer, _)| !is_connected(peer)).collect();
         due.sort_by_key(|(_, member)| (member.failures == 0, member.check));
@@ -146,19 +150,19 @@ impl Members {
     }
 
     /// Whether a peer has a seat as one of the public internet.
-    pub(super) fn is_public(&self, peer: &PeerId) -> bool {
+    pub(in crate::net) fn is_public(&self, peer: &PeerId) -> bool {
         let member = self.seats.get(peer);
         member.is_some_and(|member| member.origin.is_some())
     }
 
     /// Whether a peer has a seat and nothing speaks against it.
-    pub(super) fn stands(&self, peer: &PeerId) -> bool {
+    pub(in crate::net) fn stands(&self, peer: &PeerId) -> bool {
         let member = self.seats.get(peer);
         member.is_some_and(|member| member.failures == 0)
     }
 
     /// The peers seen lately or standing well, the latest first, each with when it was last connected.
-    pub(super) fn good(&self, limit: usize) -> Vec<(PeerId, Instant)> {
+    pub(in crate::net) fn good(&self, limit: usize) -> Vec<(PeerId, Instant)> {
         let standing = self.seats.iter().filter(|(_, member)| member.failures == 0);
         let mut good: Vec<_> = standing
             .map(|(peer, member)| (*peer, member.seen))
@@ -181,11 +185,11 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn members() -> Members {
-        Members::new(&PeerId::random(), MembershipTimes::default())
+    fn members() -> Seats {
+        Seats::new(&PeerId::random(), MembershipTimes::default())
     }
 
-    fn in_bucket(members: &Members, bucket: u32) -> PeerId {
+    fn in_bucket(members: &Seats, bucket: u32) -> PeerId {
         let mut ids = std::iter::repeat_with(PeerId::random);
         ids.find(|id| members.bucket(id) == bucket).unwrap()
     }

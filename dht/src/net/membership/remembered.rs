@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use libp2p::PeerId;
 use tokio::time::Instant;
 
-use super::addrs;
-use super::driver::Driver;
+use crate::net::addrs;
+use crate::net::driver::Driver;
 use crate::records::Remembered;
 
 /// Peers from before that are dialled in turn while few are there: all that are remembered.
@@ -18,11 +18,11 @@ const MAX_NOTED: usize = 256;
 
 /// Peers known from before a start, or from before they were gone.
 #[derive(Default)]
-pub(super) struct Recalled(VecDeque<PeerId>);
+pub(in crate::net) struct Recalled(VecDeque<PeerId>);
 
 impl Recalled {
     /// Adds a peer, the last to be dialled. The first gives way when there are too many.
-    pub(super) fn add(&mut self, peer: PeerId) {
+    pub(in crate::net) fn add(&mut self, peer: PeerId) {
         if self.0.contains(&peer) {
             return;
         }
@@ -48,7 +48,7 @@ impl Recalled {
 
 impl Driver {
     /// Reads the peers from before; they are dialled as long as few are connected.
-    pub(super) fn recall(&mut self) {
+    pub(in crate::net) fn recall(&mut self) {
         let me = *self.swarm.local_peer_id();
         let known = self.records.remembered().into_iter();
         for known in known.filter(|known| known.peer != me).take(MAX_RECALLED) {
@@ -59,16 +59,16 @@ impl Driver {
     }
 
     /// The next peers from before to dial, each in turn.
-    pub(super) fn next_recalled(&mut self) -> Vec<PeerId> {
+    pub(in crate::net) fn next_recalled(&mut self) -> Vec<PeerId> {
         let connected = &self.connected;
         self.recalled.next(|peer| connected.contains_key(peer))
     }
 
     /// Notes the peers of the routing table that stand well.
-    pub(super) fn remember(&mut self) {
+    pub(in crate::net) fn remember(&mut self) {
         let (now, secs) = (Instant::now(), u64::from(self.records.now()));
         let book = &self.swarm.behaviour().book;
-        let noted = self.members.good(MAX_NOTED).into_iter();
+        let noted = self.seats.good(MAX_NOTED).into_iter();
         let noted = noted.map(|(peer, seen)| {
             let silent = match self.connected.contains_key(&peer) {
                 true => 0,

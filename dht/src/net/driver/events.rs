@@ -8,11 +8,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 use tokio::time::Instant;
 
-use super::addrs;
 use super::behaviour::BehaviourEvent;
-use super::driver::{Connected, Driver};
-use super::gate::Refused;
+use super::{Connected, Driver};
 use crate::Key;
+use crate::net::addrs;
+use crate::net::membership::Refused;
 use crate::records::Announcer;
 use crate::records::envelope::MAX_OVERHEAD_BYTES;
 
@@ -40,7 +40,7 @@ impl Driver {
                 ..
             } => {
                 self.connected.remove(&peer_id);
-                self.members.parted(&peer_id, Instant::now());
+                self.seats.parted(&peer_id, Instant::now());
                 self.origins.disconnected(&peer_id);
                 self.count_routed();
             }
@@ -126,7 +126,7 @@ impl Driver {
         }
         self.origins.connected(peer, endpoint.get_remote_address());
         self.note_connection(endpoint);
-        self.members.seen(&peer, Instant::now());
+        self.seats.seen(&peer, Instant::now());
         self.count_routed();
     }
 

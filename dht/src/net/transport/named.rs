@@ -10,17 +10,17 @@ use libp2p::PeerId;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::muxing::StreamMuxerBox;
 
-use super::addrs;
+use crate::net::addrs;
 
 type Muxed = (PeerId, StreamMuxerBox);
 
 /// Somebody else lives where a peer was said to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("another peer answers there: {0}")]
-pub(super) struct SomebodyElse(pub(super) PeerId);
+pub(in crate::net) struct SomebodyElse(pub(in crate::net) PeerId);
 
 /// Whether an address failed because another peer answered there.
-pub(super) fn is_somebody_else(error: &(dyn StdError + 'static)) -> bool {
+pub(in crate::net) fn is_somebody_else(error: &(dyn StdError + 'static)) -> bool {
     if error.is::<SomebodyElse>() {
         return true;
     }

@@ -14,7 +14,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
-use super::addrs;
+use crate::net::addrs;
 use crate::origin::Origin;
 
 /// Peers of other networks that are remembered: some 100 KiB.
@@ -22,7 +22,7 @@ const MAX_FOREIGN: usize = 1024;
 
 /// Why a connection was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refused {
+pub(in crate::net) enum Refused {
     #[error("too many connections with one part of the internet")]
     Origin,
     #[error("a peer of another network")]
@@ -61,7 +61,7 @@ impl Counted {
 }
 
 /// Counts connections by origin, and remembers the peers of other networks.
-pub(super) struct Gate {
+pub(in crate::net) struct Gate {
     max_per_origin: u32,
     /// Handshakes at a time with one address of a private network.
     max_local_pending: u32,
@@ -77,7 +77,7 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(max_per_origin: u32, foreign_for: Duration) -> Self {
+    pub(in crate::net) fn new(max_per_origin: u32, foreign_for: Duration) -> Self {
         Self {
             max_per_origin,
             max_local_pending: u32::MAX,
@@ -90,13 +90,16 @@ impl Gate {
     }
 
     /// Keeps a part of the handshakes that may be under way free of any one address of a private network.
-    pub(super) fn with_pending(mut self, pending_in: u32) -> Self {
+    pub(in crate::net) fn with_pending(mut self, pending_in: u32) -> Self {
         self.max_local_pending = (pending_in / 2).max(1);
         self
     }
 
     /// Trusts addresses that the owner has configured.
-    pub(super) fn trusting<'a>(mut self, addrs: impl Iterator<Item = &'a Multiaddr>) -> Self {
+    pub(in crate::net) fn trusting<'a>(
+        mut self,
+        addrs: impl Iterator<Item = &'a Multiaddr>,
+    ) -> Self {
         self.trusted = addrs.map(addrs::unnamed).collect();
         self
     }
@@ -119,7 +122,7 @@ impl Gate {
     }
 
     /// Whether a peer was found to be of another network a short time ago.
-    pub(super) fn is_foreign(&self, peer: &PeerId, now: Instant) -> bool {
+    pub(in crate::net) fn is_foreign(&self, peer: &PeerId, now: Instant) -> bool {
         self.foreign.get(peer).is_some_and(|until| *until > now)
     }
 

@@ -7,16 +7,16 @@ use libp2p::{Multiaddr, PeerId};
 use rand::seq::IteratorRandom;
 use tokio::time::Instant;
 
-use super::addrs;
-use super::driver::Driver;
-use super::reach::{MAX_PORTS, Ports, Question};
+use super::protocol::{MAX_PORTS, Ports, Question};
 use crate::command::Answer;
 use crate::error::DhtError;
+use crate::net::addrs;
+use crate::net::driver::Driver;
 use crate::origin::Origin;
 
 impl Driver {
     /// The next peer to ask whether it can dial this node, if it is time.
-    pub(super) fn whom_to_ask(&mut self) -> Option<Question> {
+    pub(in crate::net) fn whom_to_ask(&mut self) -> Option<Question> {
         let now = Instant::now();
         let ports = ports(self.listened.iter().map(|(_, addr)| addr));
         if ports == Ports::default() {
@@ -38,7 +38,12 @@ impl Driver {
 
     /// Dials a connected peer at the address it comes from and these ports. Not with the port this node
     /// listens at: its router might let that in for the sake of the connection there is.
-    pub(super) fn dial_back(&mut self, peer: PeerId, ports: &Ports, answer: Answer<PeerId>) {
+    pub(in crate::net) fn dial_back(
+        &mut self,
+        peer: PeerId,
+        ports: &Ports,
+        answer: Answer<PeerId>,
+    ) {
         let remote = self.connected.get(&peer).map(|known| known.remote.clone());
         let addrs = match remote {
             Some(remote) if self.is_outside(&remote) => at(&remote, ports),
@@ -64,14 +69,14 @@ impl Driver {
     }
 
     /// Somebody else has tried to dial this node.
-    pub(super) fn tested(&mut self, by: PeerId, origin: Origin, reached: bool) {
+    pub(in crate::net) fn tested(&mut self, by: PeerId, origin: Origin, reached: bool) {
         self.reachability
             .tested(by, origin, reached, Instant::now());
         self.apply_mode();
     }
 
     /// A connection that somebody else has opened may show that this node can be reached.
-    pub(super) fn note_connection(&mut self, endpoint: &ConnectedPoint) {
+    pub(in crate::net) fn note_connection(&mut self, endpoint: &ConnectedPoint) {
         let remote = endpoint.get_remote_address();
         if !self.is_outside(remote) {
             return;

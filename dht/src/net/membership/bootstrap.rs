@@ -13,7 +13,7 @@ const STEADY_WAIT: Duration = Duration::from_secs(60);
 
 /// Whom to dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Redial {
+pub(in crate::net) enum Redial {
     /// Everybody who might know the network.
     Everybody,
     /// The bootstrap nodes alone.
@@ -21,14 +21,14 @@ pub(super) enum Redial {
 }
 
 /// Redials with longer and longer waits while nobody is connected, and a steady few beside that.
-pub(super) struct Backoff {
+pub(in crate::net) struct Backoff {
     next: Instant,
     wait: Duration,
     steady: Instant,
 }
 
 impl Backoff {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(in crate::net) fn new(now: Instant) -> Self {
         Self {
             next: now,
             wait: FIRST_WAIT,
@@ -37,7 +37,7 @@ impl Backoff {
     }
 
     /// Whom to dial now.
-    pub(super) fn due(&mut self, now: Instant, connected: bool) -> Option<Redial> {
+    pub(in crate::net) fn due(&mut self, now: Instant, connected: bool) -> Option<Redial> {
         if connected {
             self.next = now + FIRST_WAIT;
             self.wait = FIRST_WAIT;

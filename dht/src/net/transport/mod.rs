@@ -1,5 +1,13 @@
 //! TCP and QUIC, always encrypted.
 
+mod cipher;
+mod multiplex;
+pub(super) mod named;
+mod security;
+mod tcp;
+mod tls;
+mod upgrade;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,11 +22,13 @@ use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::{Multiaddr, PeerId, dns, quic};
 
-use super::cipher::Cipher;
-use super::named::only_named;
-use super::security::Security;
-use super::tcp;
-use super::upgrade::HANDSHAKE;
+pub use self::cipher::{Cipher, CipherPreference};
+pub(crate) use self::multiplex::Multiplexed;
+use self::named::only_named;
+use self::security::Security;
+pub(crate) use self::security::secured;
+use self::upgrade::HANDSHAKE;
+pub(crate) use self::upgrade::is_refusal;
 use crate::bandwidth::Line;
 use crate::config::DhtConfig;
 

@@ -3,10 +3,10 @@
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 
-use super::addrs::{self, transport_name};
-use super::driver::{Connected, Driver};
+use super::{Connected, Driver};
 use crate::command::PeerInfo;
 use crate::exchange::MAX_SWARM_ADDRS;
+use crate::net::addrs::{self, transport_name};
 
 impl Driver {
     pub(super) fn listen_addrs(&self) -> Vec<Multiaddr> {

@@ -11,13 +11,13 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
-use super::incoming::{PerPeer, Slot};
-use super::streams::{Incoming as IncomingStreams, Stream};
 use crate::codec::{self, Decode, Encode};
 use crate::command::Command;
 use crate::config::Mode;
 use crate::exchange::{ExchangeError, FrameReader, FrameWriter};
 use crate::handle::Inner;
+use crate::net::incoming::{PerPeer, Slot};
+use crate::net::streams::{Incoming as IncomingStreams, Stream};
 use crate::origin::Origin;
 use crate::{DhtError, counters::Counters};
 

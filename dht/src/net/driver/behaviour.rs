@@ -11,11 +11,9 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{NetworkBehaviour, StreamProtocol};
 use libp2p::{PeerId, identify, mdns, ping};
 
-use super::book::Book;
-use super::gate::Gate;
-use super::keep::Keep;
-use super::streams::Streams;
 use crate::config::{DhtConfig, Limits, Mode};
+use crate::net::membership::{Book, Gate, Keep};
+use crate::net::streams::Streams;
 use crate::network::Protocols;
 use crate::records::{KadStore, Records};
 
@@ -40,17 +38,17 @@ const PING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Everything a node speaks.
 #[derive(NetworkBehaviour)]
-pub(super) struct Behaviour {
+pub(in crate::net) struct Behaviour {
     pub(super) limits: connection_limits::Behaviour,
     pub(super) blocked: allow_block_list::Behaviour<BlockedPeers>,
-    pub(super) gate: Gate,
-    pub(super) book: Book,
-    pub(super) keep: Keep,
+    pub(in crate::net) gate: Gate,
+    pub(in crate::net) book: Book,
+    pub(in crate::net) keep: Keep,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
-    pub(super) kad: kad::Behaviour<KadStore>,
+    pub(in crate::net) kad: kad::Behaviour<KadStore>,
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
-    pub(super) streams: Streams,
+    pub(in crate::net) streams: Streams,
 }
 
 impl Behaviour {

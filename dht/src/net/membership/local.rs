@@ -18,11 +18,11 @@ const MAX_DIALS: usize = 32;
 
 /// The peers found, with the time at which each is to be dialled, if it still is.
 #[derive(Default)]
-pub(super) struct LocalPeers(HashMap<PeerId, Option<Instant>>);
+pub(in crate::net) struct LocalPeers(HashMap<PeerId, Option<Instant>>);
 
 impl LocalPeers {
     /// Notes a peer that was heard of. Returns false when there is no room for it.
-    pub(super) fn found(&mut self, peer: PeerId, now: Instant) -> bool {
+    pub(in crate::net) fn found(&mut self, peer: PeerId, now: Instant) -> bool {
         if !self.0.contains_key(&peer) && self.0.len() >= MAX_PEERS {
             return false;
         }
@@ -34,12 +34,12 @@ impl LocalPeers {
     }
 
     /// Forgets a peer that is not heard of any more.
-    pub(super) fn expired(&mut self, peer: &PeerId) {
+    pub(in crate::net) fn expired(&mut self, peer: &PeerId) {
         self.0.remove(peer);
     }
 
     /// The peers to dial now; each is returned once after it was found.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<PeerId> {
+    pub(in crate::net) fn due(&mut self, now: Instant) -> Vec<PeerId> {
         let due = self
             .0
             .iter_mut()
@@ -53,7 +53,7 @@ impl LocalPeers {
     }
 
     /// All that are there, as far as is known.
-    pub(super) fn peers(&self) -> impl Iterator<Item = PeerId> + '_ {
+    pub(in crate::net) fn peers(&self) -> impl Iterator<Item = PeerId> + '_ {
         self.0.keys().copied()
     }
 }

@@ -30,7 +30,7 @@ const NEAR_PERCENT: usize = 50;
 const FAR_PERCENT: usize = 25;
 
 /// Decides which peers' connections are kept.
-pub(super) struct Keep {
+pub(in crate::net) struct Keep {
     me: PeerId,
     most: usize,
     /// All connections, with whether each has been told to stay.
@@ -39,7 +39,7 @@ pub(super) struct Keep {
 }
 
 impl Keep {
-    pub(super) fn new(me: PeerId, most: usize) -> Self {
+    pub(in crate::net) fn new(me: PeerId, most: usize) -> Self {
         Self {
             me,
             most,
@@ -49,13 +49,13 @@ impl Keep {
     }
 
     /// The peers with whom a connection is kept.
-    pub(super) fn kept(&self) -> HashSet<PeerId> {
+    pub(in crate::net) fn kept(&self) -> HashSet<PeerId> {
         let kept = self.connections.values().filter(|(_, keep)| *keep);
         kept.map(|(peer, _)| *peer).collect()
     }
 
     /// Chooses anew, knowing who is in the routing table.
-    pub(super) fn choose(&mut self, table: &HashSet<PeerId>) {
+    pub(in crate::net) fn choose(&mut self, table: &HashSet<PeerId>) {
         let mut connected: HashMap<PeerId, ConnectionId> = HashMap::new();
         for (id, (peer, _)) in &self.connections {
             let first = connected.entry(*peer).or_insert(*id);
@@ -174,7 +174,7 @@ impl NetworkBehaviour for Keep {
 
 /// Speaks nothing; only says whether the connection is wanted.
 #[derive(Default)]
-pub(super) struct Handler {
+pub(in crate::net) struct Handler {
     keep: bool,
 }
 

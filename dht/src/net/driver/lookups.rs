@@ -9,12 +9,12 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::addrs;
-use super::driver::{Connected, Driver};
 use super::queries::{Purpose, Query};
+use super::{Connected, Driver};
 use crate::batch::Provider;
 use crate::command::{ClosestPeers, FindEvent, Lookup};
 use crate::find::Named;
+use crate::net::addrs;
 
 impl Driver {
     pub(super) fn start_query(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use libp2p::PeerId;
 use tokio::time::Instant;
 
-use super::driver::Driver;
+use crate::net::driver::Driver;
 
 /// Connections beyond which some are closed, in eighths of those there may be.
 const MOST_EIGHTHS: usize = 7;
@@ -37,12 +37,12 @@ fn spare(
 
 impl Driver {
     /// Parts with peers that nobody needs, when there are many.
-    pub(super) fn make_room(&mut self, now: Instant) {
+    pub(in crate::net) fn make_room(&mut self, now: Instant) {
         self.part_with_older(now.checked_sub(YOUNG).unwrap_or(now));
     }
 
     /// Makes room for a connection that is wanted at once.
-    pub(super) fn make_room_now(&mut self) {
+    pub(in crate::net) fn make_room_now(&mut self) {
         if self.connected.len() + FREE >= self.max_connections {
             self.part_with_older(Instant::now());
         }

@@ -18,12 +18,12 @@ impl Origins {
         known.get(peer).copied().unwrap_or_default()
     }
 
-    pub(super) fn connected(&self, peer: PeerId, remote: &Multiaddr) {
+    pub(in crate::net) fn connected(&self, peer: PeerId, remote: &Multiaddr) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.entry(peer).or_insert_with(|| Origin::of(remote));
     }
 
-    pub(super) fn disconnected(&self, peer: &PeerId) {
+    pub(in crate::net) fn disconnected(&self, peer: &PeerId) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.remove(peer);
     }

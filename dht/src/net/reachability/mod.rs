@@ -4,12 +4,16 @@
 //! Left alone, a node that listens is a server until it is shown otherwise: in a private network nobody
 //! can test it from outside, and everybody inside can dial it.
 
+mod protocol;
+mod testing;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
+pub(crate) use self::protocol::{Ports, Question, answer_all, ask_around};
 use crate::config::{Mode, Reach};
 use crate::origin::Origin;
 

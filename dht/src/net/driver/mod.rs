@@ -1,5 +1,12 @@
 //! The task that owns the swarm: commands in, answers out.
 
+mod behaviour;
+mod dialling;
+mod events;
+mod lookups;
+mod queries;
+mod showing;
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::num::NonZeroUsize;
@@ -16,23 +23,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::addrs::{self, Listened};
-use super::behaviour::Behaviour;
-use super::bootstrap::{Backoff, Redial};
-use super::incoming::ValueQueue;
-use super::local::LocalPeers;
-use super::members::Members;
-use super::origins::Origins;
-use super::queries::Queries;
-use super::reachability::Reachability;
-use super::remembered::Recalled;
-use super::streams::{Incoming as IncomingStreams, Streams};
+use self::behaviour::Behaviour;
+use self::queries::Queries;
 use crate::command::{Answer, Command};
 use crate::config::{DhtConfig, Mode};
 use crate::counters::Counters;
 use crate::error::DhtError;
 use crate::meters::Meters;
 use crate::neighbourhood::Neighbourhood;
+use crate::net::addrs::{self, Listened};
+use crate::net::incoming::ValueQueue;
+use crate::net::membership::{Backoff, LocalPeers, Origins, Recalled, Redial, Seats};
+use crate::net::reachability::Reachability;
+use crate::net::streams::{Incoming as IncomingStreams, Streams};
 use crate::network::Protocols;
 use crate::records::Records;
 
@@ -47,8 +50,7 @@ const LISTEN_DEADLINE: Duration = Duration::from_secs(5);
 /// Streams of one connection that are still being negotiated.
 const MAX_NEGOTIATING: usize = 256;
 /// Addresses of one peer dialled at once.
-pub(super) const DIAL_CONCURRENCY: std::num::NonZeroU8 =
-    std::num::NonZeroU8::new(8).expect("8 is not 0");
+const DIAL_CONCURRENCY: std::num::NonZeroU8 = std::num::NonZeroU8::new(8).expect("8 is not 0");
 
 /// The channels between the driver and the rest of the node.
 pub(crate) struct Ways {
@@ -90,20 +92,20 @@ pub(crate) struct Driver {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) records: Arc<Records>,
     pub(super) counters: Arc<Counters>,
-    pub(super) queries: Queries,
+    queries: Queries,
     pub(super) connected: HashMap<PeerId, Connected>,
     pub(super) listened: Listened,
-    pub(super) values: ValueQueue,
-    pub(super) max_value_bytes: usize,
+    values: ValueQueue,
+    max_value_bytes: usize,
     pub(super) max_connections: usize,
     commands: mpsc::Receiver<Command>,
     pub(super) routed: watch::Sender<usize>,
     pub(super) neighbourhood: watch::Sender<Arc<Neighbourhood>>,
     neighbourhood_at: Instant,
     pub(super) origins: Arc<Origins>,
-    pub(super) meters: Arc<Meters>,
+    meters: Arc<Meters>,
     pub(super) protocols: Protocols,
-    pub(super) members: Members,
+    pub(super) seats: Seats,
     /// Peers from before.
     pub(super) recalled: Recalled,
     save_at: Instant,
@@ -117,10 +119,10 @@ pub(crate) struct Driver {
     stop: CancellationToken,
     pub(super) dials: HashMap<ConnectionId, Answer<PeerId>>,
     pub(super) waiting: HashMap<PeerId, Vec<Answer<()>>>,
-    pub(super) bans: HashMap<PeerId, Instant>,
+    bans: HashMap<PeerId, Instant>,
     /// Nodes to join by, and who answered there last.
-    pub(super) bootstrap: Vec<(Multiaddr, Option<PeerId>)>,
-    pub(super) bootstrap_dials: HashMap<ConnectionId, usize>,
+    bootstrap: Vec<(Multiaddr, Option<PeerId>)>,
+    bootstrap_dials: HashMap<ConnectionId, usize>,
     backoff: Backoff,
     pub(super) local: LocalPeers,
 }
@@ -178,7 +180,7 @@ impl Driver {
             recalled: Recalled::default(),
             save_at: Instant::now() + config.membership.save,
             save_every: config.membership.save,
-            members: Members::new(&me, config.membership.clone()),
+            seats: Seats::new(&me, config.membership.clone()),
             reachability: Reachability::new(
                 config.mode,
                 config.membership.between_tests,
