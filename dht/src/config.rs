@@ -100,9 +100,9 @@ pub struct Limits {
     pub exchange_streams_in: usize,
     /// Exchange streams of one peer that may be open at once.
     pub exchange_streams_per_peer: usize,
-    /// Announcements (streams of the provide protocol) that may be received at once, a quarter of them from
+    /// Announcements (streams of the records protocol) that may be received at once, a quarter of them from
     /// one origin.
-    pub provide_streams_in: usize,
+    pub records_streams_in: usize,
     /// Connections, whoever opened them, with one origin (a /24 of IPv4, a /48 of IPv6) of the public
     /// internet.
     pub connections_per_origin: u32,
@@ -131,7 +131,7 @@ impl Limits {
                 connections: 4_096,
                 pending_in: 256,
                 exchange_streams_in: 1_024,
-                provide_streams_in: 256,
+                records_streams_in: 256,
                 connections_per_origin: 64,
                 kept_connections: 48,
                 ..home
@@ -141,7 +141,7 @@ impl Limits {
                 connections: 16_384,
                 pending_in: 1_024,
                 exchange_streams_in: 2_048,
-                provide_streams_in: 512,
+                records_streams_in: 512,
                 connections_per_origin: u32::MAX,
                 kept_connections: 48,
                 ..home
@@ -165,7 +165,7 @@ impl Default for Limits {
             pending_in: 64,
             exchange_streams_in: 256,
             exchange_streams_per_peer: 8,
-            provide_streams_in: 64,
+            records_streams_in: 64,
             connections_per_origin: 16,
             // A little more than the peers one key goes to.
             kept_connections: 24,

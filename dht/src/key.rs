@@ -61,7 +61,7 @@ impl Point {
             .is_some_and(|byte| byte & (0x80 >> (index % 8)) != 0)
     }
 
-    /// The first point of those that share so many bits with this one.
+    /// The first point of those that share `bits` bits with this one.
     pub(crate) fn first_of(&self, bits: u32) -> Self {
         let mut first = [0; 32];
         for (at, byte) in first.iter_mut().enumerate() {
@@ -81,7 +81,7 @@ impl Point {
 /// The most bits for which keys can be found by trying: a quarter of a million tries for each, some tens of milliseconds.
 const MAX_TRIED_BITS: u32 = 18;
 
-/// Keys whose points share at least so many bits with the key's (18 at most), spread over that region by the bits that
+/// Keys whose points share at least `bits` bits with the key's (18 at most), spread over that region by the bits that
 /// follow: lookups of them find peers around the key and not only those closest to it. The same for the same arguments;
 /// who is not to be foreseen takes a seed at random. In some 2^bits steps for each.
 pub(crate) fn keys_near(key: &Key, bits: u32, count: usize, seed: u64) -> Vec<Key> {

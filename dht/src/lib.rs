@@ -6,10 +6,9 @@
 //!
 //! Not here: storing chunks, choosing what to download from whom, and reaching nodes behind NAT.
 //!
-//! Rooms: `net` (the swarm and the one task that owns it), `records` (what this node holds for others,
+//! Modules: `net` (the swarm and the one task that owns it), `records` (what this node holds for others,
 //! in memory and on disk), `announce` (which keys go to which peers, and when), `batch` (the records protocol), `find` (who
-//! provides a key),
-//! `exchange` (frames and messages of the chunk protocol), `bandwidth` (what goes over the line, and how much may).
+//! provides a key), `exchange` (frames and messages of the chunk protocol), `bandwidth` (what goes over the line, and how much may).
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation))]

@@ -39,7 +39,7 @@ meters! {
 }
 
 impl Meters {
-    /// A lookup has ended after so many requests.
+    /// A lookup has ended after this many requests.
     pub(crate) fn ended(&self, requests: u32, timed_out: bool) {
         self.requests.add(requests.into());
         self.timed_out_lookups.add(timed_out.into());

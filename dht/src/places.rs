@@ -14,7 +14,7 @@ impl<K> Default for Places<K> {
 }
 
 impl<K: Copy + Eq + Hash> Places<K> {
-    /// A place for `key`, which may have so many of them.
+    /// A place for `key`, which may have `max` of them.
     pub(crate) fn take(self: &Arc<Self>, key: K, max: usize) -> Option<Place<K>> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.get(&key).copied().unwrap_or(0);

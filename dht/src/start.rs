@@ -194,7 +194,7 @@ fn accept(
     inner.spawn(batch::accept(
         batches,
         Arc::new(server),
-        config.limits.provide_streams_in,
+        config.limits.records_streams_in,
         inner.mode.clone(),
         inner.tasks.clone(),
     ));

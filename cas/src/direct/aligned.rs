@@ -1,3 +1,5 @@
+//! Memory at an address that direct I/O takes.
+
 use std::ops::Range;
 
 use super::direct_align_bytes;

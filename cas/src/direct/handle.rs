@@ -1,3 +1,5 @@
+//! The second descriptor of a file, through which whole pages are written around the page cache.
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};

@@ -59,7 +59,7 @@ impl Block {
         self.memory
     }
 
-    /// Takes what of `bytes`, which belong at `offset`, belongs into this block; returns the rest.
+    /// Copies the prefix of `bytes` that fits into this block at `offset`; returns the rest.
     pub(super) fn fill<'a>(&mut self, offset: u64, bytes: &'a [u8]) -> &'a [u8] {
         let from = self.index(offset);
         let (taken, rest) = bytes.split_at(bytes.len().min(BLOCK_BYTES - from));
@@ -106,7 +106,7 @@ impl Block {
         self.parts_in(range).next().is_some()
     }
 
-    /// How far what this has reaches from `offset` on without a gap.
+    /// The end of the contiguous data that starts at `offset`.
     pub(super) fn reaches(&self, offset: u64) -> Option<u64> {
         let part = self.parts_in(&(offset..offset + 1)).next()?;
         let whole = self.parts.iter().find(|p| p.contains(&part.start))?;

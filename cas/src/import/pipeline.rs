@@ -2,7 +2,7 @@
 //!
 //! The caller's thread reads into blocks and cuts them; a second one hashes every chunk twice while it is
 //! in cache, once for its name and once for the file's proof tree; a third one gives the chunks to the sink
-//! and returns the blocks. There are only so many blocks, so the channels between the threads never hold
+//! and returns the blocks. The number of blocks is fixed, so the channels between the threads never hold
 //! more, and the reading side waits for a block when the sink is slower than it is.
 
 use std::io::{self, Read};

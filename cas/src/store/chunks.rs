@@ -238,7 +238,7 @@ impl Core {
         }
     }
 
-    /// Waits for the turn to append so many bytes, and for room. Others may take what room was made, and
+    /// Waits for the turn to append `len_bytes`, and for room. Others may take what room was made, and
     /// more can be made then.
     fn turn_to_append(&self, len_bytes: u64) -> Result<MutexGuard<'_, Writer>, StoreError> {
         for _ in 1..ROOM_ATTEMPTS {

@@ -11,7 +11,7 @@ use crate::id::Address;
 /// The last use of a file is noted at most this often.
 const TOUCH_MS: u64 = 60_000;
 
-/// Of the directories that list a file so many are looked at, and its use counts for so many.
+/// At most this many of the directories that list a file are examined, and have their last use updated.
 const MAX_DIRECTORIES: usize = 128;
 
 impl Core {

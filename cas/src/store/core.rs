@@ -214,7 +214,7 @@ impl Core {
         self.measure_after(0);
     }
 
-    /// The same, when so many appended bytes are sure to be on the disk.
+    /// The same, when `unmeasured_bytes` of what was appended are sure to be on the disk.
     pub(super) fn measure_after(&self, unmeasured_bytes: u64) {
         // An older measurement must not come after a newer one.
         let _alone = lock(&self.measuring);

@@ -16,7 +16,7 @@ use crate::error::StoreError;
 /// A count that took no longer is made anew whenever something changed: it is never old.
 const SHORT: Duration = Duration::from_millis(20);
 
-/// One that took longer is made anew after so many times as long: who asks all the time takes a twentieth of a processor.
+/// A slower count is reused for this many times its duration, so counting takes at most 1/20 of a core.
 const PAUSE: u32 = 20;
 
 /// How many entries there are.

@@ -45,7 +45,7 @@ impl Core {
         self.noting(self.index.scan(entry::FILE_PREFIX, &mut visit))
     }
 
-    /// The entries that this holds of, by address.
+    /// The entries that satisfy `holds`, by address.
     pub(super) fn files_that(
         &self,
         holds: impl Fn(&FileEntry) -> bool,

@@ -67,7 +67,7 @@ pub(crate) struct SledIndex {
 }
 
 impl SledIndex {
-    /// Opens or creates the database in `dir`, with about so much of it in memory. One that was
+    /// Opens or creates the database in `dir`, with about `cache_bytes` of it in memory. One that was
     /// `closed_in_order` need not be synced again.
     pub(crate) fn open(
         dir: &Path,

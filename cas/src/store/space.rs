@@ -142,7 +142,7 @@ impl Space {
         self.disk_bytes() + self.unmeasured_bytes()
     }
 
-    /// Whether so many bytes of chunks fit under the limit.
+    /// Whether `len_bytes` of chunks fit under the limit.
     pub(crate) fn fits(&self, len_bytes: u64) -> bool {
         self.fits_after(0, len_bytes)
     }
@@ -153,12 +153,12 @@ impl Space {
             .is_none_or(|usable| self.used_bytes() + len_bytes <= usable + freed_bytes)
     }
 
-    /// Whether so many bytes would fit into an empty store.
+    /// Whether `len_bytes` would fit into an empty store.
     pub(crate) fn can_ever_fit(&self, len_bytes: u64) -> bool {
         self.usable_bytes().is_none_or(|usable| len_bytes <= usable)
     }
 
-    /// Whether so many bytes of manifests and entries fit, for which room is kept: what chunks may take
+    /// Whether `len_bytes` of manifests and entries fit, for which room is kept: what chunks may take
     /// beside those that are measured is not counted twice here.
     pub(crate) fn check_metadata(&self, len_bytes: u64) -> Result<(), StoreError> {
         match self.max_bytes() {
@@ -190,8 +190,8 @@ impl Space {
         }
     }
 
-    /// Whether a chunk of `len_bytes` may be appended to the packs, of which so many bytes are not written
-    /// to the disk yet.
+    /// Whether a chunk of `len_bytes` may be appended to the packs, of which `unwritten_bytes` are not
+    /// written to the disk yet.
     pub(crate) fn check_append(
         &self,
         len_bytes: u64,

@@ -152,7 +152,7 @@ impl Core {
         Ok(ops)
     }
 
-    /// The keys of so many other stamps that follow this one, going round at the end.
+    /// The keys of `count` other stamps that follow this one, going round at the end.
     fn stamps_behind(
         &self,
         key: &[u8],

@@ -330,7 +330,7 @@ impl Store {
         self.core.verify(address, progress)
     }
 
-    /// Reads and hashes about so many bytes more, going on where the last call ended, also after the store
+    /// Reads and hashes about `max_bytes` more, going on where the last call ended, also after the store
     /// was closed.
     ///
     /// # Errors

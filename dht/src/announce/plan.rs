@@ -54,7 +54,7 @@ pub(crate) struct Plan {
     /// Lookups that cover no region: they look around crowds.
     around: Vec<Key>,
     looking_around: HashMap<u32, Point>,
-    /// Keys with a crowd, and in how wide a region it was looked around last: so many bits.
+    /// Keys with a crowd, and the bits of the region that was looked around last.
     crowds: Vec<(Key, u32)>,
     /// Bits that the peers found share, of each lookup.
     depths: Vec<u32>,

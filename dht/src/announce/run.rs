@@ -42,7 +42,7 @@ pub(crate) struct Announcement {
 }
 
 impl Announcement {
-    /// Of these keys, in a network in which holders of a key usually share so many bits; the seed is the plan's.
+    /// Of these keys, in a network in which holders of a key usually share `usual_depth` bits; the seed is the plan's.
     pub(crate) fn new(keys: impl IntoIterator<Item = Key>, usual_depth: u32, seed: u64) -> Self {
         let plan = Plan::new(keys, REPLICATION, usual_depth, seed);
         let report = RunReport {

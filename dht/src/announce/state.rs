@@ -52,7 +52,7 @@ impl Announcer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until so many bytes may be sent; returns how long that was.
+    /// Waits until `bytes` may be sent; returns how long that was.
     pub(super) async fn pace(&self, bytes: usize, lane: Lane) -> Duration {
         let pace = match lane {
             Lane::Urgent => return Duration::ZERO,

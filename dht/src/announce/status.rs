@@ -41,7 +41,7 @@ fn capacity(status: &ProvideStatus) -> u64 {
     status.keys_per_hour.max(latest)
 }
 
-/// How long so many keys take at this rate.
+/// How long `due` keys take at this rate.
 fn finish(due: u64, keys_per_hour: u64) -> Option<Duration> {
     let secs = due.saturating_mul(3600).checked_div(keys_per_hour)?;
     (due > 0).then(|| Duration::from_secs(secs))

@@ -13,7 +13,7 @@ use super::bucket::Ticket;
 use super::limiter::{Limiter, Turn};
 use super::places::Place;
 
-/// So many bytes of a stream go without waiting, and as many again after each wait: questions of the DHT, their answers, and
+/// This many bytes of a stream go without waiting, and as many again after each wait: questions of the DHT, their answers, and
 /// what the exchange says beside chunks stay quick. They are a debt that the others wait for, as long as that is small
 /// (see [`Bucket::loan_bytes`](super::bucket::Bucket::loan_bytes)).
 const UNWAITED_BYTES: usize = 2 << 10;

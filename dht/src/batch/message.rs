@@ -161,7 +161,7 @@ impl TakenBits {
 }
 
 impl Found {
-    /// The answer in the reader's terms, for a question of so many keys: every answered key has its
+    /// The answer in the reader's terms, for a question of `asked` keys: every answered key has its
     /// providers, each once, with the addresses worth knowing.
     pub(super) fn decode(body: &[u8], asked: usize) -> Result<Vec<Vec<Provider>>, ExchangeError> {
         let found: Self = codec::decode(body)?;

@@ -32,7 +32,7 @@ use crate::records::{Announcer, KEYS_AT_ONCE, KadStore, Records, Refused, Taken}
 const MAX_TTL: Duration = Duration::from_secs(48 * 3600);
 /// Streams of one peer: one to announce by, one to find by.
 pub(super) const STREAMS_PER_PEER: usize = 2;
-/// The part of all streams that those of one origin may have: 1 of so many. Peers on this machine, and those
+/// The part of all streams that those of one origin may have: one in this many. Peers on this machine, and those
 /// of whom nobody knows where they come from, count each by itself.
 const ORIGIN_SHARE: usize = 4;
 /// How long an asker may be silent before its stream is closed.

@@ -1,7 +1,7 @@
 //! Frames: `len u32 LE | kind u8 | id u32 LE | body`, where `len` counts everything after itself.
 //!
 //! Reading and writing are generic over the stream, and hostile lengths are refused before a byte of
-//! the body is awaited. The provide protocol uses the same frames.
+//! the body is awaited. The records protocol uses the same frames.
 
 use std::time::Duration;
 

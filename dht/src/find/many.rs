@@ -346,7 +346,7 @@ impl Many {
     }
 }
 
-/// Keys by the region they lie in, whose points share so many bits; in no order.
+/// Keys by the region they lie in, whose points share `bits` bits; in no order.
 fn regions(keys: Vec<Key>, bits: u32) -> Vec<Vec<Key>> {
     let mut regions: HashMap<Point, Vec<Key>> = HashMap::new();
     for key in keys {

@@ -79,7 +79,7 @@ pub(crate) struct Chosen {
     pub(crate) keys: HashMap<PeerId, Vec<Key>>,
 }
 
-/// Chooses of an answer what is new, for each key as many as it has room for, and so many peers at most. Every
+/// Chooses of an answer what is new, for each key as many as it has room for, and `most` peers at most. Every
 /// key has its first before any has its second.
 pub(crate) fn choose(
     answer: Answer,

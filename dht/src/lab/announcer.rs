@@ -162,7 +162,7 @@ impl Announcer {
         self.records.due().acknowledged(taken, now);
     }
 
-    /// Sending to a peer is over: it has taken so many keys, or, if nothing is given, was not there.
+    /// Sending to a peer is over: it has taken `taken` keys, or was not there if that is `None`.
     pub fn sent(&mut self, peer: PeerId, taken: Option<usize>) {
         if taken.is_none() {
             self.dead.insert(peer);

@@ -101,7 +101,7 @@ impl Disk {
         Self::open_with(dir, 8 << 20)
     }
 
-    /// Opens or creates the log in `dir`, with about so many bytes of it in memory. Blocking.
+    /// Opens or creates the log in `dir`, with about `cache_bytes` of it in memory. Blocking.
     pub(crate) fn open_with(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         std::fs::create_dir_all(dir).map_err(at(dir))?;
         let folder = dir.join(FOLDER);

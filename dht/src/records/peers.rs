@@ -210,7 +210,7 @@ impl Peers {
     }
 }
 
-/// Whose record gives way: any peer's of this origin that holds at least so much.
+/// Whose record gives way: any peer's of this origin that holds at least `at_least`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Victim {
     pub(super) origin: Origin,

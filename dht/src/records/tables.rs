@@ -235,7 +235,7 @@ impl Tables {
         expired.len()
     }
 
-    /// The oldest changes, at most so many, as entries for the disk.
+    /// The oldest changes, at most `max_ops`, as entries for the disk.
     pub(crate) fn take_dirty(&mut self, max_ops: usize) -> Vec<DiskOp> {
         let mut ops = Vec::new();
         while ops.len() < max_ops

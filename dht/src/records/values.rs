@@ -118,7 +118,7 @@ impl Values {
         self.own.keys()
     }
 
-    /// The keys after this one, at most so many, in order.
+    /// The keys after this one, at most `count`, in order.
     pub(super) fn keys_after(&self, after: Option<Key>, count: usize) -> Vec<Key> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let next = |map: &BTreeMap<Key, StoredValue>| -> Vec<Key> {

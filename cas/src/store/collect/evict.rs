@@ -68,7 +68,7 @@ impl Core {
         self.room_for_records(ENTRY_BYTES + u64::from(manifest.chunk_count()) * LISTED_BYTES)
     }
 
-    /// The same for so many bytes of them.
+    /// The same for `len_bytes` of them.
     pub(in crate::store) fn room_for_records(&self, len_bytes: u64) -> Result<(), StoreError> {
         match self.space.check_metadata(len_bytes) {
             Err(StoreError::OverQuota { .. }) => self.make_room(len_bytes),
@@ -83,7 +83,7 @@ impl Core {
         }
     }
 
-    /// Removes files until so many bytes fit, if that can be.
+    /// Removes files until `needed_bytes` fit, if that can be.
     pub(super) fn evict_over_limit(&self, needed_bytes: u64) -> Result<Eviction, StoreError> {
         let _alone = lock(&self.collecting);
         self.measure();

@@ -85,7 +85,7 @@ impl Store {
         self.core.space.disk_bytes()
     }
 
-    /// Makes sure that so many bytes fit under the limit: compacts packs where that is enough, else
+    /// Makes sure that `needed_bytes` fit under the limit: compacts packs where that is enough, else
     /// removes least recently used files that are neither pinned nor in use.
     ///
     /// # Errors

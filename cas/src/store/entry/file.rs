@@ -117,7 +117,7 @@ pub struct FileEntry {
     pub size_bytes: u64,
     /// Chunks in its manifest; distinct chunks that are kept, for a remnant.
     pub chunk_count: u32,
-    /// Which manifest; of a remnant the id of the list of its chunks, which is none.
+    /// Its manifest; for a remnant, the id of its chunk list, which is not a manifest.
     pub manifest: ManifestId,
     /// When it was first stored, by the clock of this machine.
     pub stored_unix_ms: u64,

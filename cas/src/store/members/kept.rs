@@ -18,7 +18,7 @@ pub(in crate::store) struct KeptMembers<'a> {
     directories: HashSet<Address>,
     /// Members and directories, ascending, of which the first are behind.
     page: std::vec::IntoIter<(Address, Address)>,
-    /// Where the next page begins; none when there is none.
+    /// Where the next page begins; `None` after the last page.
     from: Option<Vec<u8>>,
     /// The first row that was not asked for yet.
     next: Option<(Address, Address)>,

@@ -139,7 +139,7 @@ impl Core {
         Ok(keeper)
     }
 
-    /// The directories that list this file, at most so many of them.
+    /// The directories that list this file, at most `most` of them.
     pub(super) fn keepers_of(
         &self,
         member: &Address,

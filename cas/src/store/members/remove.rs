@@ -9,7 +9,7 @@ use super::super::types::Removed;
 use crate::error::StoreError;
 use crate::id::Address;
 
-/// Members that go without letting others have their turn: commits of others wait for so many.
+/// Members that go without letting others have their turn: commits of others wait for at most this many.
 const STEP_FILES: usize = 128;
 
 /// Chunks of those, at most, but for the last one.

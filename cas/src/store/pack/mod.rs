@@ -89,7 +89,7 @@ impl Packs {
         Ok(packs)
     }
 
-    /// Keeps at most so many bytes of unused buffers for reading.
+    /// Keeps at most `max_bytes` of unused buffers for reading.
     pub(crate) fn with_kept_buffers(mut self, max_bytes: usize) -> Self {
         self.buffers = Pool::new(max_bytes);
         self

@@ -21,7 +21,7 @@ fn gc(store: &Store) -> GcReport {
     store.gc(&mut |_| ControlFlow::Continue(())).unwrap()
 }
 
-/// Stores a file of so many chunks of 16 KiB.
+/// Stores a file of `chunks` chunks of 16 KiB.
 fn add(store: &Store, seed: u64, chunks: usize, pinned: bool) -> Address {
     let manifest = put_file(store, &bytes_of(seed, chunks * CHUNK));
     store.add_file(&manifest, None, Claim::own(pinned)).unwrap();

@@ -196,7 +196,7 @@ fn endless_failure_ends() {
     assert!(plan.batches().is_empty());
 }
 
-/// Identities that share so many bits with a key.
+/// Identities that share `bits` bits with a key.
 fn ground(key: &Key, bits: u32, count: usize) -> Vec<PeerId> {
     let target = Point::of_key(key);
     let ids = std::iter::repeat_with(PeerId::random);

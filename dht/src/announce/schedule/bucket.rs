@@ -297,7 +297,7 @@ impl Bucket {
         self.summary = None;
     }
 
-    /// So many peers could hold a key, where it were so many before.
+    /// How many peers could hold a key has changed.
     pub(super) fn holders_changed(&mut self, before: &Rhythm, now: &Rhythm) {
         let becomes = |copies: u8| before.is_thin(copies) != now.is_thin(copies);
         let any =

@@ -146,7 +146,8 @@ impl Schedule {
         }
     }
 
-    /// Buckets come from there, and those that nobody uses go away when there are more than so many keys in memory.
+    /// Buckets come from there, and those that nobody uses go away when there are more than `max_keys_here` keys in
+    /// memory.
     pub(crate) fn keep_on(&mut self, shelf: Arc<Shelf>, max_keys_here: usize) {
         (self.shelf, self.max_keys_here) = (Some(shelf), max_keys_here);
     }
@@ -244,7 +245,7 @@ impl Schedule {
         }
     }
 
-    /// The network has become another: so many peers hold a key at best, and so many bits share those who do.
+    /// The network has become another: `peers` hold a key at best, and those who do share `depth` bits with it.
     pub(crate) fn set_network(&mut self, peers: usize, depth: u32) {
         let before = self.rhythm.clone();
         if self.rhythm.set_network(peers.min(REPLICATION), depth) {
@@ -294,7 +295,7 @@ impl Schedule {
         keys
     }
 
-    /// Peers have acknowledged these keys: so many in this run, the first time with 1.
+    /// Peers have acknowledged these keys: beside each, how many in this run, the first time with 1.
     pub(crate) fn acknowledged(&mut self, keys: impl IntoIterator<Item = (Key, u8)>, now: u32) {
         self.last_success = now;
         let rhythm = self.rhythm.clone();

@@ -68,7 +68,7 @@ impl Rhythm {
         self.slice_bits == other.slice_bits
     }
 
-    /// When a key of this bucket that was last acknowledged then, by so many peers, is due again: never before seven
+    /// When a key of this bucket that was last acknowledged at `last_ok`, by `copies` peers, is due again: never before seven
     /// eighths of the interval are over (who comes a little after the hand has passed would else be passed over the
     /// next time), and an interval later at the latest. A key that few hold although there are more peers is due
     /// much sooner.

@@ -26,7 +26,7 @@ pub(super) enum Error {
     Upgrade(#[from] UpgradeError),
 }
 
-/// TCP, secured, with so large a window for all streams of a connection together.
+/// TCP, secured, with a window of `window_bytes` for all streams of a connection together.
 pub(super) fn transport(
     security: Security,
     window_bytes: usize,

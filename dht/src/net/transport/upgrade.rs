@@ -57,7 +57,7 @@ fn side(point: &ConnectedPoint) -> Endpoint {
     }
 }
 
-/// Encrypts a connection and puts the multiplexer on it, with so large a window for all streams together.
+/// Encrypts a connection and puts the multiplexer on it, with a window of `window_bytes` for all streams together.
 ///
 /// The side that dials offers `offered` alone, so that its name goes with the first bytes of its handshake and costs no
 /// round trip of its own: see [`UpgradeError::is_refusal`] for where the other side does not have it.

@@ -1,3 +1,5 @@
+//! Flushes held back: what is written piece by piece leaves together.
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Holds flushes back while more is on its way: the multiplexer flushes after each piece, and eight pieces in three calls of

@@ -117,7 +117,7 @@ where
     S: Side,
 {
     let mut incoming = Vec::new();
-    // So much of it, in whole records.
+    // How much of it is whole records that rustls is shown.
     let mut shown = 0;
     let mut outgoing = Vec::new();
     loop {

@@ -28,7 +28,7 @@ use self::receiving::{Heard, Receiving};
 use self::record::{Key, RecordError};
 use self::sending::Sending;
 
-/// After so much it is the turn of those who read the streams: what came is still in the processor's cache then. Without an
+/// After this many bytes it is the turn of those who read the streams: what came is still in the processor's cache then. Without an
 /// end, all that a fast peer may send unread would be taken in first.
 const TURN_BYTES: usize = 256 << 10;
 

@@ -272,7 +272,7 @@ impl Receiving {
 enum Opened {
     /// No whole record is here.
     Nothing,
-    /// So much is in the reader's memory.
+    /// This many bytes are in the reader's memory.
     Read(usize),
     /// What it had is in the buffer, or it had nothing to read.
     Kept,

@@ -18,7 +18,7 @@ const MAX_BODY_BYTES: usize = MAX_CONTENT_BYTES + 256;
 pub(super) const MAX_RECORD_BYTES: usize = HEADER_BYTES + MAX_BODY_BYTES;
 /// What a record has beside its content: header, kind, tag.
 pub(super) const OVERHEAD_BYTES: usize = HEADER_BYTES + 1 + TAG_BYTES;
-/// After so many records a key of AES-GCM is used up (RFC 8446, 5.5, has 2^24.5). ChaCha20's is not before the numbers are.
+/// After this many records a key of AES-GCM is used up (RFC 8446, 5.5, has 2^24.5). ChaCha20's is not before the numbers are.
 const MAX_GCM_RECORDS: u64 = 1 << 24;
 
 /// What a record carries. On the wire all look like data.

@@ -15,7 +15,7 @@ use crate::pool::{Buffer, Pool};
 const SEALED_BYTES: usize = 192 << 10;
 /// Writes up to this size wait for the next one, or for the flush: each would be a record of its own.
 const SMALL_BYTES: usize = 1 << 10;
-/// With so much at once, more follows.
+/// With at least this many bytes at once, more follows.
 const MUCH_BYTES: usize = 32 << 10;
 /// After more sendings than these in a row of less than that, none does.
 const MAX_LITTLES: u8 = 3;
@@ -173,7 +173,7 @@ impl Sending {
         Ok(())
     }
 
-    /// Whether a record with so much content fits, and what may have to go before it.
+    /// Whether a record with `content_bytes` fits, and what may have to go before it.
     fn has_room(&self, content_bytes: usize) -> bool {
         self.to + content_bytes + OVERHEAD_BYTES + OWN_BYTES <= SEALED_BYTES
     }

@@ -50,7 +50,7 @@ impl Wake for Woken {
     }
 }
 
-/// What is there to be read, by so many bytes at once, and what was written.
+/// What is there to be read, `at_once` bytes at a time, and what was written.
 #[derive(Default)]
 struct Noted {
     there: Vec<u8>,
@@ -98,7 +98,7 @@ impl AsyncWrite for Noted {
     }
 }
 
-/// A side whose peer sends `there`, and takes and sends so many bytes at once.
+/// A side whose peer sends `there`, and takes and sends `at_once` bytes at a time.
 fn side(there: Vec<u8>, at_once: usize) -> Tls<Noted> {
     let socket = Noted {
         there,
@@ -131,7 +131,7 @@ fn sealed(writes: &[Vec<u8>], at_once: usize) -> Vec<u8> {
     })
 }
 
-/// What is read of that, so many bytes at a time, and how it ends.
+/// What is read of that, `read_bytes` at a time, and how it ends.
 fn opened(there: Vec<u8>, at_once: usize, read_bytes: usize) -> (Vec<u8>, io::Result<()>) {
     futures::executor::block_on(async {
         let mut side = side(there, at_once);

@@ -84,7 +84,7 @@ async fn rustls_reads_what_is_written_here_and_the_other_way_round() {
     }
 }
 
-/// What a side that dials sends right after its handshake, and so with the last bytes of it: so much at once, then the rest.
+/// What a side that dials sends right after its handshake, and so with the last bytes of it: one part at once, then the other.
 /// Returns what the dialled side reads of three bytes, and what the dialling one reads of its answer.
 async fn followed(
     follows: impl FnOnce(&mut Key, &mut dyn Renew) -> (Vec<u8>, Vec<u8>),
@@ -167,7 +167,7 @@ async fn what_comes_along_with_the_end_of_the_handshake_is_heard_once() {
     assert_eq!(halves.await.unwrap(), right);
 }
 
-/// How a handshake with whoever sends these bytes, so many at once, and then closes ends; and what is told.
+/// How a handshake with whoever sends these bytes, `at_once` at a time, and then closes ends; and what is told.
 fn shaken(there: Vec<u8>, at_once: usize, dials: bool) -> (io::Result<()>, Vec<u8>) {
     let keypair = Keypair::generate_ed25519();
     let mut socket = Noted {
