@@ -7,8 +7,8 @@ use std::ops::Range;
 use crate::direct::{Aligned, align_down, direct_align_bytes};
 
 /// What is collected before it is written. The processor time of direct writes falls with their size, and
-/// hardly any more from here on.
-pub(super) const BLOCK_BYTES: usize = 2 * 1024 * 1024;
+/// hardly any more from here on; with larger ones fewer could be open in the same memory.
+pub(super) const BLOCK_BYTES: usize = 1024 * 1024;
 
 /// Direct I/O does not pay for less.
 const DIRECT_MIN_BYTES: u64 = 128 * 1024;

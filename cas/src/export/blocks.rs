@@ -16,11 +16,12 @@ use std::thread;
 use super::block::{BLOCK_BYTES, Block, Disk};
 use crate::direct::Aligned;
 
-/// Blocks that are being filled.
-const OPEN_BLOCKS: usize = 5;
+/// Blocks that are being filled: one for each of eight peers that send neighbours, and some for those whose turn begins. With
+/// fewer, blocks are written half full and opened again.
+const OPEN_BLOCKS: usize = 12;
 
 /// Blocks that are to be written, the one that is being written included.
-const WAITING_BLOCKS: usize = 3;
+const WAITING_BLOCKS: usize = 4;
 
 /// See the module. Any number of threads may write.
 #[derive(Debug)]
