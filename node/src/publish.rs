@@ -89,8 +89,8 @@ pub(crate) async fn file_and_chunks(
     take_back(&node, &manifest.address()).await
 }
 
-/// Takes a file that is here and served no more off the schedule, with the chunks that no file has which is served: of the
-/// others this node is still a provider.
+/// Takes a file that is here and served no more off the schedule, with the chunks that no served file contains: of
+/// the others this node is still a provider.
 pub(crate) async fn retire(node: &Node, address: &Address) -> Result<(), PublishError> {
     let Some(dht) = &node.dht else { return Ok(()) };
     let (store, seeding, address) = (node.store.clone(), node.seeding.clone(), *address);

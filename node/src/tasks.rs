@@ -105,7 +105,7 @@ impl Tasks {
     }
 }
 
-/// Runs blocking work on the blocking pool, from now on; a panic there becomes an error here.
+/// Starts `work` on the blocking pool at once; a panic there is the handle's error.
 pub(crate) fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {

@@ -53,13 +53,14 @@ fn daemon(home: &Home, sockets: Vec<OwnedFd>, names: Option<&str>, options: &[&s
 
 /// What a daemon says that could not use its sockets.
 fn refused(home: &Home, sockets: Vec<OwnedFd>, names: Option<&str>, options: &[&str]) -> String {
-    // One that can use them leaves at once, and well.
-    let options = [options, &["--until-eof"]].concat();
-    let output = daemon(home, sockets, names, &options)
-        .wait_with_output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success(), "{said}");
+    let mut daemon = Daemon(daemon(home, sockets, names, options));
+    wait_until("the daemon to refuse its sockets", || {
+        daemon.0.try_wait().unwrap().is_some()
+    });
+    let mut said = String::new();
+    let mut stderr = daemon.0.stderr.take().unwrap();
+    stderr.read_to_string(&mut said).unwrap();
+    assert!(!daemon.0.wait().unwrap().success(), "{said}");
     said
 }
 

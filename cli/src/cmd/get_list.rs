@@ -14,7 +14,7 @@ use casnode_node::{Client, SeedPolicy, Streams, check_list};
 
 use super::get;
 use crate::args::GetArgs;
-use crate::exit::{Failure, Result};
+use crate::exit::{self, Failure, Result};
 use crate::list;
 use crate::output;
 use crate::pipe::ClosedFlag;
@@ -119,8 +119,8 @@ fn add(all: &mut ListReport, part: ListReport) {
 
 /// Tells what became of the files. The code of the first one that failed is the run's.
 fn tell(context: &Context, folder: &Path, report: &ListReport) -> Result<()> {
-    if context.json {
-        output::write_out(&output::list_lines(report)?)?;
+    let told = if context.json {
+        output::write_out(&output::list_lines(report)?)
     } else {
         let there = report.files.iter();
         let there = there.filter(|file| file.state != FetchedState::Failed);
@@ -128,8 +128,8 @@ fn tell(context: &Context, folder: &Path, report: &ListReport) -> Result<()> {
             let path = folder.join(&file.path);
             format!("{}\n", output::printable(&path.display().to_string()))
         };
-        output::write_out(&there.map(line).collect::<String>())?;
-    }
+        output::write_out(&there.map(line).collect::<String>())
+    };
     let mut failed = report.files.iter().filter_map(|file| {
         let error = file.error.as_ref()?;
         Some(Failure::Api(ApiError {
@@ -152,7 +152,8 @@ fn tell(context: &Context, folder: &Path, report: &ListReport) -> Result<()> {
     }
     context.remark(&output::list_summary(report));
     context.remark(&output::many_kept_remark(report.kept_in_place));
-    first_code.map_or(Ok(()), |code| Err(Failure::Told(code)))
+    let own = first_code.map_or(Ok(()), |code| Err(Failure::Told(code)));
+    exit::after(told, own)
 }
 
 /// As many files as one request may be for.

@@ -53,7 +53,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) address: Address,
     /// `None`: whatever length it has.
     pub(crate) size_bytes: Option<u64>,
-    /// `None`: as it is where it is there, and else not.
+    /// `None`: an existing file stays as it is, a new one is not.
     pub(crate) executable: Option<bool>,
 }
 

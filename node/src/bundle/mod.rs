@@ -423,15 +423,12 @@ fn stored(store: &Store, address: Address) -> Result<Stored, StoreError> {
 }
 
 pub(crate) fn not_written(error: &io::Error) -> ApiError {
-    let (kind, next) = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (
-            ErrorKind::NoSpace,
-            "free some space there and run the same get again: it goes on with what was kept",
-        ),
-        _ => (
-            ErrorKind::Failure,
-            "name another folder with -o, or replace files with --force",
-        ),
+    let kind = ErrorKind::of_io(error);
+    let next = match kind {
+        ErrorKind::NoSpace => {
+            "free some space there and run the same get again: it goes on with what was kept"
+        }
+        _ => "name another folder with -o, or replace files with --force",
     };
     ApiError::new(kind, "it was not written", error.to_string(), next)
 }

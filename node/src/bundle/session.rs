@@ -31,7 +31,7 @@ const REPLY_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a turn is waited for. What is left then is fetched file by file, where waiting goes on.
 const TURN_DEADLINE: Duration = Duration::from_secs(300);
 
-/// How often it is looked whether something can be asked that another peer does not answer.
+/// How often to look for requests that another peer has not answered.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Requests that may be answered *choked* although the peer said that it sends.

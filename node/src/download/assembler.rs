@@ -82,7 +82,7 @@ pub(super) struct Assembler {
     pub(super) lent: Option<Arc<Lent>>,
     /// The manifest is known to be the file's: of groups that are all here nothing is read.
     pub(super) is_proven: bool,
-    /// What is here in files of others' is put into packs.
+    /// Chunks that are kept in files of the user's are copied into packs.
     pub(super) copies: bool,
     /// No output is made of a directory.
     pub(super) is_directory_told: bool,

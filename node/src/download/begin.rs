@@ -23,7 +23,7 @@ pub(super) struct Begun {
     pub(super) output: Option<Output>,
     /// The store had the whole file under this manifest, whatever has become of its chunks since.
     pub(super) was_whole: bool,
-    /// What is here in files of others' is put into packs.
+    /// Chunks that are kept in files of the user's are copied into packs.
     pub(super) copies: bool,
 }
 

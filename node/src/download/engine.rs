@@ -220,7 +220,8 @@ pub(crate) async fn get(
     let deadline = timeout.map(|t| started + t);
     let inspection = Inspection {
         address,
-        size_bytes: told_size_bytes,
+        // What a link says of the length may be wrong: of the very file that has to be found out.
+        size_bytes: None,
         deadline,
         events: &events,
         cancel: &cancel,

@@ -1,9 +1,12 @@
 //! Fetching a file: who has it, what to ask of whom, checking and keeping what comes.
 //!
-//! [`engine`] is the task of one download; it owns the pure scheduler and carries out its actions. [`discovery`]
-//! looks for peers, [`session`] speaks with one peer, [`assembler`] checks and keeps, [`emitter`] hands proven bytes
-//! to a stream in order. [`directory`] tells directories from files. [`place`] decides
-//! where a file is kept, [`lent`] is what is kept in an output alone, [`settle`] what stays of a file in the end.
+//! [`engine`] is one `get` over all its attempts; [`attempt`] is the loop under one manifest, which owns the pure scheduler and
+//! carries out its actions, [`verdict`] whether it goes on. [`begin`] decides what an attempt begins with, [`discovery`] looks
+//! for peers, [`sources`] knows them, and [`told`] what other peers say of them. [`session`] speaks with one peer; what it
+//! receives needs [`incoming`] room. [`assembler`] checks and keeps, [`emitter`] hands proven bytes to a stream in order.
+//!
+//! [`output`] is where a file goes, and [`there`] one that is there already. [`directory`] tells directories from files.
+//! [`place`] decides where a file is kept, [`lent`] is what is kept in an output alone, [`settle`] what stays of a file in the end.
 
 mod assembler;
 mod attempt;

@@ -62,8 +62,8 @@ impl Facts {
     }
 }
 
-/// Decides where a file of so many bytes is kept whose output is to be at `path`; `None` where no file is made. A file in
-/// place that is not what it was is given up by that: it is not here.
+/// Decides where a file of so many bytes is kept whose output is to be at `path`; `None` where no file is made. A source in
+/// place that has changed is dropped by that: the file is not here.
 pub(super) fn choose_place(
     store: &Store,
     stay: Stay,

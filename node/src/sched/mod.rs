@@ -94,7 +94,7 @@ pub struct SchedulerConfig {
     pub stretch_bytes: u64,
 }
 
-/// A file has at least so many stretches: who downloads it at the same time is to have something else.
+/// The least stretches of a file: those who download it at the same time are to hold different parts.
 const MIN_STRETCHES: u64 = 32;
 
 impl SchedulerConfig {

@@ -13,7 +13,7 @@ const GAIN: f64 = 2.0;
 /// Between two looks for chunks to be moved while there are others to be asked for.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Of so many chunks that a stream needs next it is asked whether they are late.
+/// Chunks next in a stream that are checked for being late.
 const HEAD: usize = 16;
 
 /// So many duplicates are always allowed, for small files.
@@ -139,7 +139,7 @@ impl Scheduler {
         found.is_some_and(|relief| self.carry_out(&relief, now))
     }
 
-    /// Of whom this chunk had better come.
+    /// The peer that would deliver this chunk sooner.
     fn for_chunk(&self, index: u32, holder: PeerSlot, now: Mono) -> Option<Relief> {
         let from = self.peers.get(holder)?;
         let place = from.place_of(index)?;

@@ -89,7 +89,7 @@ pub(crate) async fn have(node: &Arc<Node>, wanted: Wanted<'_>) -> Result<Had, Ap
     }
 }
 
-/// Whether a file that is whole in the store is a directory; `None` when it is not.
+/// Whether a file that is whole in the store is a directory.
 pub(crate) async fn is_directory(node: &Arc<Node>, address: Address) -> Result<bool, ApiError> {
     let store = node.store.clone();
     let found = blocking(move || read(&store, address)).await;

@@ -64,7 +64,7 @@ impl Fresh {
         }
     }
 
-    /// It in the folder that it was created in.
+    /// This file, relative to the folder it was created in.
     pub(super) fn whole<'a>(&'a self, folder: &'a OwnedFd) -> Whole<'a> {
         match self {
             Self::Nameless(file) => Whole::Nameless(file),

@@ -1,4 +1,4 @@
-//! Of what the machine shows.
+//! Verdicts on the local machine.
 
 use casnode_cas::{FileSystem, FolderProbe, StoreConfig};
 

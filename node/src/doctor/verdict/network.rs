@@ -1,4 +1,4 @@
-//! Of what a node knows of its place in the network.
+//! Verdicts on the node's place in the network.
 
 use std::net::IpAddr;
 
