@@ -42,6 +42,7 @@ use crate::{
     api::{
         ApiError, ErrorKind, FetchedState, Keep, Phase, Progress, ProviderUse, events::EventSink,
     },
+    clock,
     download::{self, Stay},
     errors,
     node::Node,
@@ -260,6 +261,9 @@ impl Job {
         loop {
             if self.cancel.is_cancelled() {
                 return Err(interrupted());
+            }
+            if self.deadline.is_some_and(|at| clock::now() >= at) {
+                return Ok(()); // what was not looked at fails by itself, for it has no time left
             }
             while running.len() < WRITERS && !wanted.is_empty() {
                 let part = wanted.split_off(wanted.len().saturating_sub(LOOK_AT_ONCE));
